@@ -1,0 +1,65 @@
+"""Shared fixtures. Nothing here or in any test touches the user's own data: NEURONSCOPE_HOME is a temporary folder.
+
+Its models/ folder is a link to the real cache, so that the default model is fetched and converted once a machine.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything reads them: huggingface_hub and streamlit look at the environment when they are imported.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+from neurons.home import HOME_VARIABLE, subfolder  # noqa: E402
+
+_REAL_MODELS = subfolder("models")
+_TEMPORARY = tempfile.TemporaryDirectory(prefix="neuronscope-tests-", ignore_cleanup_errors=True)
+
+
+def _make_home(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "models").symlink_to(_REAL_MODELS, target_is_directory=True)
+    return folder
+
+
+# At import, so that subprocesses and session fixtures of every test module see it.
+os.environ[HOME_VARIABLE] = str(_make_home(Path(_TEMPORARY.name) / "home"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _session_home() -> Iterator[Path]:
+    """The whole run's home; removed at the end."""
+    yield Path(os.environ[HOME_VARIABLE])
+    _TEMPORARY.cleanup()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home of this test's own, with the real models folder linked in. Ask for it in any test that writes or lists."""
+    folder = _make_home(tmp_path / "home")
+    monkeypatch.setenv(HOME_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def bare_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home as on a machine that never ran Neuronscope: no models either."""
+    folder = tmp_path / "bare-home"
+    folder.mkdir()
+    monkeypatch.setenv(HOME_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def default_model():  # type: ignore[no-untyped-def]  # importing LoadedModel here would load torch for every test
+    """The real embedded default model, CPU fp32, one for the whole run. Never edit it in place."""
+    from neurons.models.load import load_model
+
+    return load_model("default", device="cpu")
