@@ -63,10 +63,11 @@ class Strip:
     title: str = "Tokens of the conversation"
 
 
-@st.cache_resource(show_spinner=False)
-def _mount() -> Any:
-    js = (_FOLDER / "strip_tip.js").read_text("utf-8") + (_FOLDER / "strip.js").read_text("utf-8")
-    return st.components.v2.component("neuronscope_strip", css=(_FOLDER / "strip.css").read_text("utf-8"), js=js)
+_mount = st.components.v2.component(
+    "neuronscope_strip",
+    css=(_FOLDER / "strip.css").read_text("utf-8"),
+    js=(_FOLDER / "strip_tip.js").read_text("utf-8") + (_FOLDER / "strip.js").read_text("utf-8"),
+)
 
 
 def draw(strip: Strip, *, key: str, height: str = HEIGHT, group: str = "") -> Ranges:
@@ -88,7 +89,7 @@ def draw(strip: Strip, *, key: str, height: str = HEIGHT, group: str = "") -> Ra
         "selection": [list(r) for r in memory["pushed"]],
         "nonce": f"{strip.trace_id}/{memory['nonce']}",
     }
-    result = _mount()(key=f"{key}.strip", data=data, height="content", on_selection_change=_ignore)
+    result = _mount(key=f"{key}.strip", data=data, height="content", on_selection_change=_ignore)
     value = result.selection
     if value and value.get("trace_id") == strip.trace_id and value != memory["heard"]:
         memory["heard"] = value

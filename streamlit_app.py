@@ -1,0 +1,35 @@
+"""The app's navigation. Each page is a file in pages/ with a function `page`; pages that do not exist are not listed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+
+import streamlit as st
+
+PAGES = {
+    "trace": ("Trace", ":material/forum:"),
+    "traces": ("Traces", ":material/history:"),
+    "neurons": ("Neurons", ":material/blur_on:"),
+    "concepts": ("Concepts", ":material/category:"),
+    "prompts": ("Prompts", ":material/playlist_play:"),
+    "atlas": ("Atlas", ":material/map:"),
+    "repair": ("Repair", ":material/build:"),
+    "experiments": ("Statistics", ":material/query_stats:"),
+    "tours": ("Tours", ":material/tour:"),
+    "models": ("Models", ":material/deployed_code:"),
+}
+
+
+def _page(name: str) -> object:
+    title, icon = PAGES[name]
+
+    def show() -> None:
+        import_module(f"pages.{name}").page()
+
+    show.__name__ = name
+    return st.Page(show, title=title, icon=icon, url_path=name, default=name == "trace")
+
+
+st.set_page_config(page_title="Neuronscope", page_icon=":material/blur_on:", layout="wide", initial_sidebar_state="collapsed")
+st.navigation([_page(name) for name in PAGES if find_spec(f"pages.{name}")], position="top").run()
