@@ -1,0 +1,90 @@
+"""A model in memory, with its tokenizer, its neurons and the one lock that guards its forward passes."""
+
+from __future__ import annotations
+
+import platform
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from neurons.models.sites import NeuronSite, find_sites
+from neurons.types import Environment, ModelRef
+from neurons.version import __version__
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A frozen model ready to run. Shared by every session of a server; `lock` goes around hooks + forward."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    ref: ModelRef
+    sites: tuple[NeuronSite, ...]
+    """One a layer, in order."""
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @classmethod
+    def wrap(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, id: str, name: str, weights_hash: str) -> LoadedModel:
+        """Freeze `model` and find its neurons. Raises `UnsupportedModel` where they are not found."""
+        model.train(False).requires_grad_(False)
+        sites = find_sites(model)
+        config: Any = model.config.get_text_config()
+        ref = ModelRef(
+            id=id,
+            name=name,
+            architecture=type(model).__name__,
+            weights_hash=weights_hash,
+            dtype=str(model.dtype).removeprefix("torch."),
+            device=str(model.device),
+            n_layers=len(sites),
+            n_neurons=max(site.width for site in sites),
+            n_vocab=int(config.vocab_size),
+            max_positions=int(getattr(config, "max_position_embeddings", None) or 1_000_000),
+        )
+        return cls(model, tokenizer, ref, sites)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def n_layers(self) -> int:
+        return self.ref.n_layers
+
+    @property
+    def n_neurons(self) -> int:
+        """Neurons of the widest layer: the length of the I axis. Narrower layers are padded with zeros."""
+        return self.ref.n_neurons
+
+    @property
+    def has_chat_template(self) -> bool:
+        """False for a base model: its prompt is completed as plain text."""
+        return bool(self.tokenizer.chat_template)
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """The ids that end an answer, from the generation config and the tokenizer."""
+        configured: Any = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        ids = list(configured) if isinstance(configured, list | tuple) else [configured]
+        return frozenset(int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None)
+
+    def environment(self) -> Environment:
+        """What may change the numbers of a run on this machine."""
+        return Environment(
+            neuronscope=__version__,
+            torch=torch.__version__,
+            transformers=transformers.__version__,
+            python=platform.python_version(),
+            platform=platform.platform(),
+            threads=torch.get_num_threads(),
+            dtype=self.ref.dtype,
+            device=torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.ref.device,
+        )
