@@ -1,0 +1,21 @@
+"""The trace store: every run saved whole, found again, compared, shared and checked. Knows nothing of models or pages."""
+
+from traces.attributions import AttributionInfo, StoredAttribution, attribution_key, from_rows
+from traces.catalogue import TraceSummary
+from traces.schema import TraceRecord, new_id, now
+from traces.store import Evicted, TraceStore, Usage, VerifyReport
+
+__all__ = [
+    "AttributionInfo",
+    "Evicted",
+    "StoredAttribution",
+    "TraceRecord",
+    "TraceStore",
+    "TraceSummary",
+    "Usage",
+    "VerifyReport",
+    "attribution_key",
+    "from_rows",
+    "new_id",
+    "now",
+]

@@ -1,0 +1,237 @@
+"""Attributions computed for a trace, each in its own published folder `attributions/<key>/` beside the tensors.
+
+Only the strongest rows are kept (attributions are not sparse), with the share of the absolute mass that they hold.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from zarr.codecs import BytesCodec, Crc32cCodec
+
+from neurons.errors import InvalidInput, NotFound, StoreError
+from neurons.types import AttributionRow, TargetSpec
+from traces.files import changed, missing_or_resized, read_manifest, write_folder
+from traces.tensors import open_dataset
+
+FOLDER = "attributions"
+ROWS = "rows.zarr"
+INFO = "attribution.json"
+FORMAT = "neuronscope-attribution"
+_KEY_FORM = re.compile(r"^[a-z0-9][a-z0-9-]{0,80}$")
+_COLUMNS: dict[str, np.dtype[Any]] = {
+    "layer": np.dtype(np.int32),
+    "index": np.dtype(np.int32),
+    "token": np.dtype(np.int32),
+    "activation": np.dtype(np.float32),
+    "attribution": np.dtype(np.float32),
+}
+
+
+@dataclass(frozen=True)
+class AttributionInfo:
+    """What an attribution explains and how much of it was kept."""
+
+    target: TargetSpec
+    method: str
+    """How it was computed, such as "grad" (gradient times activation)."""
+    metric_value: float
+    """The metric in this run."""
+    share: float
+    """Share of the absolute attribution mass that the kept rows hold, 0 to 1."""
+    total: int
+    """How many (neuron, source token) entries there were."""
+    kept: int
+    sources: str = ""
+    """The source tokens it was restricted to, such as "3:9"; "" is all before the target."""
+    created: str = ""
+    extra: Mapping[str, float | int | str] = field(default_factory=dict)
+    """Anything else worth a label, plain values only."""
+
+    @property
+    def key(self) -> str:
+        """Its name within the trace."""
+        return attribution_key(self.target, self.method, sources=self.sources)
+
+
+@dataclass(frozen=True)
+class StoredAttribution:
+    """The kept rows, strongest first, as columns of equal length."""
+
+    info: AttributionInfo
+    layer_N: NDArray[np.int32]
+    index_N: NDArray[np.int32]
+    token_N: NDArray[np.int32]
+    activation_N: NDArray[np.float32]
+    attribution_N: NDArray[np.float32]
+    mass_LT: NDArray[np.float32] | None = None
+    """Sum of absolute attributions of every layer and source token (all entries, not only the kept)."""
+
+    def rows(self, limit: int | None = None) -> tuple[AttributionRow, ...]:
+        """The kept rows as objects. A neuron's polarity is the sign of its activation."""
+        columns = zip(
+            self.layer_N[:limit].tolist(),
+            self.index_N[:limit].tolist(),
+            self.token_N[:limit].tolist(),
+            self.activation_N[:limit].tolist(),
+            self.attribution_N[:limit].tolist(),
+            strict=True,
+        )
+        return tuple(AttributionRow(layer, index, token, "-" if act < 0 else "+", act, attr) for layer, index, token, act, attr in columns)
+
+
+_INFO = TypeAdapter(AttributionInfo)
+
+
+def attribution_key(target: TargetSpec, method: str, *, sources: str = "") -> str:
+    """A folder name that is the same for the same question: t41-prob-284-grad."""
+    ids = [str(i) for i in (target.token_id, target.against_id) if i is not None]
+    parts = [f"t{target.token}", target.metric, *ids, re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")]
+    if sources:
+        parts.append("from-" + re.sub(r"[^0-9]+", "-", sources).strip("-"))
+    return "-".join(parts)[:80].rstrip("-")
+
+
+def check_key(key: str) -> str:
+    """Return the key, or raise `InvalidInput`."""
+    if not _KEY_FORM.fullmatch(key):
+        raise InvalidInput(f"{key[:80]!r} is not the key of an attribution", field="key")
+    return key
+
+
+def from_rows(info: AttributionInfo, rows: Sequence[AttributionRow], *, mass_LT: NDArray[Any] | None = None) -> StoredAttribution:
+    """Build the columns from row objects."""
+    return StoredAttribution(
+        info,
+        np.array([row.layer for row in rows], np.int32),
+        np.array([row.index for row in rows], np.int32),
+        np.array([row.token for row in rows], np.int32),
+        np.array([row.activation for row in rows], np.float32),
+        np.array([row.attribution for row in rows], np.float32),
+        None if mass_LT is None else np.asarray(mass_LT, np.float32),
+    )
+
+
+def save(trace_folder: Path, workshop: Path, attribution: StoredAttribution) -> str:
+    """Publish an attribution inside a trace's folder; one with the same key is replaced. Returns its key."""
+    key = check_key(attribution.info.key)
+    columns = _columns(attribution)
+    info = json.dumps({"format": FORMAT, "version": 1, **asdict(attribution.info)}, ensure_ascii=False, indent=1, allow_nan=False)
+
+    def fill(folder: Path) -> None:
+        (folder / INFO).write_text(info, encoding="utf-8")
+        group = zarr.create_group(str(folder / ROWS), zarr_format=3)
+        for name, column in columns.items():
+            array = group.create_array(
+                name,
+                shape=column.shape,
+                dtype=column.dtype,
+                chunks=tuple(max(1, n) for n in column.shape),
+                dimension_names=("layer_axis", "token_axis") if column.ndim == 2 else ("row",),
+                serializer=BytesCodec(endian="little"),
+                compressors=[Crc32cCodec()],
+                fill_value=-1 if column.dtype.kind == "i" else float("nan"),
+                config={"write_empty_chunks": True},
+            )
+            array[...] = column
+
+    final = trace_folder / FOLDER / key
+    final.parent.mkdir(exist_ok=True)
+    try:
+        write_folder(final, workshop, fill)
+    except FileExistsError:
+        outdated = workshop / f"old-{trace_folder.name}-{key}"
+        shutil.rmtree(outdated, ignore_errors=True)
+        try:
+            final.rename(outdated)
+            write_folder(final, workshop, fill)
+        except FileExistsError:
+            return key
+        finally:
+            shutil.rmtree(outdated, ignore_errors=True)
+    return key
+
+
+def _columns(attribution: StoredAttribution) -> dict[str, NDArray[Any]]:
+    columns: dict[str, NDArray[Any]] = {}
+    for name, dtype in _COLUMNS.items():
+        columns[name] = np.ascontiguousarray(getattr(attribution, f"{name}_N"), dtype)
+    if len({column.shape for column in columns.values()}) != 1 or columns["layer"].ndim != 1:
+        raise StoreError("the columns of an attribution have different lengths")
+    if attribution.mass_LT is not None:
+        columns["mass"] = np.ascontiguousarray(attribution.mass_LT, np.float32)
+    if not all(np.isfinite(column).all() for column in columns.values()) or not math.isfinite(attribution.info.metric_value):
+        raise StoreError("an attribution holds NaN or infinite values and was not stored; lower the steer's strength")
+    return columns
+
+
+def keys(trace_folder: Path) -> tuple[str, ...]:
+    """The keys of a trace's attributions, sorted."""
+    folder = trace_folder / FOLDER
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(path.name for path in folder.iterdir() if _KEY_FORM.fullmatch(path.name) and path.is_dir()))
+
+
+def info(trace_folder: Path, key: str) -> AttributionInfo:
+    """What one attribution explains. Raises `NotFound`, `StoreError`."""
+    path = trace_folder / FOLDER / check_key(key) / INFO
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"the trace has no attribution {key!r}; compute it again") from error
+    return parse_info(data, what=f"{key}/{INFO}")
+
+
+def parse_info(data: bytes, *, what: str) -> AttributionInfo:
+    """Read an `attribution.json` that may come from anybody. Raises `StoreError`."""
+    try:
+        raw = json.loads(data)
+        if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT or raw.pop("version", None) != 1:
+            raise StoreError(f"{what} has another format or version; update Neuronscope")
+        found = _INFO.validate_json(json.dumps(raw), strict=True)
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise StoreError(f"{what} is damaged; delete the attribution and compute it again ({str(error).splitlines()[0]})") from error
+    if not (math.isfinite(found.metric_value) and 0 <= found.share <= 1.0001 and found.kept >= 0 and found.total >= 0):
+        raise StoreError(f"{what} holds impossible numbers; delete the attribution and compute it again")
+    return found
+
+
+def load(trace_folder: Path, key: str) -> StoredAttribution:
+    """Read one attribution. Raises `NotFound`, or `StoreError` where it is damaged."""
+    found = info(trace_folder, key)
+    folder = trace_folder / FOLDER / key
+    problems = missing_or_resized(folder, read_manifest(folder))
+    if problems:
+        raise StoreError(f"attribution {key} is damaged ({problems[0]}); compute it again")
+    dataset = open_dataset(folder / ROWS)
+    try:
+        values = {name: np.asarray(dataset[name].values) for name in dataset.variables}
+        layer, index, token, activation, attribution = (values[name].astype(dtype, copy=False) for name, dtype in _COLUMNS.items())
+    except (KeyError, OSError, ValueError, RuntimeError) as error:
+        raise StoreError(f"attribution {key} is damaged ({error}); compute it again") from error
+    return StoredAttribution(found, layer, index, token, activation, attribution, values.get("mass"))
+
+
+def problems_of(trace_folder: Path) -> list[str]:
+    """The full check of every attribution of a trace."""
+    found = []
+    for key in keys(trace_folder):
+        folder = trace_folder / FOLDER / key
+        try:
+            found += [f"{FOLDER}/{key}/{problem}" for problem in changed(folder, read_manifest(folder))]
+            info(trace_folder, key)
+        except StoreError as error:
+            found.append(f"{FOLDER}/{key}: {error}")
+    return found

@@ -1,0 +1,124 @@
+"""The arrays of a trace as a Zarr v3 group that `xarray.open_zarr` opens: names, dimensions, chunks, codecs.
+
+    tensors.zarr/  activations (layer, token, neuron) float16, float32 where float16 would overflow
+                   topk_ids, topk_probs (token, rank); rank, logprob, entropy (token)
+
+No compression: activations shrink by 6% under any codec. crc32c notices flipped bits while reading; only the manifest
+notices a missing chunk, which Zarr would read as the fill value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BytesCodec, Crc32cCodec
+
+from neurons.errors import StoreError
+
+GROUP = "tensors.zarr"
+ACTIVATIONS = "activations"
+FLOAT16_MAX = 65_504.0
+DIMENSIONS: dict[str, tuple[str, ...]] = {
+    ACTIVATIONS: ("layer", "token", "neuron"),
+    "topk_ids": ("token", "rank"),
+    "topk_probs": ("token", "rank"),
+    "rank": ("token",),
+    "logprob": ("token",),
+    "entropy": ("token",),
+}
+MEANING: dict[str, str] = {
+    ACTIVATIONS: "input of the MLP's down projection, activation units",
+    "topk_ids": "ids of the most probable tokens that could have stood here, most probable first; -1 at position 0",
+    "topk_probs": "their probabilities, before temperature, top-p and top-k",
+    "rank": "rank of the token that stands here in that distribution, 0 is the most probable; -1 at position 0",
+    "logprob": "its natural log-probability; 0 at position 0",
+    "entropy": "entropy of that distribution in nats; 0 at position 0",
+}
+_INTEGER = frozenset({"topk_ids", "rank"})
+
+
+def narrow(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """The array in the type it is stored in. Raises `StoreError` for unknown names, wrong shapes and non-finite values."""
+    if name not in DIMENSIONS:
+        raise StoreError(f"a trace has no array named {name!r}; it has {', '.join(DIMENSIONS)}")
+    if array.ndim != len(DIMENSIONS[name]):
+        raise StoreError(f"{name} has {array.ndim} dimensions; it needs {DIMENSIONS[name]}")
+    if name in _INTEGER:
+        return np.ascontiguousarray(array, dtype=np.int32)
+    if not np.isfinite(array).all():
+        raise StoreError(f"{name} holds NaN or infinite values, which a trace cannot store; lower the steer's strength")
+    if name != ACTIVATIONS:
+        return np.ascontiguousarray(array, dtype=np.float32)
+    if array.dtype == np.float16:
+        return np.ascontiguousarray(array)
+    fits = array.size == 0 or float(np.abs(array).max()) <= FLOAT16_MAX
+    return np.ascontiguousarray(array, dtype=np.float16 if fits else np.float32)
+
+
+def check_shapes(arrays: Mapping[str, NDArray[Any]], *, n_layers: int, n_tokens: int, n_neurons: int) -> None:
+    """Raise `StoreError` where an array does not belong to a run of this size."""
+    expected = {"layer": n_layers, "token": n_tokens, "neuron": n_neurons}
+    for name, array in arrays.items():
+        for axis, (dimension, length) in enumerate(zip(DIMENSIONS[name], array.shape, strict=True)):
+            if dimension in expected and length != expected[dimension]:
+                raise StoreError(f"{name} has {length} entries along {dimension} (axis {axis}); the trace has {expected[dimension]}")
+
+
+def _chunks(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if name != ACTIVATIONS:
+        return tuple(max(1, length) for length in shape)
+    tokens = 128 if shape[2] <= 4096 else 64
+    return (1, max(1, min(tokens, shape[1])), max(1, shape[2]))
+
+
+def write_array(group: zarr.Group, name: str, array: NDArray[Any]) -> None:
+    """Write one narrowed array into an open group."""
+    target = group.create_array(
+        name,
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=_chunks(name, array.shape),
+        dimension_names=DIMENSIONS[name],
+        serializer=BytesCodec(endian="little"),
+        compressors=[Crc32cCodec()],
+        filters=None,
+        fill_value=-1 if name in _INTEGER else float("nan"),
+        attributes={"description": MEANING[name]},
+        config={"write_empty_chunks": True},
+    )
+    target[...] = array
+
+
+def write_group(folder: Path, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]) -> None:
+    """Write `arrays` (already narrowed) as the group at `folder`."""
+    group = zarr.create_group(str(folder), zarr_format=3, attributes=dict(attributes))
+    for name, array in arrays.items():
+        write_array(group, name, array)
+
+
+def add_to_group(folder: Path, name: str, array: NDArray[Any]) -> None:
+    """Write one more narrowed array into an existing group."""
+    write_array(zarr.open_group(str(folder), mode="r+", zarr_format=3), name, array)
+
+
+def open_dataset(folder: Path) -> xr.Dataset:
+    """The group as a lazy dataset: nothing is read before it is asked for. Raises `StoreError`."""
+    try:
+        dataset: xr.Dataset = xr.open_zarr(str(folder), consolidated=False, zarr_format=3, chunks=None)
+        return dataset
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{folder} is not a readable Zarr group: {error}") from error
+
+
+def read_array(dataset: xr.Dataset, name: str, selection: Mapping[str, slice | int]) -> NDArray[Any]:
+    """Values of one array. Raises `StoreError` when a chunk fails its checksum."""
+    try:
+        return np.asarray(dataset[name].isel(dict(selection)).values)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StoreError(f"{name} cannot be read: {error}; run `neuronscope traces verify`, then recompute or delete the trace") from error
