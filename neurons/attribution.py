@@ -1,0 +1,136 @@
+"""Which neurons, at which earlier tokens, caused a token: an estimate for every neuron from few passes.
+
+    attr[l, s, n] = a * d metric / d a        (gradient x activation; positive promotes, negative suppresses)
+
+estimates effect[l, s, n] = metric - metric with neuron n of layer l set to 0 at token s: see `neurons.effect`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neurons.errors import InvalidInput
+from neurons.hooks import run_forward
+from neurons.metrics import check_target, metric_value
+from neurons.models.loaded import LoadedModel
+from neurons.steering import Edit, compile_edits
+from neurons.types import AttributionRow, Steer, TargetSpec
+
+Method = Literal["grad"]
+METHODS: dict[str, str] = {"grad": "gradient x activation"}
+DEFAULT: Method = "grad"
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """The estimated causes of one token."""
+
+    target: TargetSpec
+    """What is explained, its token id filled in."""
+    method: str
+    metric_value: float
+    """The metric in the run itself, in the metric's unit (a probability, nats, or logits)."""
+    attr_LTI: NDArray[np.float32]
+    """Signed attribution of each neuron at each of the tokens 0 to `target.token` - 1, in the metric's unit. Not normalised."""
+    acts_LTI: NDArray[np.float32]
+    """The activations it belongs to, steers included."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TopRows:
+    """The largest entries of an attribution."""
+
+    rows: tuple[AttributionRow, ...]
+    """Strongest first, whatever the sign."""
+    share: float
+    """Part of the absolute mass (of the entries asked about) that the rows hold, 0 to 1."""
+    mass: float
+    """Sum of the absolute attributions over the entries asked about."""
+
+
+def attribute(
+    loaded: LoadedModel,
+    ids: Sequence[int],
+    target: TargetSpec,
+    *,
+    steers: Sequence[Steer] = (),
+    prompt_tokens: int | None = None,
+    method: str = DEFAULT,
+) -> Attribution:
+    """Attribute the token at `target.token` to every neuron at every earlier token.
+
+    `ids` are prompt + answer; only `ids[:target.token]` are run. `prompt_tokens` says where the answer starts (None: at the
+    end), for steers that act on one of the two; a steered neuron is attributed at its steered value.
+    Raises `InvalidInput` for a target that is not there, `InvalidSteer` for a steer that does not fit the model.
+    """
+    if method not in METHODS:
+        raise InvalidInput(f"attribution method {method!r} is unknown; use one of {', '.join(METHODS)}", field="method")
+    target = check_target(loaded, ids, target)
+    start = time.perf_counter()
+    edits = compile_edits(loaded, steers, len(ids) if prompt_tokens is None else prompt_tokens)
+    with loaded.lock:
+        value, acts, attrs = gradient_times_activation(loaded, ids[: target.token], target, edits)
+    return Attribution(target, method, value, stacked(attrs, loaded.n_neurons), stacked(acts, loaded.n_neurons), time.perf_counter() - start)
+
+
+def gradient_times_activation(
+    loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]
+) -> tuple[float, list[Tensor], list[Tensor]]:
+    """The metric, and a layer's activations and attributions, each (T, I) float32, by one forward and one backward pass."""
+    acts: list[Tensor] = []
+
+    def record(_layer: int, acts_BTI: Tensor) -> None:
+        # The parameters are frozen, so the first layer's activations are where the graph begins.
+        acts.append(acts_BTI if acts_BTI.requires_grad else acts_BTI.requires_grad_())
+
+    output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, record=record, logits_to_keep=1, grad=True)
+    assert output.logits is not None
+    value = metric_value(output.logits[:, -1], target)[0]
+    grads = torch.autograd.grad(value, acts, materialize_grads=True)
+    attrs = [act.detach()[0].float() * grad[0].float() for act, grad in zip(acts, grads, strict=True)]
+    return float(value.detach()), [act.detach()[0].float() for act in acts], attrs
+
+
+def stacked(layers: Sequence[Tensor], n_neurons: int) -> NDArray[np.float32]:
+    """(T, I) tensors of each layer as one (L, T, I) array, narrower layers padded with zeros."""
+    out_LTI = np.zeros((len(layers), layers[0].shape[0], n_neurons), dtype=np.float32)
+    for layer, values_TI in enumerate(layers):
+        out_LTI[layer, :, : values_TI.shape[1]] = values_TI.cpu().numpy()
+    return out_LTI
+
+
+def top_rows(
+    attribution: Attribution, k: int, *, tokens: Sequence[int] | None = None, layers: Sequence[int] | None = None
+) -> TopRows:
+    """The `k` entries of largest absolute attribution, among the given source tokens and layers (None: all)."""
+    attr_LTI = attribution.attr_LTI
+    layer_ids = np.arange(attr_LTI.shape[0]) if layers is None else _checked(layers, attr_LTI.shape[0], "layer")
+    token_ids = np.arange(attr_LTI.shape[1]) if tokens is None else _checked(tokens, attr_LTI.shape[1], "token")
+    chosen = attr_LTI if layers is None and tokens is None else attr_LTI[np.ix_(layer_ids, token_ids)]
+    size_N = torch.from_numpy(np.ascontiguousarray(chosen)).abs().flatten()
+    mass = float(size_N.sum(dtype=torch.float64))
+    top = torch.topk(size_N, min(k, size_N.numel()))
+    rows = []
+    for flat in top.indices.tolist():
+        at_layer, at_token, index = np.unravel_index(flat, chosen.shape)
+        layer, token = int(layer_ids[at_layer]), int(token_ids[at_token])
+        activation = float(attribution.acts_LTI[layer, token, index])
+        value = float(attr_LTI[layer, token, index])
+        rows.append(AttributionRow(layer, int(index), token, "-" if activation < 0 else "+", activation, value))
+    return TopRows(tuple(rows), float(top.values.sum(dtype=torch.float64)) / mass if mass else 0.0, mass)
+
+
+def _checked(values: Sequence[int], stop: int, name: str) -> NDArray[np.int64]:
+    wrong = next((value for value in values if not 0 <= value < stop), None)
+    if wrong is not None:
+        raise InvalidInput(f"{name} {wrong} is not part of this attribution, which has {name}s 0 to {stop - 1}", field=f"{name}s")
+    return np.asarray(sorted(set(values)), dtype=np.int64)
