@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neurons.errors import InvalidInput
-from neurons.hooks import run_forward
+from neurons.hooks import Edit, run_forward
 from neurons.metrics import check_target, metric_value
 from neurons.models.loaded import LoadedModel
-from neurons.steering import Edit, compile_edits
+from neurons.steering import compile_edits
 from neurons.types import AttributionRow, Steer, TargetSpec
 
 Method = Literal["grad"]
@@ -79,7 +79,9 @@ def attribute(
     edits = compile_edits(loaded, steers, len(ids) if prompt_tokens is None else prompt_tokens)
     with loaded.lock:
         value, acts, attrs = gradient_times_activation(loaded, ids[: target.token], target, edits)
-    return Attribution(target, method, value, stacked(attrs, loaded.n_neurons), stacked(acts, loaded.n_neurons), time.perf_counter() - start)
+    return Attribution(
+        target, method, value, stacked(attrs, loaded.n_neurons), stacked(acts, loaded.n_neurons), time.perf_counter() - start
+    )
 
 
 def gradient_times_activation(
@@ -108,9 +110,7 @@ def stacked(layers: Sequence[Tensor], n_neurons: int) -> NDArray[np.float32]:
     return out_LTI
 
 
-def top_rows(
-    attribution: Attribution, k: int, *, tokens: Sequence[int] | None = None, layers: Sequence[int] | None = None
-) -> TopRows:
+def top_rows(attribution: Attribution, k: int, *, tokens: Sequence[int] | None = None, layers: Sequence[int] | None = None) -> TopRows:
     """The `k` entries of largest absolute attribution, among the given source tokens and layers (None: all)."""
     attr_LTI = attribution.attr_LTI
     layer_ids = np.arange(attr_LTI.shape[0]) if layers is None else _checked(layers, attr_LTI.shape[0], "layer")

@@ -171,7 +171,9 @@ def _value_of(loaded: LoadedModel, ablation: Ablation, means_LI: NDArray[np.floa
     if means_LI is None:
         raise InvalidInput("mean ablation needs the neurons' means; build an atlas of this model first, or use zero", field="ablation")
     if means_LI.shape != (loaded.n_layers, loaded.n_neurons):
-        raise InvalidInput(f"the means have shape {means_LI.shape}; this model needs {(loaded.n_layers, loaded.n_neurons)}", field="ablation")
+        raise InvalidInput(
+            f"the means have shape {means_LI.shape}; this model needs {(loaded.n_layers, loaded.n_neurons)}", field="ablation"
+        )
     return lambda place: float(means_LI[place.layer, place.index])
 
 
@@ -191,9 +193,13 @@ def _order(place: Place) -> tuple[int, int, int]:
 
 def _check_place(loaded: LoadedModel, place: Place, tokens: int) -> None:
     if not 0 <= place.layer < loaded.n_layers or not 0 <= place.index < loaded.sites[place.layer].width:
-        raise InvalidInput(f"neuron {place.layer}:{place.index} is not in {loaded.ref.name}, which has {loaded.n_layers} layers", field="neurons")
+        raise InvalidInput(
+            f"neuron {place.layer}:{place.index} is not in {loaded.ref.name}, which has {loaded.n_layers} layers", field="neurons"
+        )
     if place.token is not None and not 0 <= place.token < tokens:
-        raise InvalidInput(f"token {place.token} does not come before the explained token {tokens}; choose 0 to {tokens - 1}", field="tokens")
+        raise InvalidInput(
+            f"token {place.token} does not come before the explained token {tokens}; choose 0 to {tokens - 1}", field="tokens"
+        )
 
 
 def _activation(ablator: Ablator, place: Place) -> float:

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from neurons.hooks import Replace, run_forward
+from neurons.hooks import Edit, Replace, run_forward
 from neurons.models.loaded import LoadedModel
-from neurons.steering import Edit
 
 FIXED_COST = 24
 """What starting a layer costs, counted in tokens run through it: what batches are planned by."""
@@ -107,7 +106,9 @@ class Ablator:
         return cache
 
 
-def batch_replace(loaded: LoadedModel, cases: Sequence[Case], edits: Sequence[Edit], value_of: Callable[[Place], float], start: int) -> Replace:
+def batch_replace(
+    loaded: LoadedModel, cases: Sequence[Case], edits: Sequence[Edit], value_of: Callable[[Place], float], start: int
+) -> Replace:
     """A hook that applies the edits to all rows of a batch and ablates each row's own places. Its tokens stand at `start`..."""
     by_layer: dict[int, list[tuple[int, Place]]] = {}
     for row, case in enumerate(cases):
@@ -134,7 +135,13 @@ def batch_replace(loaded: LoadedModel, cases: Sequence[Case], edits: Sequence[Ed
 
 
 def prepare(
-    loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit], value_of: Callable[[Place], float], *, probe: Sequence[Case] = (), fast: bool = True
+    loaded: LoadedModel,
+    ids: Sequence[int],
+    edits: Sequence[Edit],
+    value_of: Callable[[Place], float],
+    *,
+    probe: Sequence[Case] = (),
+    fast: bool = True,
 ) -> Ablator:
     """Run the baseline, and find out with one or two of the `probe` cases whether passes may start midway."""
     baseline = _run_baseline(loaded, ids, edits)
@@ -193,7 +200,12 @@ def _run_baseline(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit]
         for layer in decoder_layers(loaded):
             stack.callback(layer.register_forward_hook(lambda _module, _args, output: outputs.append(output)).remove)
         output = run_forward(
-            loaded, torch.tensor([list(ids)]), edits=edits, record=lambda _layer, acts_BTI: acts.append(acts_BTI[0].clone()), cache=cache, logits_to_keep=1
+            loaded,
+            torch.tensor([list(ids)]),
+            edits=edits,
+            record=lambda _layer, acts_BTI: acts.append(acts_BTI[0].clone()),
+            cache=cache,
+            logits_to_keep=1,
         )
     assert output.logits is not None
     usable = cache.get_seq_length() == len(ids) and len(cache.layers) == loaded.n_layers
@@ -208,7 +220,7 @@ def _frozen_output(layer: nn.Module, output: Any, token: int, count: int) -> Ite
         return value[:, token:].expand(count, *([-1] * (value.dim() - 1))) if isinstance(value, Tensor) else value
 
     given = (cut(output[0]), *output[1:]) if isinstance(output, tuple) else cut(output)
-    layer.forward = lambda *_args, **_kwargs: given  # type: ignore[method-assign]
+    layer.forward = lambda *_args, **_kwargs: given
     try:
         yield
     finally:

@@ -35,7 +35,9 @@ def check_target(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec) ->
     if target.token == 0:
         raise InvalidInput("token 0 is the first: nothing before it can explain it; choose token 1 or later", field="token")
     if not 0 < target.token <= len(ids) or (target.token == len(ids) and target.token_id is None):
-        raise InvalidInput(f"token {target.token} is not in this text, which has tokens 0 to {len(ids) - 1}; choose 1 to {len(ids) - 1}", field="token")
+        raise InvalidInput(
+            f"token {target.token} is not in this text, which has tokens 0 to {len(ids) - 1}; choose 1 to {len(ids) - 1}", field="token"
+        )
     token_id = ids[target.token] if target.token_id is None else target.token_id
     for name, given in (("token_id", token_id), ("against", target.against_id)):
         if given is not None and not 0 <= given < loaded.ref.n_vocab:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from neurons.attribution import Attribution, attribute, top_rows
 from neurons.effect_batch import batch_replace
 from neurons.errors import InvalidInput
 from neurons.hooks import run_forward
-from neurons.metrics import METRICS, check_target, metric_value
+from neurons.metrics import METRICS, check_target
 from neurons.models.loaded import LoadedModel
 from neurons.steering import compile_edits
 from neurons.types import NeuronSide, Steer, TargetSpec, TokenScope
@@ -23,7 +22,9 @@ IDS = tuple(int(i) for i in np.random.default_rng(7).integers(0, 255, 14))
 TARGET = 11
 
 
-def scaled_metric(loaded: LoadedModel, target: TargetSpec, place: tuple[int, int, int], factor: float, steers: tuple[Steer, ...] = ()) -> float:
+def scaled_metric(
+    loaded: LoadedModel, target: TargetSpec, place: tuple[int, int, int], factor: float, steers: tuple[Steer, ...] = ()
+) -> float:
     """The metric with one activation multiplied by `factor`, in double precision."""
     layer, token, index = place
     edits = compile_edits(loaded, steers, 6)
@@ -59,7 +60,9 @@ def check_against_differences(loaded: LoadedModel, result: Attribution, steers: 
     biggest = float(np.abs(result.attr_LTI).max())
     for place in [*top, *some]:
         step = 4e-3  # norms compute in single precision whatever the model: a smaller step drowns in rounding
-        difference = scaled_metric(loaded, result.target, place, 1 + step, steers) - scaled_metric(loaded, result.target, place, 1 - step, steers)
+        difference = scaled_metric(loaded, result.target, place, 1 + step, steers) - scaled_metric(
+            loaded, result.target, place, 1 - step, steers
+        )
         assert result.attr_LTI[place] == pytest.approx(difference / (2 * step), rel=5e-3, abs=1e-3 * biggest)
 
 
@@ -157,7 +160,8 @@ def test_top_rows_keep_signs_and_report_their_share() -> None:
         assert row.polarity == ("-" if row.activation < 0 else "+")
     restricted = top_rows(result, 10_000, tokens=[2, 5], layers=[1])
     assert len(restricted.rows) == 2 * result.attr_LTI.shape[2]
-    assert {row.token for row in restricted.rows} == {2, 5} and {row.layer for row in restricted.rows} == {1}
+    assert {row.token for row in restricted.rows} == {2, 5}
+    assert {row.layer for row in restricted.rows} == {1}
     assert restricted.share == pytest.approx(1.0)
     with pytest.raises(InvalidInput, match="token 11 is not part"):
         top_rows(result, 5, tokens=[TARGET])
