@@ -1,0 +1,174 @@
+"""Where steers come from and go to: picked neurons, typed ones, concepts, saved steers, files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import streamlit as st
+
+from neurons.errors import InvalidInput, NeuronscopeError
+from neurons.models.loaded import LoadedModel
+from neurons.shelf import JsonShelf
+from neurons.steering import dump_steers, parse_steers, parse_steers_text
+from neurons.types import NeuronSide, Steer
+from pages.widgets import basket, engine, steer_state
+
+_MAX_FILE_MB = 20
+
+
+def shelf() -> JsonShelf:
+    """The saved steers of this user."""
+    return JsonShelf("steers", check=_checked)
+
+
+def _checked(content: Any) -> Any:
+    parse_steers(content)
+    return content
+
+
+def draw(loaded: LoadedModel | None, *, disabled: bool) -> None:
+    """The row of ways to get a steer, each in a popover of its own."""
+    with st.container(horizontal=True, gap="small"):
+        held = basket.picked()
+        with st.popover(
+            f"Picked ({len(held)})", icon=":material/ads_click:", disabled=disabled, help="Neurons kept from tables"
+        ):
+            _from_basket(held)
+        with st.popover("Type", icon=":material/keyboard:", disabled=disabled, help="Neurons by layer and index"):
+            _typed(loaded)
+        with st.popover("Concept", icon=":material/category:", disabled=disabled, help="The neurons of a saved concept"):
+            _from_concept(loaded)
+        with st.popover("Saved", icon=":material/bookmark:", disabled=disabled, help="Steers saved under a name"):
+            _saved(loaded)
+        with st.popover("File", icon=":material/upload_file:", disabled=disabled, help="Steers from and to a JSON file"):
+            _file(loaded)
+
+
+def _begin(name: str, sides: Sequence[NeuronSide]) -> None:
+    """A new card that suppresses `sides`: the plainest steer, to be changed on the card."""
+    steer_state.add(Steer(tuple(sides), name=name))
+
+
+def _from_basket(held: Sequence[NeuronSide]) -> None:
+    if not held:
+        st.caption("Nothing picked yet. Select rows in the Neurons tab, or a bar of an attribution, and keep them; they appear here.")
+        return
+    st.text(", ".join(str(side) for side in held[:60]) + (" …" if len(held) > 60 else ""))
+    name = st.text_input("Name", value="picked neurons", max_chars=120, key="steer.basket.name")
+    if st.button(f"Steer these {len(held)}", type="primary", key="steer.basket.add", width="stretch"):
+        _begin(name, held)
+        basket.clear()
+        st.rerun()
+    if st.button("Empty the basket", key="steer.basket.clear", width="stretch"):
+        basket.clear()
+        st.rerun()
+
+
+def _typed(loaded: LoadedModel | None) -> None:
+    with st.form("steer.typed", border=False, enter_to_submit=True):
+        text = st.text_input(
+            "Neurons, layer:index", placeholder="17:803, 4:12-", key="steer.typed.text", help="A minus means the negative side"
+        )
+        name = st.text_input("Name", placeholder="what they do", max_chars=120, key="steer.typed.name")
+        sent = st.form_submit_button("Add", type="primary", width="stretch")
+    if sent:
+        with engine.errors_shown():
+            _begin(name, steer_state.read_neurons(text, loaded))
+            st.rerun()
+
+
+def _from_concept(loaded: LoadedModel | None) -> None:
+    entries = JsonShelf("concepts").list()
+    if not entries:
+        st.caption("No concepts yet. Keep neurons as a concept in the Neurons tab, or make one on the Concepts page.")
+        return
+    chosen = st.selectbox("Concept", [entry.name for entry in entries], key="steer.concept")
+    if st.button("Add", type="primary", key="steer.concept.add", width="stretch"):
+        with engine.errors_shown():
+            content = next(entry.content for entry in entries if entry.name == chosen)
+            sides = parse_steers({"neurons": list(content.get("neurons", []))})[0].neurons
+            steer_state.check(sides, loaded)
+            _begin(chosen, sides)
+            st.rerun()
+
+
+def _saved(loaded: LoadedModel | None) -> None:
+    """Put saved steers on cards, save the cards, delete a saved one with undo."""
+    with engine.errors_shown():
+        kept = shelf()
+        names = list(kept.names())
+        chosen = st.selectbox("Saved steers", names, index=None, placeholder="none saved yet" if not names else "choose", key="steer.saved")
+        add, delete = st.columns(2)
+        if add.button("Add", key="steer.saved.add", disabled=chosen is None, type="primary", width="stretch") and chosen:
+            _take(lambda: parse_steers(kept.load(chosen), ref=loaded.ref if loaded else None), loaded)
+        if delete.button("Delete", key="steer.saved.delete", disabled=chosen is None, width="stretch") and chosen:
+            st.session_state["steer.saved.undo"] = kept.delete(chosen)
+            st.rerun()
+        token = st.session_state.get("steer.saved.undo")
+        if token and st.button("Undo delete", icon=":material/undo:", key="steer.saved.restore", width="stretch"):
+            kept.restore(token)
+            st.session_state.pop("steer.saved.undo")
+            st.rerun()
+        st.divider()
+        name = st.text_input("Save the cards as", max_chars=120, key="steer.saved.name", placeholder="a name")
+        cards = steer_state.steers()
+        if st.button("Save", key="steer.saved.save", width="stretch", disabled=loaded is None or not cards):
+            _complete(cards)
+            if loaded is not None:
+                kept.save(name, dump_steers(cards, loaded.ref))
+                st.rerun()
+
+
+def _file(loaded: LoadedModel | None) -> None:
+    upload = st.file_uploader("A steer file", type=["json"], key="steer.file", max_upload_size=_MAX_FILE_MB)
+    if upload is not None and st.session_state.get("steer.file.seen") != upload.file_id:
+        ref = loaded.ref if loaded else None
+        _take(lambda: _read(upload.name, upload.getvalue(), ref), loaded, seen=upload.file_id)
+    cards = steer_state.steers()
+    if loaded is not None and cards:
+        with engine.errors_shown():
+            _complete(cards)
+            text = json.dumps(dump_steers(cards, loaded.ref), indent=1, ensure_ascii=False, allow_nan=False)
+            st.download_button(
+                f"Export {len(cards)} steer{'s' if len(cards) > 1 else ''}",
+                text,
+                "steers.json",
+                "application/json",
+                icon=":material/download:",
+                key="steer.file.export",
+                on_click="ignore",
+                width="stretch",
+            )
+
+
+def _read(name: str, data: bytes, ref: Any) -> tuple[Steer, ...]:
+    try:
+        return parse_steers_text(data.decode("utf-8-sig"), name=name, ref=ref)
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{name} is not UTF-8 text; export it again as JSON", field="steer") from error
+
+
+def _take(read: Callable[[], Sequence[Steer]], loaded: LoadedModel | None, *, seen: str = "") -> None:
+    """Put what `read` gives on cards, or show why not."""
+    try:
+        steers = read()
+        for steer in steers:
+            steer_state.check(steer.neurons, loaded)
+    except NeuronscopeError as error:
+        engine.show_error(error)
+        return
+    if seen:
+        st.session_state["steer.file.seen"] = seen
+    steer_state.add_all(steers)
+    st.rerun()
+
+
+def _complete(cards: Sequence[Steer]) -> None:
+    """Raise `InvalidInput` for a card that cannot be written down yet."""
+    for steer in cards:
+        if steer.tokens.kind == "ranges" and not steer.tokens.ranges and not steer.tokens.with_answer:
+            raise InvalidInput(
+                f"the steer {steer.name or 'without a name'!r} has no token ranges yet; type some, or steer all tokens", field="tokens"
+            )

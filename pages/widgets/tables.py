@@ -1,0 +1,80 @@
+"""Tables that pages share: selection, search, downloads as CSV and Parquet. Cell text is drawn on a canvas, never as markup."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+import streamlit as st
+
+
+def csv_bytes(frame: pd.DataFrame) -> bytes:
+    """The table as UTF-8 CSV with a header, without the index."""
+    return frame.to_csv(index=False).encode("utf-8")
+
+
+def parquet_bytes(frame: pd.DataFrame) -> bytes:
+    """The table as one Parquet file."""
+    sink = io.BytesIO()
+    frame.to_parquet(sink, index=False)
+    return sink.getvalue()
+
+
+def downloads(frame: pd.DataFrame, stem: str, *, key: str) -> None:
+    """Two buttons: the table as CSV and as Parquet. The bytes are made when a button is pressed."""
+    kinds = (("CSV", csv_bytes, "csv", "text/csv"), ("Parquet", parquet_bytes, "parquet", "application/octet-stream"))
+    with st.container(horizontal=True):
+        for label, make, ending, mime in kinds:
+            st.download_button(
+                label,
+                lambda make=make: make(frame),
+                f"{stem}.{ending}",
+                mime,
+                key=f"{key}.{ending}",
+                icon=":material/download:",
+                on_click="ignore",
+                disabled=frame.empty,
+            )
+
+
+def matching(frame: pd.DataFrame, words: str, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows that hold every word of `words` (case ignored) somewhere in `columns`."""
+    kept = frame
+    for word in words.casefold().split():
+        found = pd.Series(False, index=kept.index)
+        for column in columns:
+            found |= kept[column].astype("string").str.casefold().str.contains(word, regex=False, na=False)
+        kept = kept[found]
+    return kept
+
+
+def choose_rows(
+    frame: pd.DataFrame,
+    *,
+    key: str,
+    identity: Sequence[object],
+    columns: Mapping[str, Any],
+    many: bool = False,
+    height: int | Literal["stretch", "auto"] = 420,
+) -> list[int]:
+    """Draw `frame` with only `columns`, in their order; return the positions of the selected rows.
+
+    `identity` names each row. When it changes (a filter, a deleted row) the selection is dropped: a position would then
+    mean another row.
+    """
+    mark = zlib.crc32(repr(tuple(identity)).encode("utf-8", "replace"))
+    event = st.dataframe(
+        frame,
+        key=f"{key}.{mark:x}",
+        width="stretch",
+        height=height,
+        hide_index=True,
+        column_order=list(columns),
+        column_config=dict(columns),
+        on_select="rerun",
+        selection_mode="multi-row" if many else "single-row",
+    )
+    return [row for row in event.selection.rows if row < len(frame)]
