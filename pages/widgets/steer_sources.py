@@ -1,4 +1,4 @@
-"""Where steers come from and go to: picked neurons, typed ones, concepts, saved steers, files."""
+"""Where steers come from and go to: typed neurons, concepts, saved steers, files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from neurons.models.loaded import LoadedModel
 from neurons.shelf import JsonShelf
 from neurons.steering import dump_steers, parse_steers, parse_steers_text
 from neurons.types import NeuronSide, Steer
-from pages.widgets import basket, engine, steer_state
+from pages.widgets import engine, steer_state
 
 _MAX_FILE_MB = 20
 
@@ -31,11 +31,6 @@ def _checked(content: Any) -> Any:
 def draw(loaded: LoadedModel | None, *, disabled: bool) -> None:
     """The row of ways to get a steer, each in a popover of its own."""
     with st.container(horizontal=True, gap="small"):
-        held = basket.picked()
-        with st.popover(
-            f"Picked ({len(held)})", icon=":material/ads_click:", disabled=disabled, help="Neurons kept from tables"
-        ):
-            _from_basket(held)
         with st.popover("Type", icon=":material/keyboard:", disabled=disabled, help="Neurons by layer and index"):
             _typed(loaded)
         with st.popover("Concept", icon=":material/category:", disabled=disabled, help="The neurons of a saved concept"):
@@ -49,21 +44,6 @@ def draw(loaded: LoadedModel | None, *, disabled: bool) -> None:
 def _begin(name: str, sides: Sequence[NeuronSide]) -> None:
     """A new card that suppresses `sides`: the plainest steer, to be changed on the card."""
     steer_state.add(Steer(tuple(sides), name=name))
-
-
-def _from_basket(held: Sequence[NeuronSide]) -> None:
-    if not held:
-        st.caption("Nothing picked yet. Select rows in the Neurons tab, or a bar of an attribution, and keep them; they appear here.")
-        return
-    st.text(", ".join(str(side) for side in held[:60]) + (" …" if len(held) > 60 else ""))
-    name = st.text_input("Name", value="picked neurons", max_chars=120, key="steer.basket.name")
-    if st.button(f"Steer these {len(held)}", type="primary", key="steer.basket.add", width="stretch"):
-        _begin(name, held)
-        basket.clear()
-        st.rerun()
-    if st.button("Empty the basket", key="steer.basket.clear", width="stretch"):
-        basket.clear()
-        st.rerun()
 
 
 def _typed(loaded: LoadedModel | None) -> None:

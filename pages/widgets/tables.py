@@ -10,6 +10,9 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
+SELECTABLE_ROWS = 150_000
+"""Above this many rows st.dataframe offers no selection."""
+
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:
     """The table as UTF-8 CSV with a header, without the index."""
@@ -55,17 +58,18 @@ def choose_rows(
     frame: pd.DataFrame,
     *,
     key: str,
-    identity: Sequence[object],
     columns: Mapping[str, Any],
+    identity: Sequence[object] | None = None,
     many: bool = False,
     height: int | Literal["stretch", "auto"] = 420,
 ) -> list[int]:
     """Draw `frame` with only `columns`, in their order; return the positions of the selected rows.
 
-    `identity` names each row. When it changes (a filter, a deleted row) the selection is dropped: a position would then
-    mean another row.
+    `identity` names each row, by default the frame's index does. When it changes (a filter, a deleted row) the selection is
+    dropped: a position would then mean another row.
     """
-    mark = zlib.crc32(repr(tuple(identity)).encode("utf-8", "replace"))
+    names = pd.Index(frame.index if identity is None else [str(name) for name in identity])
+    mark = zlib.crc32(pd.util.hash_pandas_object(names).to_numpy().tobytes())
     event = st.dataframe(
         frame,
         key=f"{key}.{mark:x}",
