@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from neurons.errors import InvalidInput, NotFound, StoreError
+from neurons.errors import InvalidInput, NeuronscopeError, NotFound, StoreError
 from neurons.types import AttributionRow, TargetSpec
 from tests.trace_helpers import LAYERS, NEURONS, make_arrays, make_record
 from traces import AttributionInfo, Evicted, TraceStore, from_rows
@@ -52,7 +52,7 @@ def test_plain_xarray_opens_it(store: TraceStore, tmp_path: Path) -> None:
     with xr.open_zarr(str(tmp_path / "traces" / saved.id / "tensors.zarr"), consolidated=False) as dataset:
         assert dataset.activations.dims == ("layer", "token", "neuron")
         assert dataset.topk_ids.dims == ("token", "rank")
-        assert dataset.attrs["trace"] == saved.id
+        assert dataset.attrs == {"format": "neuronscope-tensors", "version": 1}
         assert dataset.activations.shape == (LAYERS, 7, NEURONS)
 
 
@@ -94,7 +94,9 @@ def test_first_writer_wins(store: TraceStore) -> None:
 
 def test_search_sort_filter(store: TraceStore) -> None:
     france = save(store, prompt="Capital of FRANCE?", answer="Paris", tags=("geo",), created="2026-01-01T00:00:00.000Z")
-    spain = save(store, prompt="Capital of Spain?", answer="Madrid é", name="Straße", created="2026-02-01T00:00:00.000Z", set_name="caps", set_row=1)
+    spain = save(
+        store, prompt="Capital of Spain?", answer="Madrid é", name="Straße", created="2026-02-01T00:00:00.000Z", set_name="caps", set_row=1
+    )
     assert [row.id for row in store.list()] == [spain.id, france.id]
     assert [row.id for row in store.list("france capital")] == [france.id]
     assert [row.id for row in store.list("MADRID É")] == [spain.id]
@@ -119,7 +121,8 @@ def test_update_is_kept_and_checked(store: TraceStore) -> None:
     record = again.load(saved.id)
     assert (record.name, record.tags, record.pinned, record.note) == ("new", ("b", "a"), True, "line\nline")
     assert again.list("new")[0].pinned
-    assert before.ok and again.verify(saved.id).ok
+    assert before.ok
+    assert again.verify(saved.id).ok
     with pytest.raises(InvalidInput) as caught:
         store.update(saved.id, name="x" * 500)
     assert caught.value.field == "name"
@@ -143,11 +146,13 @@ def test_prefixes(store: TraceStore) -> None:
 def test_trash_and_undo(store: TraceStore) -> None:
     saved = save(store)
     store.delete(saved.id)
-    assert store.list() == () and [row.id for row in store.list(trashed=True)] == [saved.id]
+    assert store.list() == ()
+    assert [row.id for row in store.list(trashed=True)] == [saved.id]
     with pytest.raises(NotFound):
         store.delete(saved.id)
     assert store.restore(saved.id).id == saved.id
-    assert [row.id for row in store.list()] == [saved.id] and store.verify(saved.id).ok
+    assert [row.id for row in store.list()] == [saved.id]
+    assert store.verify(saved.id).ok
     store.delete(saved.id)
     assert store.purge() == 1
     assert store.list(trashed=True) == ()
@@ -168,7 +173,8 @@ def test_flipped_bit_is_noticed(store: TraceStore) -> None:
     data[5] ^= 4
     _chunk(store, saved.id).write_bytes(bytes(data))
     report = store.verify(saved.id)
-    assert not report.ok and "c/1/0/0" in report.problems[0]
+    assert not report.ok
+    assert "c/1/0/0" in report.problems[0]
     with pytest.raises(StoreError):
         store.read(saved.id, "activations", layer=1)
 
@@ -189,7 +195,8 @@ def test_changed_record_is_noticed_and_listed(store: TraceStore) -> None:
     path.write_text("{")
     store.rebuild()
     (row,) = store.list()
-    assert row.id == saved.id and "damaged" in row.answer
+    assert row.id == saved.id
+    assert "damaged" in row.answer
     with pytest.raises(StoreError, match="damaged"):
         store.load(saved.id)
     store.delete(saved.id)
@@ -253,7 +260,8 @@ def test_evicted_activations_come_back_bit_for_bit(store: TraceStore) -> None:
     manifest = (store.root / saved.id / "manifest.json").read_bytes()
     assert store.evict(saved.id) > 0
     assert store.put_activations(saved.id, arrays["activations"]) is True
-    assert store.verify(saved.id).ok and store.activation_state(saved.id) == "stored"
+    assert store.verify(saved.id).ok
+    assert store.activation_state(saved.id) == "stored"
     np.testing.assert_array_equal(store.read(saved.id, "activations"), arrays["activations"])
     store.evict(saved.id)
     other = arrays["activations"] + np.float16(0.5)
@@ -275,7 +283,8 @@ def test_attributions(store: TraceStore) -> None:
     assert store.attributions(saved.id) == (info,)
     found = store.attribution(saved.id, key)
     assert found.rows() == tuple(rows)
-    assert found.mass_LT is not None and found.mass_LT.shape == mass.shape
+    assert found.mass_LT is not None
+    assert found.mass_LT.shape == mass.shape
     store.save_attribution(saved.id, from_rows(replace(info, kept=1), rows[:1]))
     assert len(store.attribution(saved.id, key).rows()) == 1
     assert store.verify(saved.id).ok
@@ -295,9 +304,12 @@ def test_examples_are_read_only_until_changed(tmp_path: Path) -> None:
     example = save(shipped, id="example-one")
     store = TraceStore(tmp_path / "mine", examples=tmp_path / "shipped")
     (row,) = store.list()
-    assert row.example and store.load(example.id).answer == "Paris." and store.usage().traces == 0
+    assert row.example
+    assert store.load(example.id).answer == "Paris."
+    assert store.usage().traces == 0
     store.update(example.id, name="mine now")
-    assert not store.summary(example.id).example and shipped.load(example.id).name == ""
+    assert not store.summary(example.id).example
+    assert shipped.load(example.id).name == ""
     store.delete(example.id)
     assert store.list() == ()
     assert store.restore(example.id).name == "mine now"
@@ -320,7 +332,9 @@ for number in range(int(sys.argv[2])):
 
 
 def _start_saver(root: Path, count: int) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", _SAVER, str(root), str(count)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    return subprocess.Popen(
+        [sys.executable, "-c", _SAVER, str(root), str(count)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent
+    )
 
 
 def test_kill_during_writes_leaves_whole_traces_or_none(tmp_path: Path) -> None:
@@ -343,7 +357,8 @@ def test_kill_during_writes_leaves_whole_traces_or_none(tmp_path: Path) -> None:
 def test_two_processes_save_at_once(tmp_path: Path) -> None:
     root = tmp_path / "traces"
     with _start_saver(root, 12) as one, _start_saver(root, 12) as two:
-        assert one.wait(60) == 0 and two.wait(60) == 0
+        assert one.wait(60) == 0
+        assert two.wait(60) == 0
     store = TraceStore(root, examples=None)
     assert len(store.list()) == 24
     assert all(store.verify(row.id).ok for row in store.list())
@@ -351,14 +366,14 @@ def test_two_processes_save_at_once(tmp_path: Path) -> None:
 
 def test_threads_share_a_store(store: TraceStore) -> None:
     saved = save(store)
-    errors: list[BaseException] = []
+    errors: list[NeuronscopeError] = []
 
     def work(number: int) -> None:
         try:
             save(store)
             store.update(saved.id, tags=(*store.load(saved.id).tags, f"t{number}"))
             store.list("capital")
-        except BaseException as error:
+        except NeuronscopeError as error:
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
@@ -366,7 +381,8 @@ def test_threads_share_a_store(store: TraceStore) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not errors and len(store.list()) == 7
+    assert not errors
+    assert len(store.list()) == 7
 
 
 def test_stale_work_is_swept(store: TraceStore) -> None:

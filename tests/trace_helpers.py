@@ -13,7 +13,9 @@ from traces.schema import TraceRecord, now
 LAYERS, NEURONS, VOCAB = 3, 8, 100
 
 
-def make_record(*, answer: str = "Paris.", prompt: str = "Capital of France?", n_prompt: int = 4, n_answer: int = 3, **changes: Any) -> TraceRecord:
+def make_record(
+    *, answer: str = "Paris.", prompt: str = "Capital of France?", n_prompt: int = 4, n_answer: int = 3, **changes: Any
+) -> TraceRecord:
     model = ModelRef("default", "Tiny", "LlamaForCausalLM", "ab" * 32, "float32", "cpu", LAYERS, NEURONS, VOCAB, 64)
     environment = Environment("0.1.0", "2.13", "5.23", "3.11", "linux", 2, "float32", "cpu")
     record = TraceRecord(

@@ -173,7 +173,7 @@ class Catalogue:
         """Insert or replace rows, each with its haystack."""
         marks = ", ".join("?" for _ in range(len(_COLUMNS) + 1))
         values = [(*(_to_sql(getattr(row, name)) for name in _COLUMNS), haystack) for row, haystack in rows]
-        self._write([(f"INSERT OR REPLACE INTO traces ({', '.join(_COLUMNS)}, haystack) VALUES ({marks})", values)])  # noqa: S608  # our own column names
+        self._write([(f"INSERT OR REPLACE INTO traces ({', '.join(_COLUMNS)}, haystack) VALUES ({marks})", values)])
 
     def remove(self, ids: Iterable[str]) -> None:
         """Forget rows."""
@@ -240,7 +240,7 @@ class Catalogue:
                 where.append(clause)
                 arguments.append(value)
         order = f"{sort} {'COLLATE NOCASE ' if sort in ('name', 'prompt', 'model_name') else ''}{'DESC' if descending else 'ASC'}, id"
-        statement = f"SELECT * FROM traces WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608  # clauses from above
+        statement = f"SELECT * FROM traces WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ? OFFSET ?"
         return tuple(_from_sql(row) for row in self._rows(statement, (*arguments, -1 if limit is None else limit, offset)))
 
     def starting_with(self, prefix: str, *, limit: int) -> tuple[str, ...]:
@@ -260,7 +260,7 @@ class Catalogue:
 
     def distinct(self, column: Literal["model_name", "set_name"]) -> tuple[str, ...]:
         """The values a filter can offer."""
-        rows = self._rows(f"SELECT DISTINCT {column} FROM traces WHERE trashed = 0 AND {column} IS NOT NULL ORDER BY 1", ())  # noqa: S608  # a literal
+        rows = self._rows(f"SELECT DISTINCT {column} FROM traces WHERE trashed = 0 AND {column} IS NOT NULL ORDER BY 1", ())
         return tuple(row[0] for row in rows)
 
     def tags(self) -> tuple[str, ...]:

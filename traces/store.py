@@ -98,7 +98,7 @@ class TraceStore:
 
         def fill(folder: Path) -> None:
             (folder / RECORD).write_text(to_json(record), encoding="utf-8")
-            write_group(folder / GROUP, narrowed, {"format": "neuronscope-tensors", "version": 1, "trace": record.id})
+            write_group(folder / GROUP, narrowed, {"format": "neuronscope-tensors", "version": 1})
 
         try:
             write_folder(self.root / record.id, self.folders.work, fill)
