@@ -48,7 +48,7 @@ def fetch_snapshot(model_id: str, *, progress: Progress = no_progress, into: Pat
     Raises `ModelError` that says whether the id is unknown, gated, or the network is down.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError  # type: ignore[attr-defined]
 
     if not is_hub_id(model_id):
         raise ModelError(f"{model_id!r} is not a hub id; write owner/name, such as HuggingFaceTB/SmolLM2-135M-Instruct")

@@ -1,0 +1,127 @@
+"""`neuronscope run`: start the app in the browser, from a clone or an installed package, wherever the shell stands."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import neurons
+from neurons.cli.common import report_error, stderr_progress
+from neurons.errors import InvalidInput, ModelError, NotFound
+
+FIRST_PORT, PORTS_TRIED = 8501, 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `run`."""
+    app.command()(run)
+
+
+def run(
+    port: Annotated[
+        int | None, typer.Option(help=f"Port to listen on. [default: the first free one from {FIRST_PORT}]", show_default=False)
+    ] = None,
+    address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    allow_host: Annotated[list[str] | None, typer.Option(help="Host name browsers may use; needed to listen beyond this machine.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser window.")] = False,
+) -> None:
+    """Start the app, after fetching the default model where it is missing; Ctrl-C stops it."""
+    script = app_script()
+    hosts = allowed_hosts(address, allow_host or [])
+    chosen_port = free_port(address, port)
+    from neurons.models.default import default_folder
+
+    try:
+        with stderr_progress() as progress:
+            default_folder(progress=progress)
+    except ModelError as error:
+        report_error(error, as_json=False)
+        typer.echo("starting without the default model; choose another in the app", err=True)
+    typer.echo(f"Neuronscope is at http://{_in_url(address)}:{chosen_port} (Ctrl-C stops it)")
+    raise typer.Exit(serve(command(script, address, chosen_port, hosts, headless=no_browser)))
+
+
+def app_script() -> Path:
+    """The file that Streamlit runs: in the installed package, else in the clone. Raises `NotFound` when neither has it."""
+    package = Path(neurons.__file__).parent
+    for script in (package / "cli" / "app" / "streamlit_app.py", package.parent / "streamlit_app.py"):
+        if script.is_file():
+            return script
+    raise NotFound(f"streamlit_app.py is neither in {package / 'cli' / 'app'} nor in {package.parent}; install the package again")
+
+
+def allowed_hosts(address: str, named: list[str]) -> list[str]:
+    """Host headers that the server answers. Raises `InvalidInput` for an open address without names: any web page could reach it."""
+    if _is_loopback(address):
+        return ["localhost", "127.0.0.1", address, *named]
+    if not named:
+        raise InvalidInput(
+            f"listening on {address} lets other machines use the app and this machine's files; "
+            "name the host names that browsers may use with --allow-host (Neuronscope has no accounts: keep it behind a firewall)",
+            field="allow_host",
+        )
+    return ["localhost", "127.0.0.1", *named]
+
+
+def free_port(address: str, port: int | None) -> int:
+    """`port` where it is free, else `InvalidInput`; for None the first free one from 8501."""
+    if port is not None:
+        if not 1 <= port <= 65_535:
+            raise InvalidInput(f"port is {port}; use 1 to 65535", field="port")
+        if not _is_free(address, port):
+            raise InvalidInput(f"port {port} of {address} is taken; choose another with --port", field="port")
+        return port
+    for candidate in range(FIRST_PORT, FIRST_PORT + PORTS_TRIED):
+        if _is_free(address, candidate):
+            return candidate
+    raise InvalidInput(f"ports {FIRST_PORT} to {FIRST_PORT + PORTS_TRIED - 1} are taken; choose one with --port", field="port")
+
+
+def command(script: Path, address: str, port: int, hosts: list[str], *, headless: bool) -> list[str]:
+    """The streamlit command line. The rest of the settings comes from .streamlit/config.toml beside the script."""
+    options = ["--server.address", address, "--server.port", str(port)]
+    for host in dict.fromkeys(hosts):
+        options += ["--server.allowedHosts", host]
+    if headless:
+        options += ["--server.headless", "true"]
+    return [sys.executable, "-m", "streamlit", "run", str(script), *options]
+
+
+def serve(arguments: list[str]) -> int:
+    """Run the server until it ends; where the system can, it takes this process's place, so that signals reach it."""
+    sys.stdout.flush()
+    if os.name == "posix":
+        os.execv(arguments[0], arguments)
+    return subprocess.run(arguments, check=False).returncode
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _is_free(address: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except socket.gaierror as error:
+            raise InvalidInput(f"{address!r} is not an address of this machine ({error.strerror})", field="address") from error
+        except OSError:
+            return False
+    return True
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
