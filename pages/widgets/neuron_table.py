@@ -1,0 +1,106 @@
+"""A table of neurons with one row of filters above it and what can be done with the chosen rows below it.
+
+Every table of the Trace page is a frame with the columns neuron ("17:803+"), layer, index, polarity, strength and
+description, whatever else it has. The filters work on those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from neurons.errors import NeuronscopeError
+from neurons.types import ModelRef, NeuronSide, Steer
+from pages.widgets import engine, steer_state
+from pages.widgets.tables import SELECTABLE_ROWS, choose_rows, downloads, matching
+
+STRENGTHEN = 0.75
+"""Strength of a steer that strengthens: this share of the neuron's extreme."""
+_MANY = 500  # neurons in one steer
+HEIGHT = 330
+
+
+def draw(frame: pd.DataFrame, columns: Mapping[str, Any], *, key: str, ref: ModelRef, stem: str, strength_label: str, signs: tuple[str, str]) -> list[int]:
+    """Filters, table, actions. Returns the positions (in `frame`) of the chosen rows.
+
+    `signs` names the two kinds of rows that the sign filter tells apart: rows whose `signed` column is above or below zero.
+    """
+    shown = _filtered(frame, key=key, ref=ref, strength_label=strength_label, signs=signs)
+    if shown.empty:
+        st.info("No neuron passes these filters. Lower the threshold or widen the layers.", icon=":material/filter_alt_off:")
+        return []
+    if len(shown) > SELECTABLE_ROWS:
+        st.caption(f"Showing the first {SELECTABLE_ROWS:,} of {len(shown):,} rows.")
+        shown = shown.iloc[:SELECTABLE_ROWS]
+    picked = choose_rows(shown, key=f"{key}.table", columns=columns, many=True, height=HEIGHT)
+    _actions(shown, picked, key=key, ref=ref, stem=stem)
+    return [int(shown.index[row]) for row in picked]
+
+
+def _filtered(frame: pd.DataFrame, *, key: str, ref: ModelRef, strength_label: str, signs: tuple[str, str]) -> pd.DataFrame:
+    layers, sign, words, least = st.columns([1.5, 1.3, 1.6, 1.0], vertical_alignment="bottom")
+    low, high = layers.slider("Layers", 0, max(1, ref.n_layers - 1), (0, max(1, ref.n_layers - 1)), key=f"{key}.layers")
+    side = sign.selectbox("Sign", ["both", *signs], key=f"{key}.sign")
+    text = words.text_input("Words", key=f"{key}.words", placeholder="neuron, token, description", help="Keeps rows that hold every word.")
+    strongest = float(frame["strength"].max()) if len(frame) else 1.0
+    floor = least.number_input(
+        f"At least ({strength_label})", 0.0, None, 0.0, strongest / 20 or 0.1, key=f"{key}.least", format="%.3g", help="Keeps rows whose size is at least this, whatever the sign."
+    )
+    kept = frame[(frame["layer"] >= low) & (frame["layer"] <= high) & (frame["strength"] >= floor)]
+    if side != "both":
+        kept = kept[kept["signed"] > 0] if side == signs[0] else kept[kept["signed"] < 0]
+    if text.strip():
+        kept = matching(kept, text, [name for name in ("neuron", "text", "description", "tokens") if name in kept.columns])
+    return kept
+
+
+def _actions(shown: pd.DataFrame, picked: Sequence[int], *, key: str, ref: ModelRef, stem: str) -> None:
+    chosen = sides(shown.iloc[list(picked)]) if picked else ()
+    none = not chosen
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(f"{len(chosen)} neuron{'' if len(chosen) == 1 else 's'} chosen" if chosen else f"{len(shown):,} rows. Tick rows to keep or steer them.")
+        with st.popover("Keep as concept", icon=":material/bookmark_add:", disabled=none, key=f"{key}.keep"):
+            _keep(chosen, key=key, ref=ref)
+        if st.button("Suppress", icon=":material/volume_off:", key=f"{key}.suppress", disabled=none, help="Adds a steer that holds them at 0 to the Steer tab"):
+            _steer(chosen, 0.0, "Suppress")
+        if st.button(
+            "Strengthen", icon=":material/volume_up:", key=f"{key}.strengthen", disabled=none,
+            help=f"Adds a steer that holds them at {STRENGTHEN:g} of their strongest activation to the Steer tab",
+        ):  # fmt: skip
+            _steer(chosen, STRENGTHEN, "Strengthen")
+        with st.popover("Export", icon=":material/download:", key=f"{key}.export"):
+            st.caption(f"All {len(shown):,} rows that pass the filters.")
+            downloads(shown.drop(columns=["signed", "strength"]), stem, key=f"{key}.file")
+
+
+def sides(frame: pd.DataFrame) -> tuple[NeuronSide, ...]:
+    """The neuron sides of a table's rows, each once, in order."""
+    return tuple(dict.fromkeys(NeuronSide.parse(name) for name in frame["neuron"]))
+
+
+def _steer(chosen: Sequence[NeuronSide], strength: float, word: str) -> None:
+    kept = tuple(chosen[:_MANY])
+    more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+    steer_state.add(Steer(kept, "set", strength, name=f"{word} {kept[0]}{more}"))
+    st.toast(f"{word}: {len(kept)} neurons are on a new card in the Steer tab.", icon=":material/tune:")
+
+
+def _keep(chosen: Sequence[NeuronSide], *, key: str, ref: ModelRef) -> None:
+    name = st.text_input("Name", key=f"{key}.concept", placeholder="such as capitals of Europe")
+    if st.button("Keep", key=f"{key}.concept.save", type="primary", disabled=not name.strip()):
+        try:
+            keep_concept(name, chosen, ref)
+        except NeuronscopeError as error:
+            engine.show_error(error)
+        else:
+            st.toast(f"Kept {len(chosen)} neurons as a concept.", icon=":material/bookmark_added:")
+
+
+def keep_concept(name: str, chosen: Sequence[NeuronSide], ref: ModelRef) -> None:
+    """Save neurons as a concept of this model. Raises `InvalidInput` for a name that is taken or not usable."""
+    from neurons.concepts.shelf import Concept, concept_shelf
+
+    concept_shelf().save(name, Concept(tuple(chosen), ref), replace=False)

@@ -1,0 +1,3 @@
+import streamlit as st
+def draw(context):
+    st.caption("soon")

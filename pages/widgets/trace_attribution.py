@@ -1,0 +1,245 @@
+"""The attribution view: which neurons, at which earlier tokens, promoted or suppressed one token.
+
+A click on one token makes it the target; a selection of several restricts the sources. What is computed is stored in the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from neurons.attribution import DEFAULT, Attribution, attribute, top_rows
+from neurons.errors import InvalidInput, NeuronscopeError
+from neurons.models.chat import single_token
+from neurons.summary import visible
+from neurons.types import Metric, NeuronSide, TargetSpec
+from pages.widgets import engine, neuron_table, strip
+from pages.widgets.descriptions import descriptions_for
+from pages.widgets.trace_context import STRIP_KEY, TraceContext
+from traces.attributions import AttributionInfo, StoredAttribution, attribution_key, from_rows
+
+KEPT = 5_000
+"""Rows kept of each attribution: the strongest."""
+_FOCUS = "trace.focus"
+_METRIC = "trace.metric"
+_METRICS: dict[Metric, str] = {
+    "prob": "Probability",
+    "logprob": "Log-probability",
+    "logit": "Logit",
+    "contrast": "Contrast with another token",
+}
+_METRIC_HELP = (
+    "What the neurons' share is measured in. Probability: the token's own, as published. Log-probability: the same in nats. "
+    "Logit: the raw score. Contrast: the token's logit less another token's, which shows why this one and not that one."
+)
+UNITS: dict[Metric, str] = {"prob": "probability", "logprob": "nats", "logit": "logits", "contrast": "logits"}
+COLUMNS: dict[str, Any] = {
+    "neuron": st.column_config.TextColumn("Neuron", width=80, help="layer:index and side: + when its activation is positive, - when negative"),
+    "attribution": st.column_config.NumberColumn(
+        "Attribution", format="%+.4f", width=85, help="activation x gradient of the metric: above 0 it promoted the token, below 0 it suppressed it"
+    ),
+    "token": st.column_config.NumberColumn("At", width=45, help="Position of the source token"),
+    "text": st.column_config.TextColumn("Token", width=90, help="The source token, where the neuron fired"),
+    "activation": st.column_config.NumberColumn("Activation", format="%.2f", width=75, help="The neuron's activation there"),
+    "description": st.column_config.TextColumn("Description", width=220, help="What the neuron responds to, from the model's atlas"),
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be attributed."""
+
+    target: TargetSpec
+    """With its token ids filled in."""
+    sources: strip.Ranges = ()
+    """Source tokens it is restricted to; () is all before the target."""
+
+    @property
+    def source_text(self) -> str:
+        return ",".join(f"{start}:{stop}" for start, stop in self.sources)
+
+    @property
+    def key(self) -> str:
+        return attribution_key(self.target, DEFAULT, sources=self.source_text)
+
+
+def focus(context: TraceContext) -> tuple[int, strip.Ranges]:
+    """The token that is explained and the sources it is restricted to, from the clicks so far."""
+    kept: dict[str, Any] = st.session_state.setdefault(_FOCUS, {})
+    if kept.get("trace") != context.id:
+        kept.clear()
+        kept.update(trace=context.id, token=None, sources=())
+    if len(context.ranges) == 1 and _one_token(context, context.ranges[0]):
+        kept.update(token=context.ranges[0][0], sources=())
+    elif context.ranges:
+        kept.update(sources=context.ranges)
+    token = kept["token"] if kept["token"] is not None else min(len(context.record.prompt_ids), len(context.record.token_ids) - 1)
+    return token, tuple(kept["sources"])
+
+
+def _one_token(context: TraceContext, span: tuple[int, int]) -> bool:
+    """Whether a range is a single visible token (a character split over tokens counts as one)."""
+    return all(context.record.pieces[i] == "" for i in range(span[0] + 1, span[1]))
+
+
+def current(context: TraceContext) -> StoredAttribution | None:
+    """The attribution that answers the present clicks and settings, computed when it is not stored. None when there is none."""
+    try:
+        question = _question(context)
+        return None if question is None else _answer(context, question)
+    except NeuronscopeError:
+        return None  # `draw` meets it again where the settings are, and shows it there
+
+
+def _question(context: TraceContext) -> Question | None:
+    """What is asked; None while the contrast has no second token. Raises `InvalidInput` for a typed token that is not one."""
+    token, sources = focus(context)
+    if token == 0:
+        raise InvalidInput("the first token has nothing before it, so nothing caused it; click a later token", field="token")
+    metric: Metric = st.session_state.get(_METRIC, "prob")
+    token_id = context.record.token_ids[token]
+    against = _against(context, token) if metric == "contrast" else None
+    if metric == "contrast" and against is None:
+        return None
+    limited = tuple((start, min(stop, token)) for start, stop in sources if start < token)
+    return Question(TargetSpec(token, metric, token_id, against), limited)
+
+
+def _candidates(context: TraceContext, token: int) -> dict[str, int]:
+    """The other tokens that the model considered there, by the label they are offered under."""
+    if "topk_ids" not in context.facts:
+        return {}
+    ids = [int(i) for i in context.facts["topk_ids"][token] if i >= 0 and i != context.record.token_ids[token]]
+    return {f"{visible(word)}  (id {i})": i for i, word in zip(ids, context.words(ids), strict=True)}
+
+
+def _against(context: TraceContext, token: int) -> int | None:
+    """The id of the token that the target is contrasted with. Raises `InvalidInput` for a text that is not one token."""
+    words = _candidates(context, token)
+    chosen = st.session_state.get(f"trace.against.{context.id}.{token}", next(iter(words), None))
+    if not chosen or chosen in words:
+        return words[chosen] if chosen else None
+    if context.loaded is None:
+        raise InvalidInput("a typed token needs the trace's model; load it on the Models page", field="token")
+    return single_token(context.loaded, str(chosen))
+
+
+def _controls(context: TraceContext) -> None:
+    """The settings above the table."""
+    token, sources = focus(context)
+    left, middle, right = st.columns([1.3, 1.5, 1.2], vertical_alignment="bottom")
+    metric = left.selectbox("Measured in", list(_METRICS), format_func=_METRICS.__getitem__, key=_METRIC, help=_METRIC_HELP, persist_state="session")
+    if metric == "contrast":
+        words = list(_candidates(context, token))
+        middle.selectbox(
+            "Against", words, index=0 if words else None, key=f"trace.against.{context.id}.{token}", accept_new_options=True, placeholder="type a token",
+            help="Pick a candidate, or type a token's text (with its leading space) or id", persist_state="page",
+        )  # fmt: skip
+    if sources and right.button("All sources", key="trace.sources.all", icon=":material/select_all:", help="Lift the restriction to the selected tokens"):
+        st.session_state[_FOCUS]["sources"] = ()
+        strip.select(STRIP_KEY, context.id, ((token, token + 1),))
+        st.rerun()
+
+
+def _answer(context: TraceContext, question: Question) -> StoredAttribution:
+    """The attribution asked for: from the trace where it is stored, else computed and stored."""
+    store = engine.store()
+    if question.key in {info.key for info in store.attributions(context.id)}:
+        return store.attribution(context.id, question.key)
+    if context.loaded is None:
+        raise InvalidInput("this attribution is not computed yet, and the trace's model is not loaded: load it on the Models page")
+    target = question.target
+    with st.spinner(f"Attributing token {target.token} to every neuron at the {target.token} tokens before it"):
+        full = _full(store.root.as_posix(), context.id, target.token, target.metric, target.token_id, target.against_id)
+        result = _kept(full, question)
+        store.save_attribution(context.id, result)
+    return result
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _full(root: str, trace_id: str, token: int, metric: Metric, token_id: int | None, against_id: int | None) -> Attribution:
+    """The whole attribution, kept for a while so that restricting its sources is instant."""
+    record = engine.store().load(trace_id)
+    loaded = engine.model()
+    if loaded is None:
+        raise InvalidInput("the model is still loading; click again in a moment")
+    target = TargetSpec(token, metric, token_id, against_id)
+    return attribute(loaded, record.token_ids, target, steers=record.steers, prompt_tokens=len(record.prompt_ids))
+
+
+def _kept(full: Attribution, question: Question) -> StoredAttribution:
+    positions = strip.positions(question.sources) or None
+    top = top_rows(full, KEPT, tokens=positions)
+    mass_LT = np.abs(full.attr_LTI).sum(axis=2)
+    if positions is not None:
+        outside = np.setdiff1d(np.arange(mass_LT.shape[1]), positions)
+        mass_LT[:, outside] = 0
+    layers, tokens, neurons = full.attr_LTI.shape
+    info = AttributionInfo(
+        full.target,
+        full.method,
+        full.metric_value,
+        min(1.0, top.share),
+        layers * neurons * (tokens if positions is None else len(positions)),
+        len(top.rows),
+        sources=question.source_text,
+        extra={"seconds": round(full.seconds, 3)},
+    )
+    return from_rows(info, top.rows, mass_LT)
+
+
+def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
+    """The settings, and the table of the attribution that `current` has returned."""
+    _controls(context)
+    if attribution is None:
+        with engine.errors_shown():
+            if _question(context) is None:
+                st.info("Choose or type the token that this one is contrasted with.", icon=":material/compare_arrows:")
+            elif context.loaded is None:
+                st.info("This is not computed yet, and the trace's model is not loaded: load it on the Models page.", icon=":material/deployed_code:")
+        return
+    info = attribution.info
+    against = f" less that of {visible(context.words([info.target.against_id])[0])}" if info.target.against_id is not None else ""
+    where = f"tokens {info.sources}" if info.sources else f"all {info.target.token} tokens before it"
+    st.text(
+        f"Token {info.target.token} {visible(context.word(info.target.token))}: {_METRICS[info.target.metric].lower()}{against} {info.metric_value:.4g}. "
+        f"Sources: {where}. The {info.kept:,} strongest of {info.total:,} entries hold {info.share:.0%} of the absolute attribution."
+    )
+    frame = table(context, attribution)
+    picked = neuron_table.draw(
+        frame, COLUMNS, key="trace.attr", ref=context.record.model, stem=f"attribution-{context.id}-t{info.target.token}",
+        strength_label=UNITS[info.target.metric], signs=("promoting", "suppressing"),
+    )  # fmt: skip
+    st.session_state["trace.picked"] = tuple(dict.fromkeys((int(frame.at[i, "layer"]), int(frame.at[i, "index"])) for i in picked))
+
+
+def table(context: TraceContext, attribution: StoredAttribution) -> pd.DataFrame:
+    """The kept rows as a frame, strongest first."""
+    frame = pd.DataFrame(
+        {
+            "layer": attribution.layer_N,
+            "index": attribution.index_N,
+            "token": attribution.token_N,
+            "activation": attribution.activation_N,
+            "attribution": attribution.attribution_N,
+        }
+    )
+    frame["polarity"] = np.where(frame["activation"] < 0, "-", "+")
+    frame["neuron"] = frame["layer"].astype(str) + ":" + frame["index"].astype(str) + frame["polarity"]
+    words = {int(t): visible(context.word(int(t))) for t in np.unique(attribution.token_N)}
+    frame["text"] = frame["token"].map(words)
+    frame["description"] = describe(context, frame["neuron"])
+    frame["signed"] = frame["attribution"]
+    frame["strength"] = frame["attribution"].abs()
+    return frame
+
+
+def describe(context: TraceContext, names: Sequence[str] | pd.Series) -> list[str]:
+    """The description of each neuron named "17:803+", "" where there is none."""
+    known = descriptions_for(context.record.model)
+    return [known.get(NeuronSide.parse(name), "") for name in names] if known else [""] * len(names)
