@@ -25,7 +25,7 @@ a damaged trace); 2 bad usage or input. With `--json` an error is `{"error": mes
 
 
 def commands() -> list[tuple[str, Any]]:
-    """(full name, command) of every command and group, groups before their commands."""
+    """(full name, click context) of every command and group, groups before their commands."""
     import typer
 
     from neurons.cli.main import build
@@ -33,23 +33,22 @@ def commands() -> list[tuple[str, Any]]:
     root = typer.main.get_command(build())
     found: list[tuple[str, Any]] = []
 
-    def visit(name: str, command: Any) -> None:
-        found.append((name, command))
+    def visit(name: str, command: Any, parent: Any) -> None:
+        context = command.make_context(name, [], parent=parent, resilient_parsing=True, terminal_width=100, max_content_width=100)
+        found.append((context.command_path, context))
         for child_name, child in getattr(command, "commands", {}).items():
             if not child.hidden:
-                visit(f"{name} {child_name}", child)
+                visit(child_name, child, context)
 
-    visit("neuronscope", root)
+    visit("neuronscope", root, None)
     return found
 
 
 def page() -> str:
     """The text of docs/cli.md."""
     parts = [HEAD]
-    context: Any = None
-    for name, command in commands():
-        context = command.make_context(name, [], resilient_parsing=True, terminal_width=100, max_content_width=100)
-        help_text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+    for name, context in commands():
+        help_text = "\n".join(line.rstrip() for line in context.get_help().splitlines())
         parts.append(f"{'##' if name.count(' ') < 2 else '###'} {name}\n\n```text\n{help_text}\n```\n")
     return "\n".join(parts)
 

@@ -16,6 +16,7 @@ import neurons
 from neurons.cli.common import report_error, stderr_progress
 from neurons.errors import InvalidInput, ModelError, NotFound
 
+MODEL_VARIABLE = "NEURONSCOPE_MODEL"
 FIRST_PORT, PORTS_TRIED = 8501, 20
 
 
@@ -30,22 +31,31 @@ def run(
     ] = None,
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     allow_host: Annotated[list[str] | None, typer.Option(help="Host name browsers may use; needed to listen beyond this machine.")] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", envvar=MODEL_VARIABLE, help="Model to load first; the app can load others.")
+    ] = "default",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser window.")] = False,
 ) -> None:
-    """Start the app, after fetching the default model where it is missing; Ctrl-C stops it."""
+    """Start the app, after fetching the model where it is missing; Ctrl-C stops it."""
     script = app_script()
     hosts = allowed_hosts(address, allow_host or [])
     chosen_port = free_port(address, port)
-    from neurons.models.default import default_folder
+    _fetch(model)
+    os.environ[MODEL_VARIABLE] = model
+    typer.echo(f"Neuronscope is at http://{_in_url(address)}:{chosen_port} (Ctrl-C stops it)")
+    raise typer.Exit(serve(command(script, address, chosen_port, hosts, headless=no_browser)))
+
+
+def _fetch(model: str) -> None:
+    """Fetch the model where the progress can be seen. What fails here does not keep the app from starting."""
+    from neurons.models.load import find_source
 
     try:
         with stderr_progress() as progress:
-            default_folder(progress=progress)
+            find_source(model, progress=progress)
     except ModelError as error:
         report_error(error, as_json=False)
-        typer.echo("starting without the default model; choose another in the app", err=True)
-    typer.echo(f"Neuronscope is at http://{_in_url(address)}:{chosen_port} (Ctrl-C stops it)")
-    raise typer.Exit(serve(command(script, address, chosen_port, hosts, headless=no_browser)))
+        typer.echo("starting without this model; choose another in the app", err=True)
 
 
 def app_script() -> Path:
