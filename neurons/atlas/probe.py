@@ -1,0 +1,52 @@
+"""The vocabulary probe: every token alone after the start token, and which tokens each neuron side answers to most."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neurons.hooks import run_forward
+from neurons.models.loaded import LoadedModel
+from neurons.types import Progress, no_progress
+
+_BATCH = 512
+
+
+def start_id(loaded: LoadedModel) -> int:
+    """The token put before the probed one: the tokenizer's start token, else an end token, else 0."""
+    bos = loaded.tokenizer.bos_token_id
+    return int(bos) if isinstance(bos, int) else min(loaded.eos_ids, default=0)
+
+
+def probe_vocabulary(
+    loaded: LoadedModel, *, keep: int = 8, banned: NDArray[np.bool_] | None = None, progress: Progress = no_progress
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The `keep` tokens with the strongest activation of every neuron side: ids (2, L, I, K) and activations, sign kept.
+
+    `banned` (V,) marks ids that are left out (control tokens, padding rows).
+    """
+    allowed = np.arange(loaded.ref.n_vocab) if banned is None else np.flatnonzero(~banned[: loaded.ref.n_vocab])
+    keep = min(keep, len(allowed))
+    values = torch.full((2, loaded.n_layers, loaded.n_neurons, keep), -torch.inf)
+    ids = torch.full((2, loaded.n_layers, loaded.n_neurons, keep), -1, dtype=torch.int32)
+    start = start_id(loaded)
+    for at in range(0, len(allowed), _BATCH):
+        chunk = torch.from_numpy(allowed[at : at + _BATCH])
+        ids_BT = torch.stack([torch.full_like(chunk, start), chunk], dim=1)
+
+        def record(layer: int, acts_BTI: Tensor, chunk: Tensor = chunk) -> None:
+            acts_IB = acts_BTI[:, 1].float().T.cpu()
+            width = acts_IB.shape[0]
+            for side, sign in ((0, 1.0), (1, -1.0)):
+                both = torch.cat([values[side, layer, :width], acts_IB * sign], dim=1)
+                tokens = torch.cat([ids[side, layer, :width], chunk.to(torch.int32).expand(width, -1)], dim=1)
+                top = both.topk(keep, dim=1)
+                values[side, layer, :width] = top.values
+                ids[side, layer, :width] = tokens.gather(1, top.indices)
+
+        run_forward(loaded, ids_BT, record=record, logits_to_keep=1)
+        progress(min(at + _BATCH, len(allowed)), len(allowed), "tokens probed alone")
+    signed = torch.where(ids >= 0, values, 0.0) * torch.tensor([1.0, -1.0])[:, None, None, None]
+    return ids.numpy(), signed.numpy()

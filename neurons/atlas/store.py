@@ -1,0 +1,429 @@
+"""Atlases on disk: one folder a weights hash, whose manifest names each file with its size and SHA-256. Read lazily, written atomically.
+
+`open_atlas` finds the user's atlas of a model, else the shipped one, else one of near weights (said so in its note).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from neurons.atlas.arrays import ArrayFile, write_arrays
+from neurons.atlas.corpus import Corpus
+from neurons.atlas.records import AtlasInfo, AtlasQuantiles, Exemplar, ExemplarArrays, Histogram, TokenArrays, TokenStats, side_of
+from neurons.errors import InvalidInput, NotFound, StoreError
+from neurons.home import subfolder
+from neurons.types import ModelRef, Polarity
+
+FORMAT = "neuronscope-atlas"
+VERSION = 1
+MANIFEST = "manifest.json"
+NEURONS = "neurons.zarr.zip"
+CORPUS = "corpus.zarr.zip"
+DESCRIPTIONS = "descriptions"
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+def atlas_folder(ref: ModelRef) -> Path:
+    """Where the user's atlas of this model lives (it may not exist yet)."""
+    return subfolder("atlases") / ref.weights_hash[:32]
+
+
+def open_atlas(ref: ModelRef) -> Atlas | None:
+    """The atlas for a model, or None: the user's own, else the shipped one, else one of other weights of the same architecture and size.
+
+    Raises `StoreError` when the atlas that fits exactly is damaged.
+    """
+    own = atlas_folder(ref)
+    folders = [own, SHIPPED, *sorted(path for path in subfolder("atlases").iterdir() if path != own)]
+    found = [(folder, manifest) for folder in folders if (manifest := _peek(folder, strict=folder == own)) is not None]
+    for folder, manifest in found:
+        if manifest["model"]["weights_hash"] == ref.weights_hash:
+            return Atlas(folder, manifest)
+    for folder, manifest in found:
+        if _same_shape(ModelRef(**manifest["model"]), ref):
+            return Atlas(folder, manifest, shown_for=ref)
+    return None
+
+
+def open_folder(folder: Path, *, ref: ModelRef | None = None) -> Atlas:
+    """The atlas in `folder`. With `ref`: raises `InvalidInput` when it is of another architecture. Raises `NotFound`, `StoreError`."""
+    manifest = _peek(folder, strict=True)
+    if manifest is None:
+        raise NotFound(f"{folder} holds no atlas; build one with `neuronscope atlas build`")
+    atlas_ref = ModelRef(**manifest["model"])
+    if ref is None or atlas_ref.weights_hash == ref.weights_hash:
+        return Atlas(folder, manifest)
+    if not _same_shape(atlas_ref, ref):
+        raise InvalidInput(
+            f"this atlas is of {atlas_ref.name} ({atlas_ref.architecture}, {atlas_ref.n_layers} x {atlas_ref.n_neurons}), not of {ref.name} "
+            f"({ref.architecture}, {ref.n_layers} x {ref.n_neurons}); build one for this model",
+            field="atlas",
+        )
+    return Atlas(folder, manifest, shown_for=ref)
+
+
+def list_atlases() -> list[AtlasInfo]:
+    """Every atlas on this machine, the shipped one included. Damaged ones are left out; opening them says what is wrong."""
+    folders = [*sorted(subfolder("atlases").iterdir()), SHIPPED]
+    manifests = [(folder, _peek(folder, strict=False)) for folder in folders]
+    return [Atlas(folder, manifest).info for folder, manifest in manifests if manifest is not None]
+
+
+def _same_shape(one: ModelRef, other: ModelRef) -> bool:
+    return (one.architecture, one.n_layers, one.n_neurons, one.n_vocab) == (other.architecture, other.n_layers, other.n_neurons, other.n_vocab)
+
+
+def _peek(folder: Path, *, strict: bool) -> dict[str, Any] | None:
+    """The manifest of a folder, None when there is none (or when it is damaged and `strict` is off)."""
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT or manifest["version"] > VERSION or not isinstance(manifest["files"], dict):
+            raise ValueError(f"format {manifest['format']!r} version {manifest['version']}")
+        ModelRef(**manifest["model"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if strict:
+            raise StoreError(f"{path} is no atlas manifest this version reads ({error}); remove the folder and build or import the atlas again") from error
+        return None
+    return manifest
+
+
+class Atlas:
+    """One model's atlas, open for reading. Arrays are read from disk when first asked for and kept."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], *, shown_for: ModelRef | None = None) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.ref = ModelRef(**manifest["model"])
+        self._shown_for = shown_for
+        self._cache: dict[str, NDArray[Any]] = {}
+
+    @property
+    def tokens(self) -> int:
+        """Counted tokens behind every figure."""
+        return int(self.manifest["tokens"])
+
+    @property
+    def n_layers(self) -> int:
+        return self.ref.n_layers
+
+    @property
+    def n_neurons(self) -> int:
+        return self.ref.n_neurons
+
+    @property
+    def shipped(self) -> bool:
+        return self.folder == SHIPPED
+
+    @property
+    def info(self) -> AtlasInfo:
+        note = ""
+        if self._shown_for is not None:
+            note = f"collected from other weights ({self.ref.name}) of the same architecture; figures are near, not exact"
+        elif not self.manifest.get("complete", True):
+            note = f"the collection is unfinished: {self.tokens:,} tokens so far"
+        return AtlasInfo(
+            model=self.ref,
+            tokens=self.tokens,
+            documents=int(self.manifest["documents"]),
+            sources=tuple(self.manifest["sources"]),
+            created=str(self.manifest["created"]),
+            near=self._shown_for is not None,
+            note=note,
+            settings=dict(self.manifest.get("settings", {})),
+            described=int(self.manifest.get("descriptions", {}).get("described", 0)),
+            shipped=self.shipped,
+        )
+
+    # -- figures of all neurons ---------------------------------------------------------------------------------------------
+
+    def quantile(self, level: float) -> NDArray[np.float32]:
+        """The quantile 1 - level of the positive and level of the negative side, (2, L, I), in activation units. See `quantiles`."""
+        return self.quantiles(level).value_2LI
+
+    def quantiles(self, level: float, *, tail_fit: bool = False) -> AtlasQuantiles:
+        """The quantile and how it was found.
+
+        The j-th largest of N tokens is the quantile 1 - j/N: exact where j = floor(level * N) is a kept rank, interpolated in log rank
+        between kept ranks, read from the body sample above them. Where level * N < 1 the corpus extreme stands in; with `tail_fit` an
+        exponential tail (mean excess over the 128th value) goes beyond it. Raises `InvalidInput` for a level outside (0, 0.5].
+        """
+        if not 0 < level <= 0.5:
+            raise InvalidInput(f"quantile level is {level}; use a number above 0 and at most 0.5", field="level")
+        ranks = np.asarray(self._attributes["ranks"], dtype=np.int64)
+        rank = level * self.tokens
+        extreme = self._read("extreme")
+        whole = int(rank + 1e-9)
+        if whole < 1:
+            value = extreme[..., 0].astype(np.float32)
+            if tail_fit:
+                value = value + np.array([1, -1], dtype=np.float32)[:, None, None] * self._read("tail_scale") * np.float32(np.log(1 / rank))
+            return AtlasQuantiles(level, self.tokens, value.astype(np.float32), rank, "tail fit" if tail_fit else "corpus extreme")
+        if whole in ranks:
+            value = extreme[..., int(np.flatnonzero(ranks == whole)[0])].astype(np.float32)
+            return AtlasQuantiles(level, self.tokens, value, rank, "order statistic")
+        if whole < ranks[-1]:
+            above = int(np.searchsorted(ranks, whole))
+            share = np.log(whole / ranks[above - 1]) / np.log(ranks[above] / ranks[above - 1])
+            value = extreme[..., above - 1] * np.float32(1 - share) + extreme[..., above] * np.float32(share)
+            return AtlasQuantiles(level, self.tokens, value.astype(np.float32), rank, "interpolated")
+        levels = np.asarray(self._attributes["body_quantiles"])
+        body = self._read("body").astype(np.float32)
+        sides = [np.apply_along_axis(lambda q, at=at: np.interp(at, levels, q), 2, body) for at in (1 - level, level)]
+        return AtlasQuantiles(level, self.tokens, np.stack(sides).astype(np.float32), rank, "body sample")
+
+    def mean_LI(self) -> NDArray[np.float32]:
+        """Mean activation over all counted tokens, (L, I)."""
+        return self._read("mean").astype(np.float32)
+
+    def extremes(self, layer: int) -> NDArray[np.float32]:
+        """(2, I, J): the values at `extreme_ranks`, strongest first, sign kept."""
+        return self._read("extreme")[:, layer].astype(np.float32)
+
+    @property
+    def extreme_ranks(self) -> tuple[int, ...]:
+        return tuple(self._attributes["ranks"])
+
+    def token_counts_V(self) -> NDArray[np.int64]:
+        """How often each token id stands in the describing part."""
+        return self._read("token_count").astype(np.int64)
+
+    # -- one layer, all neurons ---------------------------------------------------------------------------------------------
+
+    def exemplar_arrays(self, layer: int) -> ExemplarArrays:
+        """All exemplars of a layer."""
+        sequence = _with_none(self._read("exemplar_sequence")[:, layer])
+        position = self._read("exemplar_position")[:, layer].astype(np.int32) + int(self._attributes["position_offset"])
+        return ExemplarArrays(self._read("exemplar_value")[:, layer].astype(np.float32), sequence, position)
+
+    def token_arrays(self, layer: int) -> TokenArrays:
+        """The tokens of highest mean activation."""
+        return self._tokens("token", "mean", layer)
+
+    def previous_arrays(self, layer: int) -> TokenArrays:
+        """The previous tokens after which the activation is highest on average."""
+        return self._tokens("previous", "mean", layer)
+
+    def probe_arrays(self, layer: int) -> TokenArrays | None:
+        """The tokens that, alone after the start token, give the strongest activation. None when the probe was left out."""
+        return self._tokens("probe", "value", layer) if self._has("probe_id") else None
+
+    def projection_arrays(self, layer: int) -> tuple[TokenArrays, TokenArrays]:
+        """(promoted, suppressed) tokens of each side, z-scores of the output row's effect on the logits."""
+        promoted = self._tokens("promoted", "score", layer)
+        return promoted, TokenArrays(promoted.ids_2IK[::-1], promoted.values_2IK[::-1])
+
+    # -- one neuron ---------------------------------------------------------------------------------------------------------
+
+    def exemplars(self, layer: int, index: int, polarity: Polarity, *, context: tuple[int, int] = (24, 8)) -> tuple[Exemplar, ...]:
+        """The strongest places of a neuron side, with `context` tokens before and after the peak."""
+        self._check(layer, index)
+        arrays, side = self.exemplar_arrays(layer), side_of(polarity)
+        found = []
+        for rank, (value, sequence, position) in enumerate(
+            zip(arrays.value_2IK[side, index], arrays.sequence_2IK[side, index], arrays.position_2IK[side, index], strict=True)
+        ):
+            if sequence >= 0:
+                found.append(self._exemplar(rank, float(value), int(sequence), int(position), context))
+        return tuple(found)
+
+    def _exemplar(self, rank: int, value: float, sequence: int, position: int, context: tuple[int, int]) -> Exemplar:
+        ids, source = self.corpus.sequence(sequence), self.corpus.source_of(sequence)
+        start = max(0, position - context[0])
+        return Exemplar(
+            rank=rank,
+            value=value,
+            sequence=sequence,
+            position=position,
+            document=self.corpus.names_D[self.corpus.document_S[sequence]],
+            source=source.name,
+            domain=source.domain,
+            start=start,
+            ids=tuple(int(i) for i in ids[start : position + context[1] + 1]),
+        )
+
+    def token_stats(self, layer: int, index: int, polarity: Polarity) -> TokenStats:
+        """The tokens at which this side is strongest on average."""
+        return self._stats(self.token_arrays(layer), layer, index, polarity, "token")
+
+    def previous_stats(self, layer: int, index: int, polarity: Polarity) -> TokenStats:
+        """The tokens after which this side is strongest on average."""
+        return self._stats(self.previous_arrays(layer), layer, index, polarity, "previous")
+
+    def probe_stats(self, layer: int, index: int, polarity: Polarity) -> TokenStats:
+        """The tokens that alone excite this side most."""
+        arrays = self.probe_arrays(layer)
+        return TokenStats((), (), ()) if arrays is None else self._stats(arrays, layer, index, polarity, None)
+
+    def promoted(self, layer: int, index: int, polarity: Polarity) -> TokenStats:
+        """The tokens that this side promotes when it fires."""
+        return self._stats(self.projection_arrays(layer)[0], layer, index, polarity, None)
+
+    def suppressed(self, layer: int, index: int, polarity: Polarity) -> TokenStats:
+        """The tokens that this side suppresses when it fires."""
+        return self._stats(self.projection_arrays(layer)[1], layer, index, polarity, None)
+
+    def histogram(self, layer: int, index: int) -> Histogram:
+        """The spread of a neuron's activations over the body sample."""
+        self._check(layer, index)
+        counts = self._read("histogram")[layer, index].astype(np.int64)
+        low, high = self._read("histogram_range")[layer, index]
+        return Histogram(np.linspace(low, high, len(counts) + 1, dtype=np.float32), counts, int(counts.sum()))
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The corpus that exemplars point into."""
+        return Corpus.load(self._checked(CORPUS))
+
+    # -- descriptions -------------------------------------------------------------------------------------------------------
+
+    def descriptions(self) -> pd.DataFrame | None:
+        """One row a described neuron side (columns of the describer, at least layer, index, polarity, description), or None."""
+        entry = self.manifest.get("descriptions")
+        return None if entry is None else pd.read_parquet(self._checked(entry["table"]))
+
+    def embeddings(self) -> dict[str, NDArray[Any]]:
+        """The arrays stored beside the descriptions, rows in the same order; empty when there are none."""
+        entry = self.manifest.get("descriptions")
+        if entry is None or not entry.get("arrays"):
+            return {}
+        with ArrayFile(self._checked(entry["arrays"])) as file:
+            return {name: file.read(name) for name in file.names}
+
+    def with_descriptions(
+        self, table: pd.DataFrame, *, arrays: Mapping[str, NDArray[Any]] | None = None, meta: Mapping[str, Any] | None = None
+    ) -> Atlas:
+        """Write descriptions into the atlas's folder and return it as it is then. What was there stays until the new ones are whole."""
+        writer = AtlasWriter(self.folder, base=self.manifest)
+        writer.put_descriptions(table, arrays=arrays or {}, meta=meta or {})
+        manifest = writer.commit({})
+        return Atlas(self.folder, manifest, shown_for=self._shown_for)
+
+    # -- reading ------------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _file(self) -> ArrayFile:
+        return ArrayFile(self._checked(NEURONS))
+
+    @cached_property
+    def _attributes(self) -> dict[str, Any]:
+        return self._file.attributes
+
+    def _has(self, name: str) -> bool:
+        return name in self._file
+
+    def _read(self, name: str) -> NDArray[Any]:
+        if name not in self._cache:
+            self._cache[name] = self._file.read(name)
+        return self._cache[name]
+
+    def _checked(self, name: str) -> Path:
+        """The path of a file after its size and SHA-256 were compared with the manifest. Raises `StoreError`."""
+        path = self.folder / name
+        entry = self.manifest["files"].get(name)
+        if entry is None or not path.exists() or path.stat().st_size != entry["size"] or file_sha256(path) != entry["sha256"]:
+            raise StoreError(f"{path} is missing or damaged; build or import this atlas again (neuronscope atlas build)")
+        return path
+
+    def _tokens(self, name: str, value: str, layer: int) -> TokenArrays:
+        return TokenArrays(_with_none(self._read(f"{name}_id")[:, layer]), self._read(f"{name}_{value}")[:, layer].astype(np.float32))
+
+    def _stats(self, arrays: TokenArrays, layer: int, index: int, polarity: Polarity, counted: str | None) -> TokenStats:
+        self._check(layer, index)
+        side = side_of(polarity)
+        ids, values = arrays.ids_2IK[side, index], arrays.values_2IK[side, index]
+        kept = ids >= 0
+        if counted is None:
+            counts = np.zeros(int(kept.sum()), dtype=np.int64)
+        else:
+            counts = np.minimum(self.token_counts_V()[ids[kept]], int(self._attributes["occurrence_cap"]))
+        return TokenStats(tuple(map(int, ids[kept])), tuple(map(float, values[kept])), tuple(map(int, counts)))
+
+    def _check(self, layer: int, index: int) -> None:
+        if not (0 <= layer < self.n_layers and 0 <= index < self.n_neurons):
+            raise InvalidInput(
+                f"neuron {layer}:{index} does not exist: {self.ref.name} has layers 0 to {self.n_layers - 1}, neurons 0 to {self.n_neurons - 1}",
+                field="neuron",
+            )
+
+
+class AtlasWriter:
+    """Writes an atlas folder: files first, each whole or absent, then the manifest, which is what makes them count."""
+
+    def __init__(self, folder: Path, *, base: Mapping[str, Any] | None = None) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._manifest: dict[str, Any] = dict(base or {"format": FORMAT, "version": VERSION, "files": {}})
+        self._manifest["files"] = dict(self._manifest["files"])
+
+    def put_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]], *, attributes: Mapping[str, Any] | None = None) -> None:
+        write_arrays(self.folder / name, arrays, attributes=attributes)
+        self._note(name)
+
+    def put_corpus(self, corpus: Corpus) -> None:
+        corpus.save(self.folder / CORPUS)
+        self._note(CORPUS)
+
+    def put_descriptions(self, table: pd.DataFrame, *, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Under names of their own, so the ones before stay valid until the manifest names the new ones."""
+        stamp = datetime.now(UTC).strftime("%Y%m%d%H%M%S%f")
+        name = f"{DESCRIPTIONS}-{stamp}.parquet"
+        partial = self.folder / (name + ".partial")
+        try:
+            table.to_parquet(partial, compression="zstd", compression_level=15, index=False)
+            partial.replace(self.folder / name)
+        except OSError as error:
+            raise StoreError(f"descriptions cannot be written to {self.folder}: {error}; free some disk space") from error
+        self._note(name)
+        entry: dict[str, Any] = {"table": name, "described": len(table), **meta}
+        if arrays:
+            entry["arrays"] = f"{DESCRIPTIONS}-{stamp}.zarr.zip"
+            self.put_arrays(entry["arrays"], arrays)
+        old = self._manifest.get("descriptions", {})
+        for key in ("table", "arrays"):
+            self._manifest["files"].pop(old.get(key, ""), None)
+        self._manifest["descriptions"] = entry
+
+    def commit(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the manifest and remove files it no longer names. Returns it."""
+        self._manifest.update(fields)
+        self._manifest["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+        partial = self.folder / (MANIFEST + ".partial")
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(self._manifest, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.folder / MANIFEST)
+        for path in self.folder.glob(f"{DESCRIPTIONS}-*"):
+            if path.name not in self._manifest["files"]:
+                path.unlink(missing_ok=True)
+        return self._manifest
+
+    def _note(self, name: str) -> None:
+        path = self.folder / name
+        self._manifest["files"][name] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _with_none(array: NDArray[Any]) -> NDArray[np.int32]:
+    """int32, with -1 where an unsigned array holds its largest value."""
+    wide = array.astype(np.int32)
+    return np.where(array == np.iinfo(array.dtype).max, -1, wide) if array.dtype.kind == "u" else wide

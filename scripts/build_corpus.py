@@ -1,0 +1,53 @@
+"""Build the shipped atlas's corpus: `python scripts/build_corpus.py FOLDER [--tokens N] [--conversations N]`. Writes FOLDER/corpus.zarr.zip."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from corpus_sources import SHARES, SOURCES, documents, fetch
+
+from neurons.atlas.chat_corpus import ChatSettings, generate_conversations, read_conversations
+from neurons.atlas.corpus import Document, build_corpus, describe_shares
+from neurons.models.chat import encode_text
+from neurons.models.load import load_model
+
+CHAT = 1
+
+
+def chat_documents(path: Path) -> Iterator[Document]:
+    """The generated conversations as documents."""
+    for conversation in read_conversations(path):
+        name = f"Chat: {conversation.category} {conversation.number}"
+        yield Document(CHAT, name, ids=conversation.ids, prefix=conversation.prefix)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tokens", type=int, default=1_150_000)
+    parser.add_argument("--conversations", type=int, default=640, help="0 takes what the folder's chat.jsonl holds")
+    options = parser.parse_args()
+    loaded = load_model("default")
+    chat = options.folder / "chat.jsonl"
+    if options.conversations:
+        generate_conversations(loaded, chat, ChatSettings(conversations=options.conversations, batch=40))
+    corpus = build_corpus(
+        chain(documents(fetch(options.folder / "fetch")), chat_documents(chat)),
+        SOURCES,
+        encode=lambda text: encode_text(loaded, text, bos=False),
+        start_ids=encode_text(loaded, ""),
+        n_vocab=loaded.ref.n_vocab,
+        budgets=[None if number == CHAT else int(options.tokens * share) for number, share in enumerate(SHARES)],
+        held_out=0.1,
+        align=64,
+    )
+    corpus.save(options.folder / "corpus.zarr.zip")
+    sys.stdout.write(describe_shares(corpus) + f"\n{corpus.counted_tokens} describing, {corpus.held_tokens} held out\n")
+
+
+if __name__ == "__main__":
+    main()
