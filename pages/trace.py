@@ -42,6 +42,8 @@ def page() -> None:
         return
     trace_context.note_selection(ranges)
     with top:
+        if trace_chat.running() is not None:
+            st.caption("The answer on the left is still being written. What follows is about the trace before it.")
         trace_summary.draw(context, attribution)
         _tabs(context, attribution)
 

@@ -128,7 +128,7 @@ function grow(strip) {
     const last = list.lastElementChild;
     if (last) last.querySelector(".ns-who").dataset.stop = Math.min(stop, data.text.length);
   }
-  for (const box of list.children) box.classList.toggle("only-template", !box.querySelector(".tok:not(.template)") && !data.live);
+  for (const box of list.children) box.classList.toggle("only-template", !box.querySelector(".tok:not(.template)") && !(data.live && box === list.lastElementChild));
   if (data.live) element("span", "ns-cursor", list.lastElementChild?.querySelector(".ns-body") ?? list);
 }
 

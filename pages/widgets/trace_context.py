@@ -84,7 +84,7 @@ class TraceContext:
 @st.cache_resource(show_spinner=False, max_entries=64)
 def _facts(root: str, trace_id: str) -> dict[str, Any]:
     dataset = engine.store().arrays(trace_id)
-    return {str(name): np.asarray(dataset[name].values) for name in dataset.data_vars if name != ACTIVATIONS}
+    return {str(name): np.asarray(dataset[name].values) for name in dataset.variables if name != ACTIVATIONS}
 
 
 @st.cache_resource(show_spinner="Reading the activations", max_entries=4)
