@@ -1,8 +1,9 @@
 """Which neurons, at which earlier tokens, caused a token: an estimate for every neuron from few passes.
 
-    attr[l, s, n] = a * d metric / d a        (gradient x activation; positive promotes, negative suppresses)
+    attr[l, s, n] estimates effect[l, s, n] = metric - metric with neuron n of layer l set to 0 at token s
 
-estimates effect[l, s, n] = metric - metric with neuron n of layer l set to 0 at token s: see `neurons.effect`.
+in the metric's unit; positive promotes, negative suppresses. `neurons.attribution_methods` has the methods ("grad" is activation
+x gradient, as published), `neurons.effect` measures what they estimate.
 """
 
 from __future__ import annotations
@@ -10,23 +11,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neurons.attribution_methods import METHODS, estimate
 from neurons.errors import InvalidInput
-from neurons.hooks import Edit, run_forward
-from neurons.metrics import check_target, metric_value
+from neurons.metrics import check_target
 from neurons.models.loaded import LoadedModel
 from neurons.steering import compile_edits
 from neurons.types import AttributionRow, Steer, TargetSpec
 
-Method = Literal["grad"]
-METHODS: dict[str, str] = {"grad": "gradient x activation"}
-DEFAULT: Method = "grad"
+__all__ = ["DEFAULT", "METHODS", "Attribution", "TopRows", "attribute", "top_rows"]
+
+DEFAULT = "refined"
+"""The method that agreed best with measured effects for its cost: see docs/attribution.md."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,8 @@ class Attribution:
     acts_LTI: NDArray[np.float32]
     """The activations it belongs to, steers included."""
     seconds: float
+    refined: int = 0
+    """How many entries were re-estimated one by one (method "refined")."""
 
 
 @dataclass(frozen=True)
@@ -72,34 +75,12 @@ def attribute(
     end), for steers that act on one of the two; a steered neuron is attributed at its steered value.
     Raises `InvalidInput` for a target that is not there, `InvalidSteer` for a steer that does not fit the model.
     """
-    if method not in METHODS:
-        raise InvalidInput(f"attribution method {method!r} is unknown; use one of {', '.join(METHODS)}", field="method")
     target = check_target(loaded, ids, target)
     start = time.perf_counter()
     edits = compile_edits(loaded, steers, len(ids) if prompt_tokens is None else prompt_tokens)
-    with loaded.lock:
-        value, acts, attrs = gradient_times_activation(loaded, ids[: target.token], target, edits)
-    return Attribution(
-        target, method, value, stacked(attrs, loaded.n_neurons), stacked(acts, loaded.n_neurons), time.perf_counter() - start
-    )
-
-
-def gradient_times_activation(
-    loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]
-) -> tuple[float, list[Tensor], list[Tensor]]:
-    """The metric, and a layer's activations and attributions, each (T, I) float32, by one forward and one backward pass."""
-    acts: list[Tensor] = []
-
-    def record(_layer: int, acts_BTI: Tensor) -> None:
-        # The parameters are frozen, so the first layer's activations are where the graph begins.
-        acts.append(acts_BTI if acts_BTI.requires_grad else acts_BTI.requires_grad_())
-
-    output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, record=record, logits_to_keep=1, grad=True)
-    assert output.logits is not None
-    value = metric_value(output.logits[:, -1], target)[0]
-    grads = torch.autograd.grad(value, acts, materialize_grads=True)
-    attrs = [act.detach()[0].float() * grad[0].float() for act, grad in zip(acts, grads, strict=True)]
-    return float(value.detach()), [act.detach()[0].float() for act in acts], attrs
+    found = estimate(loaded, ids[: target.token], target, edits, method)
+    attr_LTI, acts_LTI = stacked(found.attrs, loaded.n_neurons), stacked(found.acts, loaded.n_neurons)
+    return Attribution(target, method, found.value, attr_LTI, acts_LTI, time.perf_counter() - start, found.refined)
 
 
 def stacked(layers: Sequence[Tensor], n_neurons: int) -> NDArray[np.float32]:

@@ -84,8 +84,9 @@ class Ablator:
         ids_BT = torch.tensor([self.baseline.ids[token:]]).expand(count, -1)
         cache = self._prefix_cache(token, count)
         with ExitStack() as stack:
+            at_BS = torch.arange(token, len(self.baseline.ids)).expand(count, -1)
             for number in range(layer):
-                stack.enter_context(_frozen_output(self.layers[number], self.baseline.outputs[number], token, count))
+                stack.enter_context(frozen_output(self.layers[number], self.baseline.outputs[number], at_BS))
             output = run_forward(self.loaded, ids_BT, replace=self._replace(cases, token), cache=cache, start=token, logits_to_keep=1)
         assert output.logits is not None
         return output.logits[:, -1]
@@ -213,13 +214,13 @@ def _run_baseline(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit]
 
 
 @contextmanager
-def _frozen_output(layer: nn.Module, output: Any, token: int, count: int) -> Iterator[None]:
-    """The layer returns its baseline output from `token` on, for `count` rows, without computing anything."""
+def frozen_output(layer: nn.Module, output: Any, at_BS: Tensor) -> Iterator[None]:
+    """The layer returns its baseline output (of batch 1) at the positions `at_BS` of each row, without computing anything."""
 
-    def cut(value: Any) -> Any:
-        return value[:, token:].expand(count, *([-1] * (value.dim() - 1))) if isinstance(value, Tensor) else value
+    def pick(value: Any) -> Any:
+        return value.detach()[0, at_BS.to(value.device)] if isinstance(value, Tensor) else value
 
-    given = (cut(output[0]), *output[1:]) if isinstance(output, tuple) else cut(output)
+    given = (pick(output[0]), *output[1:]) if isinstance(output, tuple) else pick(output)
     layer.forward = lambda *_args, **_kwargs: given
     try:
         yield

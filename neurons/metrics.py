@@ -6,6 +6,9 @@
     contrast  logits[token] - logits[against]
 
 The token at position t is explained from the logits at t - 1.
+
+Probabilities bend: a probability near 1 hardly moves however strong a push. The log-odds log p/(1 - p) = logits[token] -
+logsumexp(the others) does not, so some methods estimate its change and compute the change of p or log p from it exactly.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from neurons.errors import InvalidInput
 from neurons.models.loaded import LoadedModel
@@ -60,3 +64,25 @@ def metric_value(logits_BV: Tensor, target: TargetSpec) -> Tensor:
         return chosen_B - logits_BV[:, target.against_id]
     logprob_B = chosen_B - torch.logsumexp(logits_BV, dim=-1)
     return logprob_B.exp() if target.metric == "prob" else logprob_B
+
+
+def latent_value(logits_BV: Tensor, target: TargetSpec) -> Tensor:
+    """The log-odds for the two probability metrics, else the metric itself, shape (B,), float32 and differentiable."""
+    if target.metric not in ("prob", "logprob"):
+        return metric_value(logits_BV, target)
+    logits_BV = logits_BV.float()
+    chosen_1 = torch.tensor([target.token_id], device=logits_BV.device)
+    return logits_BV[:, target.token_id] - torch.logsumexp(logits_BV.index_fill(1, chosen_1, -torch.inf), dim=-1)
+
+
+def from_latent(latent: Tensor, target: TargetSpec) -> Tensor:
+    """The metric at a value of `latent_value`."""
+    if target.metric == "prob":
+        return torch.sigmoid(latent)
+    return functional.logsigmoid(latent) if target.metric == "logprob" else latent
+
+
+def effect_from_latent(latent: float, change: Tensor, target: TargetSpec) -> Tensor:
+    """The effect on the metric of an effect `change` (present minus ablated) on the latent."""
+    present = torch.tensor(latent, dtype=change.dtype, device=change.device)
+    return from_latent(present, target) - from_latent(present - change, target)
