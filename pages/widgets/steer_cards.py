@@ -55,8 +55,8 @@ def _start(card: Card, name: str, value: object) -> str:
 
 
 def _header(card: Card, disabled: bool) -> None:
-    switch, name, mode, delete = st.columns([1.1, 4, 3, 0.8], vertical_alignment="center")
-    on = switch.toggle("On", key=_start(card, "on", card.steer.enabled), help="Switch this steer on or off", disabled=disabled)
+    switch, name, mode, delete = st.columns([1, 4, 3, 0.9], vertical_alignment="center")
+    on = switch.toggle("On", key=_start(card, "on", card.steer.enabled), disabled=disabled)
     text = name.text_input(
         "Name",
         key=_start(card, "name", card.steer.name),

@@ -1,0 +1,90 @@
+"""Two traces side by side: their tokens scrolled together, the words and probabilities that differ, the neurons that differ most."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from neurons.models.chat import token_text
+from neurons.models.loaded import LoadedModel
+from pages.widgets import compare_charts, compare_words, engine, links, plain, strip, trace_views
+from pages.widgets.trace_context import TraceContext, View
+from traces.compare import TraceComparison, compare_traces
+from traces.schema import TraceRecord
+
+_TINTS: tuple[View, ...] = ("surprisal", "entropy", "activation")
+_HEIGHT = "20rem"
+_TOP = 60
+
+
+def draw(a_id: str, b_id: str, *, key: str, height: str = _HEIGHT) -> None:
+    """Draw the comparison of trace `b_id` with trace `a_id`. Raises `NeuronscopeError` where one cannot be read."""
+    store = engine.store()
+    a, b = store.load(a_id), store.load(b_id)
+    loaded = engine.model()
+    states = (store.activation_state(a_id), store.activation_state(b_id))
+    known = loaded is not None and loaded.ref.weights_hash in (a.model.weights_hash, b.model.weights_hash)
+    found = _compare(store.root.as_posix(), a_id, b_id, states, known, loaded if known else None)
+    names = titles(a, b)
+    plain.draw(compare_words.verdict(found, names), key=f"{key}.verdict")
+    _strips(a, b, found, names, loaded, key=key, height=height)
+    words, tokens, neurons = st.tabs(["Words", "Probabilities", "Neurons"], key=f"{key}.tab")
+    with words:
+        plain.draw(compare_words.parts(found.words), key=f"{key}.words")
+        st.caption(f"Struck: only in {names[0].lower()}. Underlaid: only in {names[1].lower()}.")
+    with tokens:
+        compare_charts.draw_divergence(found, names, key=key)
+        compare_charts.draw_tokens(found, names, prompt_tokens=len(a.prompt_ids), key=key)
+    with neurons:
+        compare_charts.draw_neurons(found, names, b.model, key=key)
+
+
+def titles(a: TraceRecord, b: TraceRecord) -> tuple[str, str]:
+    """What the two columns are called."""
+    steered = tuple(any(not steer.is_noop for steer in record.steers) for record in (a, b))
+    return ("Unsteered", "Steered") if steered == (False, True) else ("First", "Second")
+
+
+@st.cache_resource(show_spinner="Comparing", max_entries=16)
+def _compare(root: str, a_id: str, b_id: str, states: tuple[str, str], known: bool, _loaded: LoadedModel | None) -> TraceComparison:
+    """`states` and `known` are part of the key: recomputed activations and a model that names tokens change the result."""
+    decode = (lambda token: token_text(_loaded, token)) if _loaded is not None else None
+    return compare_traces(engine.store(), a_id, b_id, top=_TOP, decode=decode)
+
+
+def _strips(
+    a: TraceRecord, b: TraceRecord, found: TraceComparison, names: tuple[str, str], loaded: LoadedModel | None, *, key: str, height: str
+) -> None:
+    tint = st.segmented_control(
+        "Tint", _TINTS, default=_TINTS[0], key=f"{key}.tint", required=True, format_func=str.capitalize, width="content"
+    )
+    marks = compare_words.marked_tokens(a, b, found.words)
+    for side, place in enumerate(st.columns(2, gap="small")):
+        record = (a, b)[side]
+        with place:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown(f"**{names[side]}**")
+                st.page_link(links.target("trace"), label="open", icon=":material/open_in_new:", query_params={"trace": record.id})
+            same = loaded is not None and loaded.ref.weights_hash == record.model.weights_hash
+            context = TraceContext(record, loaded if same else None, tint or _TINTS[0], ())
+            shown = replace(trace_views.strip_of(context), marked=marks[side], title=f"{names[side]}: tokens")
+            strip.draw(shown, key=f"{key}.{side}", height=height, group=key)
+            _steers(record, key=f"{key}.{side}")
+
+
+def _steers(record: TraceRecord, *, key: str) -> None:
+    """What was done to the run, one line a steer."""
+    from pages.widgets import steer_state
+
+    active = [steer for steer in record.steers if not steer.is_noop]
+    how = "greedy" if record.sampling.temperature == 0 else f"temperature {record.sampling.temperature:g}, seed {record.sampling.seed}"
+    lines: list[plain.Part] = [(f"{record.model.name}, {how}, {len(record.answer_ids)} tokens, ended: {record.finish_reason}\n", "muted")]
+    for steer in active:
+        lines += [(steer.name or "Steer", "strong"), (f": {steer_state.sentence(steer)}\n", "")]
+    plain.draw(lines, key=f"{key}.steers", size="0.85rem")
+
+
+def pair_link(a_id: str, b_id: str) -> None:
+    """A link to this comparison on a page of its own."""
+    st.page_link(links.target("compare"), label="Open on its own page", icon=":material/compare:", query_params={"a": a_id, "b": b_id})

@@ -1,0 +1,79 @@
+"""The Steer tab of the Trace page: cards of steers, running with and without them, and what changed."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.widgets import compare_view, engine, steer_cards, steer_run, steer_sources, steer_state, trace_sampling
+from pages.widgets.trace_context import TraceContext
+from traces.schema import TraceRecord
+
+
+def draw(context: TraceContext) -> None:
+    """Draw the tab for the open trace: its conversation is what is run."""
+    loaded = engine.model()
+    job = steer_run.running()
+    busy = job is not None
+    steer_sources.draw(loaded, disabled=busy)
+    _offer_own(context.record)
+    steer_cards.draw_cards(loaded, strip_ranges=context.ranges, disabled=busy)
+    with engine.errors_shown():
+        _run(context, busy=busy)
+        steer_run.problem()
+        if job is not None:
+            steer_run.live(job)
+            return
+        _outcome(context.record)
+    _more(context)
+
+
+def _offer_own(record: TraceRecord) -> None:
+    """A steered trace brings its steers along."""
+    own = [steer for steer in record.steers if steer not in steer_state.steers()]
+    if own and st.button(
+        f"Use the {len(own)} steer{'s' if len(own) > 1 else ''} of this trace", icon=":material/content_copy:", key="steer.own"
+    ):
+        steer_state.add_all(own)
+        st.rerun()
+
+
+def _run(context: TraceContext, *, busy: bool) -> None:
+    steers = steer_state.steers()
+    hint = steer_run.ready(steers)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        go = st.button(
+            "Run steered",
+            type="primary",
+            icon=":material/compare:",
+            key="steer.go",
+            disabled=busy or not steers or engine.model() is None,
+            help="Answers the open conversation's last turn twice, without and with these steers, with the same seed and settings",
+        )
+        if steers:
+            st.button("Remove all", icon=":material/delete_sweep:", key="steer.clear", on_click=steer_state.clear, disabled=busy)
+        st.caption(hint or trace_sampling.label())
+    if go:
+        messages = steer_run.messages_of(context.record, same_model=context.loaded is not None)
+        steer_run.start(messages, steers, sampling=trace_sampling.sampling())
+        st.rerun()
+
+
+def _outcome(record: TraceRecord) -> None:
+    """The comparison of the last run of this browser, else of the open trace with its unsteered run."""
+    done = steer_run.finished()
+    if done is not None:
+        a, b, steers = done
+        with st.container(horizontal=True, vertical_alignment="center"):
+            compare_view.pair_link(a, b)
+            st.button("Close", icon=":material/close:", key="steer.close", on_click=steer_run.dismiss)
+            if steers != steer_state.steers():
+                st.caption(":material/history: Stale: the cards were changed after this run.")
+        compare_view.draw(a, b, key="steer.compare")
+    elif record.baseline_id:
+        st.caption("The open trace is a steered run. Here it is beside its unsteered run:")
+        compare_view.pair_link(record.baseline_id, record.id)
+        compare_view.draw(record.baseline_id, record.id, key="steer.compare")
+
+
+def _more(context: TraceContext) -> None:
+    """Over strengths and over prompts."""
