@@ -22,7 +22,7 @@ from neurons.errors import InvalidInput
 from neurons.metrics import check_target
 from neurons.models.loaded import LoadedModel
 from neurons.steering import compile_edits
-from neurons.types import AttributionRow, Steer, TargetSpec
+from neurons.types import AttributionRow, Metric, Steer, TargetSpec
 
 __all__ = ["DEFAULT", "METHODS", "Attribution", "TopRows", "attribute", "top_rows"]
 
@@ -46,6 +46,24 @@ class Attribution:
     seconds: float
     refined: int = 0
     """How many entries were re-estimated one by one (method "refined")."""
+
+
+@dataclass(frozen=True, eq=False)
+class RangeAttribution:
+    """The estimated causes of the tokens [start, stop) together: see `neurons.grouped`."""
+
+    start: int
+    stop: int
+    metric: Metric
+    metric_value: float
+    """Sum of the tokens' metrics."""
+    attr_LTI: NDArray[np.float32]
+    """Signed attribution of each neuron at each of the tokens 0 to stop - 2, in the metric's unit."""
+    acts_LTI: NDArray[np.float32]
+    seconds: float
+
+
+Scores = Attribution | RangeAttribution
 
 
 @dataclass(frozen=True)
@@ -91,7 +109,7 @@ def stacked(layers: Sequence[Tensor], n_neurons: int) -> NDArray[np.float32]:
     return out_LTI
 
 
-def top_rows(attribution: Attribution, k: int, *, tokens: Sequence[int] | None = None, layers: Sequence[int] | None = None) -> TopRows:
+def top_rows(attribution: Scores, k: int, *, tokens: Sequence[int] | None = None, layers: Sequence[int] | None = None) -> TopRows:
     """The `k` entries of largest absolute attribution, among the given source tokens and layers (None: all)."""
     attr_LTI = attribution.attr_LTI
     layer_ids = np.arange(attr_LTI.shape[0]) if layers is None else _checked(layers, attr_LTI.shape[0], "layer")

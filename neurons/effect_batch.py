@@ -8,7 +8,7 @@ by what they gave in the baseline. Whether a model allows this is found out by c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -213,14 +213,16 @@ def _run_baseline(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit]
     return Baseline(tuple(ids), output.logits[0, -1], outputs, cache if usable else None, acts)
 
 
-@contextmanager
-def frozen_output(layer: nn.Module, output: Any, at_BS: Tensor) -> Iterator[None]:
+def frozen_output(layer: nn.Module, output: Any, at_BS: Tensor) -> AbstractContextManager[None]:
     """The layer returns its baseline output (of batch 1) at the positions `at_BS` of each row, without computing anything."""
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    return answering(layer, output, hidden.detach()[0, at_BS.to(hidden.device)])
 
-    def pick(value: Any) -> Any:
-        return value.detach()[0, at_BS.to(value.device)] if isinstance(value, Tensor) else value
 
-    given = (pick(output[0]), *output[1:]) if isinstance(output, tuple) else pick(output)
+@contextmanager
+def answering(layer: nn.Module, like: Any, hidden_BTD: Tensor) -> Iterator[None]:
+    """The layer returns `hidden_BTD`, in the form of its output `like` (a tensor, or a tuple that begins with one)."""
+    given = (hidden_BTD, *like[1:]) if isinstance(like, tuple) else hidden_BTD
     layer.forward = lambda *_args, **_kwargs: given
     try:
         yield

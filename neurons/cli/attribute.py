@@ -1,0 +1,359 @@
+"""`neuronscope attribute | effect | paths | lens`: what caused a token of a trace, by estimate and by measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neurons.cli.common import Device, Dtype, Json, emit, load, stderr_progress, table
+from neurons.errors import InvalidInput, ModelError
+from neurons.types import AttributionRow, NeuronSide, TargetSpec, parse_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from neurons.models.loaded import LoadedModel
+    from traces.schema import TraceRecord
+
+Trace = Annotated[str, typer.Argument(help="Id of a trace; see `neuronscope traces list`.")]
+Token = Annotated[
+    int, typer.Option("--token", "-t", help="Position of the token explained, from 0 over prompt + answer.", show_default=False)
+]
+MetricOption = Annotated[
+    str | None, typer.Option("--metric", help="prob, logprob, logit or contrast. [default: prob; contrast with --against]")
+]
+Against = Annotated[str | None, typer.Option(help="For the contrast: the other token, as text or id.", show_default=False)]
+Instead = Annotated[str | None, typer.Option("--of", help="Explain this token at that place instead of the one that stands there.")]
+Method = Annotated[str | None, typer.Option(help="How to estimate: refined, grad, logodds, ig, direct, frozen or relp. [default: refined]")]
+Top = Annotated[int, typer.Option("--top", "-k", help="Rows to print.", min=1, max=1_000_000)]
+Tokens = Annotated[str | None, typer.Option("--tokens", help="Source tokens to consider, such as 3:9,12.", show_default=False)]
+Layers = Annotated[str | None, typer.Option("--layers", help="Layers to consider, such as 10:20.", show_default=False)]
+OtherModel = Annotated[str | None, typer.Option("--model", "-m", help="Model to run. [default: the trace's own]", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the four commands."""
+    app.command()(attribute)
+    app.command()(effect)
+    app.command()(paths)
+    app.command()(lens)
+
+
+def attribute(
+    trace: Trace,
+    token: Token,
+    metric: MetricOption = None,
+    against: Against = None,
+    of: Instead = None,
+    method: Method = None,
+    top: Top = 20,
+    tokens: Tokens = None,
+    layers: Layers = None,
+    model: OtherModel = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Attribute one token of a trace to the neurons before it: positive promoted it, negative suppressed it."""
+    from neurons import attribution
+
+    case = _open(trace, token, model, device, dtype, quiet=as_json)
+    target = _target(case, token, metric, against, of)
+    result = attribution.attribute(
+        case.loaded, case.ids, target, steers=case.record.steers, prompt_tokens=case.prompt_tokens, method=method or attribution.DEFAULT
+    )
+    found = attribution.top_rows(result, top, tokens=_numbers(tokens, token), layers=_numbers(layers, case.loaded.n_layers))
+    said = _descriptions(case.loaded)
+    rows = [_row(case, row, said) for row in found.rows]
+    answer = {
+        **_about(case, result.target),
+        "method": result.method,
+        "metric_value": result.metric_value,
+        "share": found.share,
+        "seconds": result.seconds,
+        "rows": rows,
+    }
+    emit(answer, as_json, lambda: _heading(answer) + _rows_table(rows, ("attribution",)))
+
+
+def effect(
+    trace: Trace,
+    token: Token,
+    metric: MetricOption = None,
+    against: Against = None,
+    of: Instead = None,
+    neurons: Annotated[
+        str | None, typer.Option(help="Neurons to ablate, such as 17:803,4:12. [default: the strongest by attribution]", show_default=False)
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="Source tokens for --neurons, such as 3:9.", show_default=False)] = None,
+    ablation: Annotated[str, typer.Option(help="zero, or mean (needs an atlas).")] = "zero",
+    scope: Annotated[str, typer.Option(help="token: at the row's own token; all: at every token.")] = "token",
+    top: Top = 20,
+    model: OtherModel = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what happens to a token when neurons are ablated, one by one: positive means the neuron promoted it."""
+    from neurons import attribution
+    from neurons.effect import agreement, measure_effects
+
+    case = _open(trace, token, model, device, dtype, quiet=as_json)
+    target = _target(case, token, metric, against, of)
+    result = attribution.attribute(case.loaded, case.ids, target, steers=case.record.steers, prompt_tokens=case.prompt_tokens)
+    if neurons is None:
+        wanted = list(attribution.top_rows(result, top).rows)
+    else:
+        wanted = _named_rows(case, result, neurons, _numbers(at, token))
+    with stderr_progress(quiet=as_json) as progress:
+        effects = measure_effects(
+            case.loaded,
+            case.ids,
+            target,
+            wanted,
+            ablation=ablation,  # type: ignore[arg-type]  # checked by measure_effects
+            means_LI=_means(case.loaded) if ablation == "mean" else None,
+            scope=scope,  # type: ignore[arg-type]
+            steers=case.record.steers,
+            prompt_tokens=case.prompt_tokens,
+            progress=progress,
+        )
+    said = _descriptions(case.loaded)
+    rows = [{**_row(case, row, said), "effect": measured.effect} for row, measured in zip(wanted, effects.rows, strict=True)]
+    fit = agreement([row.attribution for row in wanted], [measured.effect for measured in effects.rows])
+    answer = {
+        **_about(case, effects.target),
+        "ablation": ablation,
+        "scope": scope,
+        "metric_value": effects.metric_value,
+        "spearman": fit.spearman,
+        "pearson": fit.pearson,
+        "seconds": effects.seconds,
+        "rows": rows,
+    }
+    emit(answer, as_json, lambda: _heading(answer) + _rows_table(rows, ("attribution", "effect")))
+
+
+def paths(
+    trace: Trace,
+    token: Token,
+    neuron: Annotated[
+        str | None,
+        typer.Option(help="Begin at this neuron, such as 17:803, at --token. [default: at the token itself]", show_default=False),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps upstream, 1 to 5.")] = 2,
+    width: Annotated[int, typer.Option(help="Drivers followed from each neuron, 1 to 20.")] = 4,
+    metric: MetricOption = None,
+    against: Against = None,
+    model: OtherModel = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Walk upstream: which earlier neurons drive a neuron (or a token), and which drive those."""
+    from neurons.paths import walk
+
+    case = _open(trace, token, model, device, dtype, quiet=as_json)
+    start: AttributionRow | TargetSpec
+    if neuron is None:
+        start = _target(case, token, metric, against, None)
+    else:
+        side = NeuronSide.parse(neuron)
+        start = AttributionRow(side.layer, side.index, token, side.polarity, 0.0, 0.0)
+    with stderr_progress(quiet=as_json) as progress:
+        graph = walk(
+            case.loaded,
+            case.ids,
+            start,
+            steps=steps,
+            width=width,
+            steers=case.record.steers,
+            prompt_tokens=case.prompt_tokens,
+            progress=progress,
+        )
+    said = _descriptions(case.loaded)
+    nodes = [
+        {
+            "id": node.id,
+            "layer": node.layer,
+            "index": node.index,
+            "token": node.token,
+            "text": case.piece(node.token),
+            "polarity": node.polarity,
+            "activation": node.activation,
+            "step": node.step,
+            "description": said.get(NeuronSide(node.layer, node.index, node.polarity)),
+        }
+        for node in graph.nodes
+    ]
+    edges = [(edge.source, edge.target, edge.drive, edge.share) for edge in graph.edges]
+    answer = {"trace_id": case.record.id, "nodes": nodes, "edges": graph.edges}
+    emit(answer, as_json, lambda: table(("from", "to", "drive", "share"), edges))
+
+
+def lens(
+    trace: Trace,
+    token: Token,
+    top: Annotated[int, typer.Option("--top", "-k", help="Tokens a layer.", min=1, max=1000)] = 3,
+    model: OtherModel = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Print the logit lens: what the model would say at a token if it stopped after each layer."""
+    from neurons.lens import logit_lens
+    from neurons.models.chat import token_text
+
+    case = _open(trace, token, model, device, dtype, quiet=as_json)
+    found = logit_lens(case.loaded, case.ids, [token], k=top, steers=case.record.steers, prompt_tokens=case.prompt_tokens)
+    rows = []
+    for number, name in enumerate(found.names):
+        ids = found.top_ids_RNK[number, 0].tolist()
+        probs = found.top_probs_RNK[number, 0].tolist()
+        says = [{"id": i, "token": token_text(case.loaded, i), "prob": p} for i, p in zip(ids, probs, strict=True)]
+        chosen = {"prob": float(found.target_prob_RN[number, 0]), "rank": int(found.target_rank_RN[number, 0])}
+        rows.append({"layer": number - 1, "name": name, "top": says, "target_prob": chosen["prob"], "target_rank": chosen["rank"]})
+    answer = {"trace_id": case.record.id, "token": token, "text": case.piece(token), "rows": rows}
+
+    def human() -> str:
+        lines = [(row["name"], *(f"{t['token']!r} {t['prob']:.2f}" for t in row["top"])) for row in rows]
+        return table(("after", *(f"#{n + 1}" for n in range(top))), lines)
+
+    emit(answer, as_json, human)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A trace with the model that runs it."""
+
+    record: TraceRecord
+    loaded: LoadedModel
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return self.record.token_ids
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.record.prompt_ids)
+
+    def piece(self, token: int) -> str:
+        return self.record.pieces[token] if token < len(self.record.pieces) else ""
+
+
+def _open(trace: str, token: int, model: str | None, device: str | None, dtype: str | None, *, quiet: bool) -> _Case:
+    """The trace and its model. The token is checked before the model is loaded, which takes seconds."""
+    from traces.store import TraceStore
+
+    record = TraceStore().load(trace)
+    if not 0 < token < len(record.token_ids):
+        reason = "token 0 is the first: nothing comes before it" if token == 0 else f"token {token} is not in this trace"
+        raise InvalidInput(f"{reason}; choose 1 to {len(record.token_ids) - 1}", field="token")
+    loaded = load(model or record.model.id, device=device, dtype=dtype, quiet=quiet)
+    ours, theirs = loaded.ref, record.model
+    if (ours.architecture, ours.n_layers, ours.n_vocab) != (theirs.architecture, theirs.n_layers, theirs.n_vocab):
+        raise ModelError(f"trace {record.id} was made with {theirs.name}, not {ours.name}; leave --model out, or name that model")
+    if ours.weights_hash != theirs.weights_hash:
+        typer.echo(f"note: the weights of {ours.name} are not those that made this trace; numbers may differ", err=True)
+    return _Case(record, loaded)
+
+
+def _target(case: _Case, token: int, metric: str | None, against: str | None, of: str | None) -> TargetSpec:
+    from neurons.metrics import METRICS, check_target
+    from neurons.models.chat import single_token
+
+    chosen = metric or ("contrast" if against is not None else "prob")
+    if chosen not in METRICS:
+        raise InvalidInput(f"metric {chosen!r} is unknown; use one of {', '.join(METRICS)}", field="metric")
+    if against is not None and chosen != "contrast":
+        raise InvalidInput(f"--against makes a contrast, but the metric is {chosen}; leave one of the two out", field="against")
+    against_id = None if against is None else single_token(case.loaded, against)
+    token_id = None if of is None else single_token(case.loaded, of)
+    return check_target(case.loaded, case.ids, TargetSpec(token, chosen, token_id, against_id))
+
+
+def _numbers(text: str | None, stop: int) -> list[int] | None:
+    """Positions of "3:9,12", cut at `stop`; None for all."""
+    if text is None:
+        return None
+    found = [n for start, end in parse_ranges(text) for n in range(start, min(end, stop))]
+    if not found:
+        raise InvalidInput(f"{text!r} holds nothing before {stop}", field="tokens")
+    return found
+
+
+def _named_rows(case: _Case, result: Any, neurons: str, at: Sequence[int] | None) -> list[AttributionRow]:
+    """Rows of the neurons typed, at the given tokens (default: where each is attributed most)."""
+    rows = []
+    for text in neurons.split(","):
+        side = NeuronSide.parse(text)
+        if side.layer >= case.loaded.n_layers or side.index >= case.loaded.sites[side.layer].width:
+            raise InvalidInput(f"neuron {side.layer}:{side.index} is not in {case.loaded.ref.name}", field="neurons")
+        values_T = result.attr_LTI[side.layer, :, side.index]
+        for token in at if at is not None else [int(abs(values_T).argmax())]:
+            activation = float(result.acts_LTI[side.layer, token, side.index])
+            rows.append(AttributionRow(side.layer, side.index, token, "-" if activation < 0 else "+", activation, float(values_T[token])))
+    return rows
+
+
+def _means(loaded: LoadedModel) -> Any:
+    from neurons.atlas.store import open_atlas
+
+    atlas = open_atlas(loaded.ref)
+    return None if atlas is None else atlas.mean_LI()
+
+
+def _descriptions(loaded: LoadedModel) -> Mapping[NeuronSide, str]:
+    """Description of each described neuron side; empty without an atlas."""
+    from neurons.atlas.store import open_atlas
+
+    atlas = open_atlas(loaded.ref)
+    frame = None if atlas is None else atlas.descriptions()
+    if frame is None:
+        return {}
+    columns = zip(frame["layer"], frame["index"], frame["polarity"], frame["description"], strict=True)
+    return {NeuronSide(int(layer), int(index), polarity): str(text) for layer, index, polarity, text in columns}
+
+
+def _row(case: _Case, row: AttributionRow, said: Mapping[NeuronSide, str]) -> dict[str, Any]:
+    return {
+        "layer": row.layer,
+        "index": row.index,
+        "neuron": case.loaded.sites[row.layer].label(row.index),
+        "token": row.token,
+        "text": case.piece(row.token),
+        "polarity": row.polarity,
+        "activation": row.activation,
+        "attribution": row.attribution,
+        "description": said.get(NeuronSide(row.layer, row.index, row.polarity)),
+    }
+
+
+def _about(case: _Case, target: TargetSpec) -> dict[str, Any]:
+    from neurons.models.chat import token_text
+
+    other = target.against_id
+    return {
+        "trace_id": case.record.id,
+        "token": target.token,
+        "token_id": target.token_id,
+        "text": token_text(case.loaded, target.token_id or 0),
+        "metric": target.metric,
+        "against_id": other,
+        "against": None if other is None else token_text(case.loaded, other),
+    }
+
+
+def _heading(answer: Mapping[str, Any]) -> str:
+    other = f" against {answer['against']!r}" if answer["against"] is not None else ""
+    return f"token {answer['token']} {answer['text']!r}{other}: {answer['metric']} {answer['metric_value']:.4g}\n"
+
+
+def _rows_table(rows: Sequence[Mapping[str, Any]], numbers: Sequence[str]) -> str:
+    cells = [
+        (f"{r['neuron']}{r['polarity']}", r["token"], repr(r["text"]), r["activation"], *(r[n] for n in numbers), r["description"])
+        for r in rows
+    ]
+    return table(("neuron", "at", "text", "activation", *numbers, "description"), cells)
