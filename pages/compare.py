@@ -7,7 +7,6 @@ import streamlit as st
 from pages.widgets import compare_view, engine, links
 from traces.catalogue import TraceSummary
 
-_HEIGHT = "24rem"
 _OFFERED = 500
 
 
@@ -36,7 +35,7 @@ def page() -> None:
         if a == b:
             st.info("This is the same trace twice; choose another one.", icon=":material/compare:")
             return
-        compare_view.draw(a, b, key="compare", height=_HEIGHT)
+        compare_view.draw(a, b, key="compare", wide=True)
 
 
 def _suggest(rows: dict[str, TraceSummary]) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 
-from neurons.types import ModelRef, NeuronSide
+from neurons.summary import visible
+from neurons.types import ModelRef, NeuronSide, Steer
 from pages.widgets.descriptions import descriptions_for
 from pages.widgets.palette import colour
 from pages.widgets.tables import downloads
 from traces.compare import TraceComparison
 
-_MANY = 60  # above this many tokens the axis counts instead of naming them
+_MANY = 200  # above this many tokens there is no room for points
 _MOST = 2000
 
 
@@ -32,7 +34,7 @@ def draw_divergence(found: TraceComparison, names: tuple[str, str], *, key: str)
     ids = list(dict.fromkeys([*first, *second]))
     frame = pd.DataFrame(
         {
-            "token": [repr((first.get(i) or second[i])[0])[1:-1] for i in ids],
+            "token": [visible((first.get(i) or second[i])[0]) for i in ids],
             "first": [first[i][1] if i in first else None for i in ids],
             "second": [second[i][1] if i in second else None for i in ids],
         }
@@ -51,71 +53,84 @@ def draw_divergence(found: TraceComparison, names: tuple[str, str], *, key: str)
 
 def draw_tokens(found: TraceComparison, names: tuple[str, str], *, prompt_tokens: int, key: str) -> None:
     """Probability of each token in its own run, and the KL divergence while both have seen the same text."""
-    frame = _token_frame(found, prompt_tokens)
+    frame = token_frame(found, names, prompt_tokens)
     if frame.empty:
         st.caption("There are no answer tokens to compare.")
         return
-    if len(frame) > _MOST:
-        st.caption(f"The first {_MOST} of {len(frame)} tokens.")
-        frame = frame.iloc[:_MOST]
-    named = len(frame) <= _MANY
-    x: Any = (
-        alt.X("n:O", title="Token of the answer", axis=alt.Axis(labels=False, ticks=False))
-        if named
-        else alt.X("n:Q", title="Token of the answer")
-    )
+    last = int(frame["position"].min()) + _MOST
+    if int(frame["position"].max()) > last:
+        st.caption(f"The first {_MOST} tokens of the answers.")
+        frame = frame[frame["position"] <= last]
+    span = [int(frame["position"].min()), int(frame["position"].max())]
+    few = int(frame["position"].nunique()) <= _MANY
+    axis = alt.Axis(tickMinStep=1, format="d", grid=False)
+    x: Any = alt.X("position:Q", title="Token position", axis=axis, scale=alt.Scale(domain=span, zero=False, nice=False, padding=12))
+    left = {"minExtent": 48, "maxExtent": 48}
     tooltip = [
+        alt.Tooltip("run:N", title="Run"),
         alt.Tooltip("position:Q", title="Position"),
-        alt.Tooltip("first:N", title=f"{names[0]} token"),
-        alt.Tooltip("first_p:Q", title="Its probability", format=".3f"),
-        alt.Tooltip("second:N", title=f"{names[1]} token"),
-        alt.Tooltip("second_p:Q", title="Its probability ", format=".3f"),
+        alt.Tooltip("token:N", title="Token"),
+        alt.Tooltip("probability:Q", title="Probability", format=".3f"),
         alt.Tooltip("kl:Q", title="KL, nats (at least)", format=".3g"),
     ]
-    base = alt.Chart(frame).encode(x=x)
-    scale = alt.Scale(domain=list(names), range=[colour("muted"), colour("amount")])
-    layers = []
-    for number, field in enumerate(("first_p", "second_p")):
-        line = base.transform_calculate(run=f"'{names[number]}'").encode(
-            y=alt.Y(f"{field}:Q", title="Probability of the token", scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("run:N", scale=scale, title=None, legend=alt.Legend(orient="top")),
-            tooltip=tooltip,
-        )
-        layers += [line.mark_line(strokeWidth=1.5), line.mark_point(size=45, filled=number == 1, opacity=1)]
-    top = alt.layer(*layers).properties(height=170)
-    bottom = base.mark_bar(color=colour("selection")).encode(y=alt.Y("kl:Q", title="KL, nats"), tooltip=tooltip).properties(height=90)
-    st.altair_chart(alt.vconcat(top, bottom, spacing=4).resolve_scale(x="shared"), key=f"{key}.chart", width="stretch")
+    lines = alt.Chart(frame).encode(
+        x=x,
+        y=alt.Y("probability:Q", title="Probability", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(**left, tickCount=5)),
+        color=alt.Color(
+            "run:N",
+            scale=alt.Scale(domain=list(names), range=[colour("muted"), colour("amount")]),
+            title=None,
+            legend=alt.Legend(orient="top"),
+        ),
+        shape=alt.Shape("run:N", scale=alt.Scale(domain=list(names), range=["circle", "triangle-up"]), title=None),
+        tooltip=tooltip,
+    )
+    picture = lines.mark_line(strokeWidth=1.5) + lines.mark_point(size=60, filled=True, opacity=0.9) if few else lines.mark_line()
+    st.caption("Probability that each run's model gave its own token.")
+    st.altair_chart(picture.properties(height=260), key=f"{key}.probabilities", width="stretch")
+    shared = frame[frame["kl"].notna()].drop_duplicates("position")
+    if shared.empty:
+        st.caption("The KL divergence is not known: the two runs share no text before their answers, or no probabilities were recorded.")
+        return
+    bars = (
+        alt.Chart(shared)
+        .mark_bar(color=colour("selection"), width={"band": 0.7} if not few else 9)
+        .encode(x=x, y=alt.Y("kl:Q", title="KL, nats", axis=alt.Axis(**left, tickCount=3)), tooltip=tooltip[1:])
+    )
     st.caption(
-        "KL divergence is known while both runs have the same tokens before. It is a lower bound, from the ten likeliest tokens of each."
+        "KL divergence of the two next-token distributions, while both runs have the same tokens before. "
+        "A lower bound, from the ten likeliest tokens of each."
     )
+    st.altair_chart(bars.properties(height=170), key=f"{key}.kl", width="stretch")
 
 
-def _token_frame(found: TraceComparison, prompt_tokens: int) -> pd.DataFrame:
-    kept = [pair for pair in found.tokens if (pair.a_position or pair.b_position or 0) >= prompt_tokens]
-    return pd.DataFrame(
-        {
-            "n": range(len(kept)),
-            "position": [pair.a_position if pair.a_position is not None else pair.b_position for pair in kept],
-            "first": [repr(pair.a_text)[1:-1] if pair.a_position is not None else "" for pair in kept],
-            "second": [repr(pair.b_text)[1:-1] if pair.b_position is not None else "" for pair in kept],
-            "first_p": [pair.a_prob for pair in kept],
-            "second_p": [pair.b_prob for pair in kept],
-            "kl": [pair.kl for pair in kept],
-        }
-    )
+def token_frame(found: TraceComparison, names: tuple[str, str], prompt_tokens: int) -> pd.DataFrame:
+    """One row for each run and answer token: run, position, token, probability, kl (where both saw the same text)."""
+    kl = {pair.a_position: pair.kl for pair in found.tokens if pair.kl is not None}
+    if found.divergence is not None and found.divergence.kl is not None:
+        kl[found.divergence.position] = found.divergence.kl
+    rows = []
+    for pair in found.tokens:
+        sides = ((pair.a_position, pair.a_text, pair.a_prob), (pair.b_position, pair.b_text, pair.b_prob))
+        for name, (position, text, probability) in zip(names, sides, strict=True):
+            if position is not None and position >= prompt_tokens:
+                rows.append((name, position, visible(text), probability, kl.get(position)))
+    return pd.DataFrame(rows, columns=["run", "position", "token", "probability", "kl"]).sort_values(["run", "position"], kind="stable")
 
 
-def draw_neurons(found: TraceComparison, names: tuple[str, str], ref: ModelRef, *, key: str) -> None:
+def draw_neurons(found: TraceComparison, names: tuple[str, str], ref: ModelRef, steers: Sequence[Steer], *, key: str) -> None:
     """The neurons whose activations differ most over the tokens that both runs share."""
     if not found.neurons:
         st.caption(f"No neurons to compare: {found.neurons_missing}.")
         return
     known = descriptions_for(ref)
     rows = found.neurons
+    held = {(side.layer, side.index) for steer in steers for side in steer.neurons}
     frame = pd.DataFrame(
         {
             "neuron": [f"{row.layer}:{row.index}" for row in rows],
             "layer": [row.layer for row in rows],
+            "steered": [(row.layer, row.index) in held for row in rows],
             "mean": [row.mean_abs for row in rows],
             "token": [row.token for row in rows],
             "first": [row.a_activation for row in rows],
@@ -127,6 +142,7 @@ def draw_neurons(found: TraceComparison, names: tuple[str, str], ref: ModelRef, 
     columns = {
         "neuron": st.column_config.TextColumn("Neuron", help="layer:index"),
         "layer": st.column_config.NumberColumn("Layer"),
+        "steered": st.column_config.CheckboxColumn("Steered", help="Held by a steer; the others changed because of it"),
         "mean": st.column_config.NumberColumn(
             "Mean difference", format="%.3g", help="Mean absolute difference of the activations over the shared tokens"
         ),
@@ -135,6 +151,8 @@ def draw_neurons(found: TraceComparison, names: tuple[str, str], ref: ModelRef, 
         "second": st.column_config.NumberColumn(f"{names[1]} there", format="%.3g"),
         "description": st.column_config.TextColumn("Description"),
     }
+    if not held:
+        columns.pop("steered")
     if not any(frame["description"]):
         columns.pop("description")
     st.dataframe(frame, column_order=list(columns), column_config=columns, hide_index=True, height=280, key=f"{key}.neurons")

@@ -14,12 +14,11 @@ from traces.compare import TraceComparison, compare_traces
 from traces.schema import TraceRecord
 
 _TINTS: tuple[View, ...] = ("surprisal", "entropy", "activation")
-_HEIGHT = "20rem"
 _TOP = 60
 
 
-def draw(a_id: str, b_id: str, *, key: str, height: str = _HEIGHT) -> None:
-    """Draw the comparison of trace `b_id` with trace `a_id`. Raises `NeuronscopeError` where one cannot be read."""
+def draw(a_id: str, b_id: str, *, key: str, wide: bool = False) -> None:
+    """Draw the comparison of trace `b_id` with trace `a_id`; `wide` on a page of its own. Raises `NeuronscopeError`."""
     store = engine.store()
     a, b = store.load(a_id), store.load(b_id)
     loaded = engine.model()
@@ -28,7 +27,7 @@ def draw(a_id: str, b_id: str, *, key: str, height: str = _HEIGHT) -> None:
     found = _compare(store.root.as_posix(), a_id, b_id, states, known, loaded if known else None)
     names = titles(a, b)
     plain.draw(compare_words.verdict(found, names), key=f"{key}.verdict")
-    _strips(a, b, found, names, loaded, key=key, height=height)
+    _strips(a, b, found, names, loaded, key=key, wide=wide)
     words, tokens, neurons = st.tabs(["Words", "Probabilities", "Neurons"], key=f"{key}.tab")
     with words:
         plain.draw(compare_words.parts(found.words), key=f"{key}.words")
@@ -37,7 +36,7 @@ def draw(a_id: str, b_id: str, *, key: str, height: str = _HEIGHT) -> None:
         compare_charts.draw_divergence(found, names, key=key)
         compare_charts.draw_tokens(found, names, prompt_tokens=len(a.prompt_ids), key=key)
     with neurons:
-        compare_charts.draw_neurons(found, names, b.model, key=key)
+        compare_charts.draw_neurons(found, names, b.model, (*a.steers, *b.steers), key=key)
 
 
 def titles(a: TraceRecord, b: TraceRecord) -> tuple[str, str]:
@@ -54,8 +53,9 @@ def _compare(root: str, a_id: str, b_id: str, states: tuple[str, str], known: bo
 
 
 def _strips(
-    a: TraceRecord, b: TraceRecord, found: TraceComparison, names: tuple[str, str], loaded: LoadedModel | None, *, key: str, height: str
+    a: TraceRecord, b: TraceRecord, found: TraceComparison, names: tuple[str, str], loaded: LoadedModel | None, *, key: str, wide: bool
 ) -> None:
+    tokens_a_line, limit = (20, 26.0) if wide else (9, 20.0)
     tint = st.segmented_control(
         "Tint", _TINTS, default=_TINTS[0], key=f"{key}.tint", required=True, format_func=str.capitalize, width="content"
     )
@@ -69,8 +69,14 @@ def _strips(
             same = loaded is not None and loaded.ref.weights_hash == record.model.weights_hash
             context = TraceContext(record, loaded if same else None, tint or _TINTS[0], ())
             shown = replace(trace_views.strip_of(context), marked=marks[side], title=f"{names[side]}: tokens")
-            strip.draw(shown, key=f"{key}.{side}", height=height, group=key)
+            strip.draw(shown, key=f"{key}.{side}", height=_height(a, b, tokens_a_line, limit), group=key)
             _steers(record, key=f"{key}.{side}")
+
+
+def _height(a: TraceRecord, b: TraceRecord, tokens_a_line: int, limit: float) -> str:
+    """Both strips as high as the longer one needs, up to a limit: the difference below stays near."""
+    lines = max(len(record.token_ids) for record in (a, b)) / tokens_a_line
+    return f"{min(limit, 5.5 + 1.8 * lines):.1f}rem"
 
 
 def _steers(record: TraceRecord, *, key: str) -> None:

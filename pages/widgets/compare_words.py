@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from neurons.summary import visible
 from pages.widgets.plain import Part
 from traces.compare import DiffOp, TraceComparison
 from traces.schema import TraceRecord
@@ -40,7 +41,7 @@ def verdict(found: TraceComparison, names: tuple[str, str]) -> list[Part]:
 
 
 def _said(token_id: int | None, text: str) -> Part:
-    return ("had ended", "") if token_id is None else (text, "token")
+    return ("had ended", "") if token_id is None else (visible(text), "token")
 
 
 def marked_tokens(a: TraceRecord, b: TraceRecord, words: Sequence[DiffOp]) -> tuple[list[bool], list[bool]]:

@@ -78,7 +78,12 @@ def _header(card: Card, disabled: bool) -> None:
         args=(card,),
     )
     delete.button(
-        "Remove", icon=":material/delete:", key=_key(card, "delete"), on_click=steer_state.remove, args=(card.uid,), disabled=disabled
+        ":material/delete:",
+        key=_key(card, "delete"),
+        help="Remove this steer; can be undone",
+        on_click=steer_state.remove,
+        args=(card.uid,),
+        disabled=disabled,
     )
     steer_state.change(card.uid, enabled=on, name=text, mode=chosen or card.steer.mode)
 

@@ -54,6 +54,13 @@ def matching(frame: pd.DataFrame, words: str, columns: Sequence[str]) -> pd.Data
     return kept
 
 
+def table_key(key: str, identity: Sequence[object] | pd.Index) -> str:
+    """The widget key of a table: another one for other rows."""
+    names = identity if isinstance(identity, pd.Index) else pd.Index([str(name) for name in identity], dtype="object")
+    mark = zlib.crc32(pd.util.hash_pandas_object(names).to_numpy().tobytes())
+    return f"{key}.{mark:x}"
+
+
 def choose_rows(
     frame: pd.DataFrame,
     *,
@@ -68,11 +75,9 @@ def choose_rows(
     `identity` names each row, by default the frame's index does. When it changes (a filter, a deleted row) the selection is
     dropped: a position would then mean another row.
     """
-    names = pd.Index(frame.index if identity is None else [str(name) for name in identity])
-    mark = zlib.crc32(pd.util.hash_pandas_object(names).to_numpy().tobytes())
     event = st.dataframe(
         frame,
-        key=f"{key}.{mark:x}",
+        key=table_key(key, frame.index if identity is None else identity),
         width="stretch",
         height=height,
         hide_index=True,

@@ -1,0 +1,79 @@
+"""Pages run by Streamlit's AppTest against a home of their own and a tiny random model that loads in a moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from neurons.models.loaded import LoadedModel
+from neurons.types import Sampling, Steer
+from pages.widgets import engine
+from pages.widgets.tables import table_key
+from tiny_models import tiny_tokenizer, tiny_torch_model
+from traces.schema import TraceRecord
+
+PATIENCE = 120
+SHORT = Sampling(max_new_tokens=6)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama on disk."""
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    tiny_torch_model("llama").save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def app_home(home: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home whose server has the tiny model loaded."""
+    monkeypatch.setenv(engine.MODEL_VARIABLE, str(tiny_folder))
+    until(lambda: engine.model() is not None)
+    return home
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Wait until `done`, at most two minutes."""
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < deadline, "it did not end in time"
+        time.sleep(0.05)
+
+
+def loaded() -> LoadedModel:
+    """The server's model."""
+    found = engine.model()
+    assert found is not None
+    return found
+
+
+def saved(*prompts: str, steers: Sequence[Steer] = (), **fields: str) -> list[TraceRecord]:
+    """One short trace for each prompt, in the server's store."""
+    from neurons.tracing import run_trace
+
+    return [run_trace(loaded(), prompt, sampling=SHORT, steers=steers, store=engine.store(), **fields)[0] for prompt in prompts]
+
+
+def open_page(name: str, **query: str) -> AppTest:
+    """Run a page as the navigation would."""
+    app = AppTest.from_string(f"from pages.{name} import page\npage()", default_timeout=PATIENCE)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def select(app: AppTest, key: str, identity: Sequence[object], *rows: int) -> AppTest:
+    """Tick rows of a table drawn by `choose_rows`."""
+    app.session_state[table_key(key, identity)] = {"selection": {"rows": list(rows), "columns": [], "cells": []}}
+    return app.run()
+
+
+def texts(app: AppTest) -> str:
+    """All plain, coloured and caption text on the page, in one string."""
+    kinds = (app.markdown, app.caption, app.text, app.error, app.warning, app.success, app.info)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
