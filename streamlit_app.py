@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
 import streamlit as st
+
+from pages.widgets.palette import ICON
 
 PAGES = {
     "trace": ("Trace", ":material/forum:"),
@@ -33,5 +34,10 @@ def _page(name: str) -> object:
     return st.Page(show, title=title, icon=icon, url_path=name, default=name == "trace")
 
 
-st.set_page_config(page_title="Neuronscope", page_icon=str(Path(__file__).parent / "pages/widgets/icon.svg"), layout="wide", initial_sidebar_state="collapsed")
+st.set_page_config(
+    page_title="Neuronscope",
+    page_icon=ICON,
+    layout="wide",
+    initial_sidebar_state="collapsed",
+)
 st.navigation([_page(name) for name in PAGES if find_spec(f"pages.{name}")], position="top").run()

@@ -77,7 +77,10 @@ def explain_token(
 
     `note` may add a few words about a neuron (its description). Without rows the sentence ends at the runner-up.
     """
-    parts: list[Part] = [("The model wrote " if facts.position >= facts.prompt_tokens else "The prompt has ", ""), (visible(facts.text), "token")]
+    parts: list[Part] = [
+        ("The model wrote " if facts.position >= facts.prompt_tokens else "The prompt has ", ""),
+        (visible(facts.text), "token"),
+    ]
     parts.append((f" (token {facts.position})", "muted"))
     if facts.logprob is None:
         return [*parts, (".", "")]
@@ -86,14 +89,21 @@ def explain_token(
     if other is not None and facts.rank == 0:
         parts += [("; the runner-up was ", ""), (visible(word(other[0])), "token"), (f" at {percent(other[1])}", "")]
     elif other is not None:
-        parts += [(f", rank {(facts.rank or 0) + 1}; it expected ", ""), (visible(word(other[0])), "token"), (f" at {percent(other[1])}", "")]
+        parts += [
+            (f", rank {(facts.rank or 0) + 1}; it expected ", ""),
+            (visible(word(other[0])), "token"),
+            (f" at {percent(other[1])}", ""),
+        ]
     parts.append((".", ""))
     promoting = next((row for row in rows if row.attribution > 0), None)
     suppressing = next((row for row in rows if row.attribution < 0), None)
     if promoting is not None:
         parts += [(" Promoted most by ", ""), *_neuron(promoting, "positive", metric, source, note)]
     if suppressing is not None:
-        parts += [(", suppressed most by " if promoting else " Suppressed most by ", ""), *_neuron(suppressing, "negative", metric, source, note)]
+        parts += [
+            (", suppressed most by " if promoting else " Suppressed most by ", ""),
+            *_neuron(suppressing, "negative", metric, source, note),
+        ]
     return [*parts, (".", "")] if promoting or suppressing else parts
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages.widgets import (
     engine,
+    strip,
     trace_activations,
     trace_attribution,
     trace_bar,
@@ -21,6 +22,8 @@ from pages.widgets import (
 from pages.widgets.trace_context import TraceContext
 from traces.attributions import StoredAttribution
 
+_ABOVE = 200
+"""Pixels of the window that the navigation, the bar and the page's margins take."""
 TABS = ("Neurons", "Clusters", "Pictures", "Steer")
 
 
@@ -31,7 +34,7 @@ def page() -> None:
     engine.loading_notice()
     left, right = st.columns([45, 55], gap="medium")
     with right:
-        top = st.container()
+        top = st.container(height=max(420, strip.window_height() - _ABOVE), border=False)
         attribution = _attribution(context, top)
     with left:
         shown = trace_views.strip_of(context, attribution) if context is not None else None

@@ -6,54 +6,74 @@ description, whatever else it has. The filters work on those.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from neurons.errors import NeuronscopeError
 from neurons.types import ModelRef, NeuronSide, Steer
 from pages.widgets import engine, steer_state
+from pages.widgets.strip import window_height
 from pages.widgets.tables import SELECTABLE_ROWS, choose_rows, downloads, matching
 
 STRENGTHEN = 0.75
 """Strength of a steer that strengthens: this share of the neuron's extreme."""
 _MANY = 500  # neurons in one steer
-HEIGHT = 330
 
 
-def draw(frame: pd.DataFrame, columns: Mapping[str, Any], *, key: str, ref: ModelRef, stem: str, strength_label: str, signs: tuple[str, str]) -> list[int]:
+def draw(
+    frame: pd.DataFrame,
+    columns: Mapping[str, Any],
+    *,
+    key: str,
+    ref: ModelRef,
+    stem: str,
+    signs: tuple[str, str],
+    floor: Callable[[DeltaGenerator], None] | None = None,
+    around: int = 600,
+) -> list[int]:
     """Filters, table, actions. Returns the positions (in `frame`) of the chosen rows.
 
     `signs` names the two kinds of rows that the sign filter tells apart: rows whose `signed` column is above or below zero.
+    `floor` draws a control of the caller's own in the place of the smallest-size filter. `around` is how many pixels of the
+    window are not the table.
     """
-    shown = _filtered(frame, key=key, ref=ref, strength_label=strength_label, signs=signs)
+    shown = _filtered(frame, key=key, ref=ref, signs=signs, floor=floor)
     if shown.empty:
-        st.info("No neuron passes these filters. Lower the threshold or widen the layers.", icon=":material/filter_alt_off:")
+        st.info("No neuron passes. Lower the threshold, widen the layers or select other tokens.", icon=":material/filter_alt_off:")
         return []
     if len(shown) > SELECTABLE_ROWS:
         st.caption(f"Showing the first {SELECTABLE_ROWS:,} of {len(shown):,} rows.")
         shown = shown.iloc[:SELECTABLE_ROWS]
-    picked = choose_rows(shown, key=f"{key}.table", columns=columns, many=True, height=HEIGHT)
+    height = max(180, min(36 * (len(shown) + 1) + 2, window_height() - around))
+    picked = choose_rows(shown, key=f"{key}.table", columns=columns, many=True, height=height)
     _actions(shown, picked, key=key, ref=ref, stem=stem)
     return [int(shown.index[row]) for row in picked]
 
 
-def _filtered(frame: pd.DataFrame, *, key: str, ref: ModelRef, strength_label: str, signs: tuple[str, str]) -> pd.DataFrame:
-    layers, sign, words, least = st.columns([1.5, 1.3, 1.6, 1.0], vertical_alignment="bottom")
-    low, high = layers.slider("Layers", 0, max(1, ref.n_layers - 1), (0, max(1, ref.n_layers - 1)), key=f"{key}.layers")
+def _filtered(
+    frame: pd.DataFrame, *, key: str, ref: ModelRef, signs: tuple[str, str], floor: Callable[[DeltaGenerator], None] | None
+) -> pd.DataFrame:
+    layers, sign, words, least = st.columns([1.5, 1.2, 1.6, 1.2], vertical_alignment="bottom")
+    last = max(1, ref.n_layers - 1)
+    low, high = layers.slider("Layers", 0, last, (0, last), key=f"{key}.layers")
     side = sign.selectbox("Sign", ["both", *signs], key=f"{key}.sign")
-    text = words.text_input("Words", key=f"{key}.words", placeholder="neuron, token, description", help="Keeps rows that hold every word.")
-    strongest = float(frame["strength"].max()) if len(frame) else 1.0
-    floor = least.number_input(
-        f"At least ({strength_label})", 0.0, None, 0.0, strongest / 20 or 0.1, key=f"{key}.least", format="%.3g", help="Keeps rows whose size is at least this, whatever the sign."
-    )
-    kept = frame[(frame["layer"] >= low) & (frame["layer"] <= high) & (frame["strength"] >= floor)]
+    text = words.text_input("Words", key=f"{key}.words", placeholder="token, description", help="Keeps rows that hold every word.")
+    kept = frame[(frame["layer"] >= low) & (frame["layer"] <= high)]
+    if floor is not None:
+        floor(least)
+    else:
+        smallest = least.number_input(
+            "At least", 0.0, None, 0.0, key=f"{key}.least", format="%.4f", help="Keeps rows of this size, whatever the sign."
+        )
+        kept = kept[kept["strength"] >= smallest]
     if side != "both":
         kept = kept[kept["signed"] > 0] if side == signs[0] else kept[kept["signed"] < 0]
     if text.strip():
-        kept = matching(kept, text, [name for name in ("neuron", "text", "description", "tokens") if name in kept.columns])
+        kept = matching(kept, text, [name for name in ("neuron", "text", "description") if name in kept.columns])
     return kept
 
 
@@ -61,19 +81,24 @@ def _actions(shown: pd.DataFrame, picked: Sequence[int], *, key: str, ref: Model
     chosen = sides(shown.iloc[list(picked)]) if picked else ()
     none = not chosen
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(f"{len(chosen)} neuron{'' if len(chosen) == 1 else 's'} chosen" if chosen else f"{len(shown):,} rows. Tick rows to keep or steer them.")
-        with st.popover("Keep as concept", icon=":material/bookmark_add:", disabled=none, key=f"{key}.keep"):
+        with st.popover(
+            "Keep", icon=":material/bookmark_add:", disabled=none, key=f"{key}.keep", help="Keep the ticked neurons as a concept"
+        ):
             _keep(chosen, key=key, ref=ref)
-        if st.button("Suppress", icon=":material/volume_off:", key=f"{key}.suppress", disabled=none, help="Adds a steer that holds them at 0 to the Steer tab"):
+        if st.button(
+            "Suppress", icon=":material/volume_off:", key=f"{key}.suppress", disabled=none,
+            help="Adds a steer that holds the ticked neurons at 0 to the Steer tab",
+        ):  # fmt: skip
             _steer(chosen, 0.0, "Suppress")
         if st.button(
             "Strengthen", icon=":material/volume_up:", key=f"{key}.strengthen", disabled=none,
-            help=f"Adds a steer that holds them at {STRENGTHEN:g} of their strongest activation to the Steer tab",
+            help=f"Adds a steer that holds the ticked neurons at {STRENGTHEN:g} of their strongest activation to the Steer tab",
         ):  # fmt: skip
             _steer(chosen, STRENGTHEN, "Strengthen")
         with st.popover("Export", icon=":material/download:", key=f"{key}.export"):
             st.caption(f"All {len(shown):,} rows that pass the filters.")
             downloads(shown.drop(columns=["signed", "strength"]), stem, key=f"{key}.file")
+        st.caption(f"{len(chosen):,} ticked" if chosen else f"{len(shown):,} rows: tick some")
 
 
 def sides(frame: pd.DataFrame) -> tuple[NeuronSide, ...]:

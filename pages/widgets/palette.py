@@ -7,15 +7,32 @@ stay apart for every common kind of colour blindness.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import streamlit as st
 
 Theme = Literal["light", "dark"]
+ICON = str(Path(__file__).with_name("icon.svg"))
+"""The app's icon, in the palette's colours."""
 
 PALETTE: dict[Theme, dict[str, str]] = {
-    "light": {"positive": "#0072B2", "negative": "#D55E00", "amount": "#009E73", "selection": "#A23B92", "neutral": "#F2F2F2", "muted": "#6B7280"},
-    "dark": {"positive": "#56B4E9", "negative": "#F2994A", "amount": "#3ECF9E", "selection": "#E58FD8", "neutral": "#2B2F36", "muted": "#9AA3AF"},
+    "light": {
+        "positive": "#0072B2",
+        "negative": "#D55E00",
+        "amount": "#009E73",
+        "selection": "#A23B92",
+        "neutral": "#F2F2F2",
+        "muted": "#6B7280",
+    },
+    "dark": {
+        "positive": "#56B4E9",
+        "negative": "#F2994A",
+        "amount": "#3ECF9E",
+        "selection": "#E58FD8",
+        "neutral": "#2B2F36",
+        "muted": "#9AA3AF",
+    },
 }
 """Colour of each meaning, by theme: hex RGB."""
 

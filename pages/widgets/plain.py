@@ -20,8 +20,14 @@ Part = tuple[str, Kind]
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 _CSS = """
-.ns-plain { font-family: var(--st-font); color: var(--st-text-color); white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.55; unicode-bidi: isolate; }
-.ns-plain .token { font-family: var(--st-code-font); font-size: 0.92em; background: var(--st-secondary-background-color); border-radius: 0.25rem; padding: 0.05em 0.3em; }
+.ns-plain {
+  font-family: var(--st-font); color: var(--st-text-color); line-height: 1.55;
+  white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate;
+}
+.ns-plain .token {
+  font-family: var(--st-code-font); font-size: 0.92em; border-radius: 0.25rem; padding: 0.05em 0.3em;
+  background: var(--st-secondary-background-color);
+}
 .ns-plain .positive { color: var(--ns-positive); font-weight: 600; }
 .ns-plain .negative { color: var(--ns-negative); font-weight: 600; }
 .ns-plain .selection { color: var(--ns-selection); font-weight: 600; }

@@ -89,16 +89,25 @@ function update(strip, data) {
     strip.ranges = data.selection.map((range) => [...range]);
     strip.active = strip.anchor = strip.ranges.length ? owner(strip, strip.ranges[0][0]) : null;
     if (strip.active !== null && strip.spans[strip.active]?.classList.contains("template")) showTemplate(strip, true);
-    if (strip.active !== null) strip.spans[strip.active]?.scrollIntoView({ block: "nearest" });
+    if (strip.active !== null) reveal(strip, strip.active);
   }
   showSelection(strip);
   if (data.live) list.scrollTop = list.scrollHeight;
+  window.onresize = () => { clearTimeout(strip.sized); strip.sized = setTimeout(() => measure(strip), 300); };
+  measure(strip);
   if (data.group !== strip.group) {
     GROUPS.get(strip.group)?.delete(strip);
     strip.group = data.group;
     if (!GROUPS.has(data.group)) GROUPS.set(data.group, new Set());
   }
   if (data.group) GROUPS.get(data.group).add(strip);
+}
+
+// Tells Python how high the window is, so that what stands beside the strip can be as high.
+function measure(strip) {
+  if (!strip.data.measures || !strip.root.isConnected || Math.abs(innerHeight - (strip.height ?? strip.data.measures)) < 12) return;
+  strip.height = innerHeight;
+  strip.send("window", innerHeight);
 }
 
 // Draws the tokens that are not drawn yet. A character split over several tokens is one span of all of them.
@@ -318,8 +327,17 @@ function key(strip, event) {
     strip.active = to;
     showSelection(strip);
   }
-  spans[to].scrollIntoView({ block: "nearest" });
+  reveal(strip, to);
   showTip(strip, to);
+}
+
+// Scrolls the strip, and nothing else, until token i is in it.
+function reveal(strip, i) {
+  const box = strip.spans[i]?.getBoundingClientRect();
+  const frame = strip.list.getBoundingClientRect();
+  if (!box) return;
+  if (box.top < frame.top + 4) strip.list.scrollTop -= frame.top + 4 - box.top;
+  else if (box.bottom > frame.bottom - 4) strip.list.scrollTop += box.bottom - frame.bottom + 4;
 }
 
 // The token on the next line (down or up) that is nearest to where this one stands.

@@ -22,6 +22,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 _FOLDER = Path(__file__).parent
 _MANY_TOKENS = 600  # above this, fewer candidates a token are sent
+_WINDOW = "strip.window"
 HEIGHT = "max(16rem, calc(100vh - 21rem))"
 
 
@@ -70,11 +71,12 @@ _mount = st.components.v2.component(
 )
 
 
-def draw(strip: Strip, *, key: str, height: str = HEIGHT, group: str = "") -> Ranges:
+def draw(strip: Strip, *, key: str, height: str = HEIGHT, group: str = "", measures: bool = False) -> Ranges:
     """Draw a strip and return the selected token ranges.
 
     `key` names this strip in the session; its selection is kept there across page switches, and is dropped when another
-    trace is shown. Strips with the same `group` scroll together. `height` is a CSS length.
+    trace is shown. Strips with the same `group` scroll together. `height` is a CSS length. One that `measures` makes
+    `window_height` known.
     """
     memory = _memory(key, strip.trace_id)
     mounted = st.session_state.get(f"{key}.strip")
@@ -86,15 +88,23 @@ def draw(strip: Strip, *, key: str, height: str = HEIGHT, group: str = "") -> Ra
     data = payload(strip) | {
         "height": height,
         "group": group,
+        "measures": window_height() if measures else 0,
         "selection": [list(r) for r in memory["pushed"]],
         "nonce": f"{strip.trace_id}/{memory['nonce']}",
     }
-    result = _mount(key=f"{key}.strip", data=data, height="content", on_selection_change=_ignore)
+    result = _mount(key=f"{key}.strip", data=data, height="content", on_selection_change=_ignore, on_window_change=_ignore)
+    if measures and isinstance(result.window, int) and 200 <= result.window <= 10_000:
+        st.session_state[_WINDOW] = result.window
     value = result.selection
     if value and value.get("trace_id") == strip.trace_id and value != memory["heard"]:
         memory["heard"] = value
         memory["ranges"] = _checked(value.get("ranges"), len(strip.pieces))
     return tuple(memory["ranges"])
+
+
+def window_height() -> int:
+    """Height of this browser's window in pixels, as far as a strip has told it."""
+    return int(st.session_state.get(_WINDOW, 900))
 
 
 def select(key: str, trace_id: str, ranges: Ranges) -> None:
@@ -115,6 +125,11 @@ def selection(key: str, trace_id: str) -> Ranges:
 def positions(ranges: Ranges) -> list[int]:
     """The token positions that the ranges cover, in order."""
     return [i for start, stop in ranges for i in range(start, stop)]
+
+
+def text(ranges: Ranges) -> str:
+    """The ranges as `types.parse_ranges` reads them: "3:9,12"."""
+    return ",".join(f"{start}:{stop}" if stop - start > 1 else f"{start}" for start, stop in ranges)
 
 
 def payload(strip: Strip) -> dict[str, Any]:

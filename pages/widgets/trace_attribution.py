@@ -18,7 +18,7 @@ from neurons.errors import InvalidInput, NeuronscopeError
 from neurons.models.chat import single_token
 from neurons.summary import visible
 from neurons.types import Metric, NeuronSide, TargetSpec
-from pages.widgets import engine, neuron_table, strip
+from pages.widgets import engine, neuron_table, plain, strip
 from pages.widgets.descriptions import descriptions_for
 from pages.widgets.trace_context import STRIP_KEY, TraceContext
 from traces.attributions import AttributionInfo, StoredAttribution, attribution_key, from_rows
@@ -31,17 +31,21 @@ _METRICS: dict[Metric, str] = {
     "prob": "Probability",
     "logprob": "Log-probability",
     "logit": "Logit",
-    "contrast": "Contrast with another token",
+    "contrast": "Contrast with a token",
 }
 _METRIC_HELP = (
     "What the neurons' share is measured in. Probability: the token's own, as published. Log-probability: the same in nats. "
     "Logit: the raw score. Contrast: the token's logit less another token's, which shows why this one and not that one."
 )
-UNITS: dict[Metric, str] = {"prob": "probability", "logprob": "nats", "logit": "logits", "contrast": "logits"}
 COLUMNS: dict[str, Any] = {
-    "neuron": st.column_config.TextColumn("Neuron", width=80, help="layer:index and side: + when its activation is positive, - when negative"),
+    "neuron": st.column_config.TextColumn(
+        "Neuron", width=80, help="layer:index and side: + when its activation is positive, - when negative"
+    ),
     "attribution": st.column_config.NumberColumn(
-        "Attribution", format="%+.4f", width=85, help="activation x gradient of the metric: above 0 it promoted the token, below 0 it suppressed it"
+        "Attribution",
+        format="%+.4f",
+        width=85,
+        help="activation x gradient of the metric: above 0 it promoted the token, below 0 it suppressed it",
     ),
     "token": st.column_config.NumberColumn("At", width=45, help="Position of the source token"),
     "text": st.column_config.TextColumn("Token", width=90, help="The source token, where the neuron fired"),
@@ -129,21 +133,54 @@ def _against(context: TraceContext, token: int) -> int | None:
     return single_token(context.loaded, str(chosen))
 
 
-def _controls(context: TraceContext) -> None:
-    """The settings above the table."""
+def _controls(context: TraceContext, attribution: StoredAttribution | None) -> None:
+    """The settings above the table, and beside them what is shown."""
     token, sources = focus(context)
-    left, middle, right = st.columns([1.3, 1.5, 1.2], vertical_alignment="bottom")
-    metric = left.selectbox("Measured in", list(_METRICS), format_func=_METRICS.__getitem__, key=_METRIC, help=_METRIC_HELP, persist_state="session")
+    left, middle, right = st.columns([1.15, 2.2, 0.75], vertical_alignment="center")
+    metric = left.selectbox(
+        "Measured in",
+        list(_METRICS),
+        format_func=_METRICS.__getitem__,
+        key=_METRIC,
+        help=_METRIC_HELP,
+        persist_state="session",
+        label_visibility="collapsed",
+    )
     if metric == "contrast":
         words = list(_candidates(context, token))
         middle.selectbox(
-            "Against", words, index=0 if words else None, key=f"trace.against.{context.id}.{token}", accept_new_options=True, placeholder="type a token",
-            help="Pick a candidate, or type a token's text (with its leading space) or id", persist_state="page",
-        )  # fmt: skip
-    if sources and right.button("All sources", key="trace.sources.all", icon=":material/select_all:", help="Lift the restriction to the selected tokens"):
+            "Against",
+            words,
+            index=0 if words else None,
+            key=f"trace.against.{context.id}.{token}",
+            accept_new_options=True,
+            placeholder="type a token: its text (with its leading space) or id",
+            persist_state="page",
+            label_visibility="collapsed",
+        )
+    elif attribution is not None:
+        with middle:
+            _about(context, attribution)
+    help_text = "Lift the restriction to the selected tokens"
+    if sources and right.button("All", key="trace.sources.all", icon=":material/select_all:", help=help_text, width="stretch"):
         st.session_state[_FOCUS]["sources"] = ()
         strip.select(STRIP_KEY, context.id, ((token, token + 1),))
         st.rerun()
+    if metric == "contrast" and attribution is not None:
+        _about(context, attribution)
+
+
+def _about(context: TraceContext, attribution: StoredAttribution) -> None:
+    """What the table holds, in small print."""
+    info = attribution.info
+    against = "" if info.target.against_id is None else f" over {visible(context.words([info.target.against_id])[0])}"
+    where = f"tokens {info.sources}" if info.sources else f"all {info.target.token} tokens before it"
+    plain.draw(
+        f"{_METRICS[info.target.metric]} of {visible(context.word(info.target.token))}{against}: {info.metric_value:.4g}. Sources: {where}. "
+        f"The {info.kept:,} strongest of {info.total:,} entries hold {info.share:.0%} of the absolute attribution.",
+        key="trace.attr.about",
+        size="0.82rem",
+    )
 
 
 def _answer(context: TraceContext, question: Question) -> StoredAttribution:
@@ -152,7 +189,7 @@ def _answer(context: TraceContext, question: Question) -> StoredAttribution:
     if question.key in {info.key for info in store.attributions(context.id)}:
         return store.attribution(context.id, question.key)
     if context.loaded is None:
-        raise InvalidInput("this attribution is not computed yet, and the trace's model is not loaded: load it on the Models page")
+        raise InvalidInput("this is not computed yet, and the trace's model is not loaded: load it on the Models page")
     target = question.target
     with st.spinner(f"Attributing token {target.token} to every neuron at the {target.token} tokens before it"):
         full = _full(store.root.as_posix(), context.id, target.token, target.metric, target.token_id, target.against_id)
@@ -190,32 +227,24 @@ def _kept(full: Attribution, question: Question) -> StoredAttribution:
         sources=question.source_text,
         extra={"seconds": round(full.seconds, 3)},
     )
-    return from_rows(info, top.rows, mass_LT)
+    return from_rows(info, top.rows, mass_LT=mass_LT)
 
 
 def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
     """The settings, and the table of the attribution that `current` has returned."""
-    _controls(context)
+    _controls(context, attribution)
     if attribution is None:
         with engine.errors_shown():
             if _question(context) is None:
                 st.info("Choose or type the token that this one is contrasted with.", icon=":material/compare_arrows:")
             elif context.loaded is None:
-                st.info("This is not computed yet, and the trace's model is not loaded: load it on the Models page.", icon=":material/deployed_code:")
+                missing = "This is not computed yet, and the trace's model is not loaded: load it on the Models page."
+                st.info(missing, icon=":material/deployed_code:")
         return
-    info = attribution.info
-    against = f" less that of {visible(context.words([info.target.against_id])[0])}" if info.target.against_id is not None else ""
-    where = f"tokens {info.sources}" if info.sources else f"all {info.target.token} tokens before it"
-    st.text(
-        f"Token {info.target.token} {visible(context.word(info.target.token))}: {_METRICS[info.target.metric].lower()}{against} {info.metric_value:.4g}. "
-        f"Sources: {where}. The {info.kept:,} strongest of {info.total:,} entries hold {info.share:.0%} of the absolute attribution."
-    )
     frame = table(context, attribution)
-    picked = neuron_table.draw(
-        frame, COLUMNS, key="trace.attr", ref=context.record.model, stem=f"attribution-{context.id}-t{info.target.token}",
-        strength_label=UNITS[info.target.metric], signs=("promoting", "suppressing"),
-    )  # fmt: skip
-    st.session_state["trace.picked"] = tuple(dict.fromkeys((int(frame.at[i, "layer"]), int(frame.at[i, "index"])) for i in picked))
+    stem = f"attribution-{context.id}-t{attribution.info.target.token}"
+    signs = ("promoting", "suppressing")
+    neuron_table.draw(frame, COLUMNS, key="trace.attr", ref=context.record.model, stem=stem, signs=signs, around=660)
 
 
 def table(context: TraceContext, attribution: StoredAttribution) -> pd.DataFrame:

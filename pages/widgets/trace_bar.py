@@ -7,7 +7,7 @@ import streamlit as st
 from neurons.errors import NeuronscopeError
 from pages.widgets import engine, plain, trace_sampling
 from pages.widgets.links import address
-from pages.widgets.trace_context import VIEWS, TraceContext
+from pages.widgets.trace_context import VIEW_KEY, VIEWS, TraceContext
 
 _HELP = (
     "What tints the tokens and fills the tabs. Activation: how strongly the neurons fire. Attribution: what caused the token you click. "
@@ -29,11 +29,27 @@ def draw(context: TraceContext | None) -> None:
         name = loaded.ref.name if loaded else "model is loading"
         with st.popover(plain.escape(name), icon=":material/deployed_code:", key="trace.bar.model"):
             _model(context)
-        with st.popover(trace_sampling.label(), icon=":material/tune:", key="trace.bar.sampling", help="System prompt and sampling settings"):
+        with st.popover(
+            trace_sampling.label(), icon=":material/tune:", key="trace.bar.sampling", help="System prompt and sampling settings"
+        ):
             trace_sampling.draw()
-        st.segmented_control("View", VIEWS, key="view", default=VIEWS[0], required=True, format_func=str.capitalize, label_visibility="collapsed", help=_HELP, bind="query-params")
+        st.segmented_control(
+            "View",
+            VIEWS,
+            key=VIEW_KEY,
+            required=True,
+            format_func=str.capitalize,
+            label_visibility="collapsed",
+            help=_HELP,
+            persist_state="session",
+        )
         if context is not None:
-            with st.popover(plain.escape(_title(context)), icon=":material/bookmark:", key="trace.bar.name", help="Name, note, tags and link of this trace"):
+            with st.popover(
+                plain.escape(_title(context)),
+                icon=":material/bookmark:",
+                key="trace.bar.name",
+                help="Name, note, tags and link of this trace",
+            ):
                 _about(context)
 
 
@@ -47,7 +63,9 @@ def _model(context: TraceContext | None) -> None:
     if loaded is not None:
         ref = loaded.ref
         neurons = ref.n_layers * ref.n_neurons
-        st.text(f"{ref.name}\n{ref.architecture}, {ref.dtype} on {ref.device}\n{ref.n_layers} layers x {ref.n_neurons:,} = {neurons:,} neurons")
+        st.text(
+            f"{ref.name}\n{ref.architecture}, {ref.dtype} on {ref.device}\n{ref.n_layers} layers x {ref.n_neurons:,} = {neurons:,} neurons"
+        )
     if context is not None and loaded is not None and context.loaded is None:
         st.warning("This trace was made by another model (or other weights).", icon=":material/warning:")
         st.text(f"{context.record.model.name}, weights {context.record.model.weights_hash[:12]}")
@@ -57,9 +75,9 @@ def _model(context: TraceContext | None) -> None:
 def _about(context: TraceContext) -> None:
     record = context.record
     how = "greedy" if record.sampling.temperature == 0 else f"temperature {record.sampling.temperature:g}, seed {record.sampling.seed}"
-    st.caption(
-        f"{len(record.prompt_ids)} + {len(record.answer_ids)} tokens in {record.seconds:.1f} s, {how}, {_FINISH[record.finish_reason]}, {record.created[:16].replace('T', ' ')} UTC"
-    )
+    when = record.created[:16].replace("T", " ")
+    tokens = f"{len(record.prompt_ids)} + {len(record.answer_ids)} tokens in {record.seconds:.1f} s"
+    st.caption(f"{tokens}, {how}, {_FINISH[record.finish_reason]}, {when} UTC")
     name = st.text_input("Name", value=record.name, key=f"trace.name.{record.id}", max_chars=200)
     note = st.text_area("Note", value=record.note, key=f"trace.note.{record.id}", height=90, max_chars=20_000)
     tags = st.text_input("Tags", value=", ".join(record.tags), key=f"trace.tags.{record.id}", help="Separated by commas")

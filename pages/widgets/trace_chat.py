@@ -97,7 +97,7 @@ def draw(context: TraceContext | None, shown: strip.Strip | None) -> strip.Range
         _live(job)
     else:
         if context is not None and shown is not None:
-            ranges = strip.draw(shown, key=STRIP_KEY, height=HEIGHT)
+            ranges = strip.draw(shown, key=STRIP_KEY, height=HEIGHT, measures=True)
         else:
             _welcome()
         _controls(context)
@@ -117,7 +117,9 @@ def _live(job: Job) -> None:
     left, right = st.columns([3, 1], vertical_alignment="center")
     doing = f"{len(job.live)} tokens so far" if job.live else f"reading the prompt ({len(prompt.ids)} tokens)"
     left.caption("Stopping after this token" if job.stopping.is_set() else f"Answering: {doing}")
-    right.button("Stop", on_click=job.stop, icon=":material/stop_circle:", key="trace.stop", width="stretch", disabled=job.stopping.is_set())
+    right.button(
+        "Stop", on_click=job.stop, icon=":material/stop_circle:", key="trace.stop", width="stretch", disabled=job.stopping.is_set()
+    )
 
 
 def _live_strip(job: Job, ids: Sequence[int], loaded: LoadedModel, prompt: EncodedPrompt) -> strip.Strip:
@@ -152,9 +154,18 @@ def _controls(context: TraceContext | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if context is None:
             return
-        again = st.button("Regenerate", icon=":material/refresh:", key="trace.again", help="Answer the last turn again with the settings as they are now")
-        edit = st.button("Edit and resend", icon=":material/edit:", key="trace.edit", help="Change a turn of yours; what came after it is dropped")
-        if st.button("New", icon=":material/add_comment:", key="trace.new", help="Clear: begin an empty conversation. This one stays among the traces."):
+        again = st.button(
+            "Regenerate", icon=":material/refresh:", key="trace.again", help="Answer the last turn again with the settings as they are now"
+        )
+        edit = st.button(
+            "Edit and resend", icon=":material/edit:", key="trace.edit", help="Change a turn of yours; what came after it is dropped"
+        )
+        if st.button(
+            "New",
+            icon=":material/add_comment:",
+            key="trace.new",
+            help="Clear: begin an empty conversation. This one stays among the traces.",
+        ):
             trace_context.open_trace(None)
             st.rerun()
         if again and _regenerate(context):
@@ -179,7 +190,9 @@ def _edit(context: TraceContext) -> None:
     mine = [number for number, turn in enumerate(turns) if turn.role == "user"]
     chosen = mine[-1] if mine else 0
     if len(mine) > 1:
-        chosen = st.selectbox("Which turn", mine, index=len(mine) - 1, format_func=lambda n: f"{mine.index(n) + 1}: {turns[n].content[:60]}")
+        chosen = st.selectbox(
+            "Which turn", mine, index=len(mine) - 1, format_func=lambda n: f"{mine.index(n) + 1}: {turns[n].content[:60]}"
+        )
     text = st.text_area("Your message", value=turns[chosen].content if turns else "", height=160, key=f"trace.edit.{context.id}.{chosen}")
     st.caption("Everything after this turn is answered anew. The present trace stays as it is.")
     if st.button("Send", type="primary", icon=":material/send:", key="trace.edit.send"):

@@ -26,7 +26,8 @@ View = Literal["activation", "attribution", "surprisal", "entropy"]
 VIEWS: tuple[View, ...] = get_args(View)
 STRIP_KEY = "trace.tokens"
 _TRACE = "trace.id"
-_VIEW = "trace.view"
+VIEW_KEY = "trace.view"
+_NAMED_VIEW = "trace.view.named"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class TraceContext:
 
         Raises `traces.store.Evicted` when they were removed for the disk budget, `NotFound` when never recorded.
         """
-        return _activations(engine.server().store.root.as_posix(), self.id)
+        return activations_of(self.id)
 
     def word(self, position: int) -> str:
         """The text of the token at `position`; that of the whole character where it is a part of one."""
@@ -90,6 +91,11 @@ def _facts(root: str, trace_id: str) -> dict[str, Any]:
 @st.cache_resource(show_spinner="Reading the activations", max_entries=4)
 def _activations(root: str, trace_id: str) -> np.ndarray[Any, Any]:
     return engine.store().read(trace_id, ACTIVATIONS)
+
+
+def activations_of(trace_id: str) -> np.ndarray[Any, Any]:
+    """All activations of a trace (L, T, I), shared: see `TraceContext.activations`."""
+    return _activations(engine.server().store.root.as_posix(), trace_id)
 
 
 def forget(trace_id: str) -> None:
@@ -155,14 +161,26 @@ def open_trace(trace_id: str | None, *, ranges: strip.Ranges = ()) -> None:
 
 def note_selection(ranges: strip.Ranges) -> None:
     """Keep the selection in the address: the link that a person copies brings it back."""
-    text = ",".join(f"{start}:{stop}" if stop - start > 1 else f"{start}" for start, stop in ranges[:20])
-    if text:
-        st.query_params["token"] = text
+    if ranges:
+        st.query_params["token"] = strip.text(ranges[:20])
     else:
         st.query_params.pop("token", None)
 
 
 def view() -> View:
-    """The view chosen in the bar."""
-    chosen = st.session_state.get("view", "activation")
-    return chosen if chosen in VIEWS else "activation"
+    """The view chosen in the bar, or named by a link that was just followed."""
+    asked = st.query_params.get("view", VIEWS[0])
+    if asked in VIEWS and asked != st.session_state.get(_NAMED_VIEW):
+        st.session_state[VIEW_KEY] = asked
+    chosen: View = st.session_state.get(VIEW_KEY, VIEWS[0])
+    return _note_view(chosen)
+
+
+def _note_view(chosen: View) -> View:
+    """Keep the view in the address."""
+    st.session_state[_NAMED_VIEW] = chosen
+    if chosen == VIEWS[0]:
+        st.query_params.pop("view", None)
+    else:
+        st.query_params["view"] = chosen
+    return chosen

@@ -15,7 +15,7 @@ import streamlit as st
 
 from neurons.errors import NeuronscopeError
 from neurons.summary import visible
-from pages.widgets import engine, palette, strip, trace_views
+from pages.widgets import engine, palette, strip, trace_activations, trace_views
 from pages.widgets.trace_context import STRIP_KEY, TraceContext
 from traces.attributions import StoredAttribution
 
@@ -56,7 +56,7 @@ def _layers(context: TraceContext, attribution: StoredAttribution | None) -> Non
     frame = _grid(mass_LT[:, shown], [str(layer) for layer in range(mass_LT.shape[0])], shown, context)
     frame["row"] = frame["row"].astype(int)
     top = float(np.quantile(frame["value"], 0.995)) or 1.0
-    chart = _heat(frame, "Layer", alt.Scale(range=palette.sequential(), domain=[0, top], clamp=True), unit, context)
+    chart = _heat(frame, "Layer", alt.Scale(range=palette.sequential(), domain=[0, top], clamp=True, interpolate="rgb"), unit, context)
     _link(context, chart, key="trace.picture.layers", height=300)
     if len(shown) < mass_LT.shape[1]:
         st.caption(f"Tokens {shown[0]} to {shown[-1]} of {mass_LT.shape[1]}: the part around the selection.")
@@ -69,24 +69,20 @@ def _neurons(context: TraceContext, attribution: StoredAttribution | None) -> No
         names, value_NT, unit = _strongest_attributed(attribution)
         shown = window(context, len(names), value_NT.shape[1])
     else:
-        picked = list(st.session_state.get("trace.strongest", ()))[:_NEURONS]
-        if not picked:
-            st.info("Open the Neurons tab once: its strongest neurons are drawn here.", icon=":material/info:")
-            return
         try:
-            acts_LTI = context.activations()
+            names, value_NT = trace_activations.strongest(context, _NEURONS)
         except NeuronscopeError as error:
             engine.show_error(error)
             return
-        names = [f"{layer}:{index}" for layer, index in picked]
-        value_NT = np.stack([acts_LTI[layer, :, index].astype(np.float32) for layer, index in picked])
-        value_NT = value_NT / np.maximum(np.abs(value_NT[:, 1:]).max(axis=1, keepdims=True, initial=1e-12), 1e-12)
+        if not names:
+            st.info("No neuron passes the threshold of the Neurons tab: lower it there.", icon=":material/filter_alt_off:")
+            return
         unit = "activation, as a share of the neuron's largest in this trace"
         shown = window(context, len(names), value_NT.shape[1])
     frame = _grid(value_NT[:, shown], names, shown, context)
     top = float(np.abs(frame["value"]).max()) or 1.0
     top = min(top, 1.0) if context.view != "attribution" else top
-    scale = alt.Scale(range=palette.diverging(), domain=[-top, 0, top], clamp=True)
+    scale = alt.Scale(range=palette.diverging(), domain=[-top, 0, top], clamp=True, interpolate="rgb")
     _link(context, _heat(frame, "Neuron", scale, unit, context, names), key="trace.picture.neurons", height=40 + 18 * len(names))
     st.caption(f"Colour: {unit}; blue is positive, orange negative, full colour at {top:.3g}.")
 
@@ -117,7 +113,9 @@ def _grid(value_NT: np.ndarray[Any, Any], names: Sequence[str], shown: Sequence[
     )
 
 
-def _heat(frame: pd.DataFrame, rows: str, scale: alt.Scale, unit: str, context: TraceContext, order: Sequence[str] | None = None) -> alt.Chart:
+def _heat(
+    frame: pd.DataFrame, rows: str, scale: alt.Scale, unit: str, context: TraceContext, order: Sequence[str] | None = None
+) -> alt.Chart:
     cell = alt.selection_point(name="cell", fields=["token"], on="click", empty=False)
     low, high = int(frame["token"].min()), int(frame["token"].max())
     many = 1 + (high - low) // 40
@@ -129,7 +127,11 @@ def _heat(frame: pd.DataFrame, rows: str, scale: alt.Scale, unit: str, context: 
             x=alt.X("token:O", title="Token position", axis=alt.Axis(values=ticks, labelAngle=0, labelOverlap=True)),
             y=alt.Y("row:O", title=rows, sort=list(order) if order is not None else "descending", axis=alt.Axis(labelOverlap=True)),
             color=alt.Color("value:Q", scale=scale, legend=None),
-            stroke=alt.condition(alt.FieldOneOfPredicate("token", list(context.positions) if context.ranges else []), alt.value(palette.colour("selection")), alt.value(None)),
+            stroke=alt.condition(
+                alt.FieldOneOfPredicate("token", list(context.positions) if context.ranges else []),
+                alt.value(palette.colour("selection")),
+                alt.value(None),
+            ),
             tooltip=[
                 alt.Tooltip("row:O", title=rows),
                 alt.Tooltip("token:O", title="Position"),
@@ -144,7 +146,9 @@ def _heat(frame: pd.DataFrame, rows: str, scale: alt.Scale, unit: str, context: 
 
 def _link(context: TraceContext, chart: alt.Chart, *, key: str, height: int) -> None:
     """Draw a chart whose cells select tokens in the strip."""
-    event: Any = st.altair_chart(chart.properties(height=height), key=f"{key}.{context.id}", on_select="rerun", selection_mode="cell", width="stretch")
+    event: Any = st.altair_chart(
+        chart.properties(height=height), key=f"{key}.{context.id}", on_select="rerun", selection_mode="cell", width="stretch"
+    )
     cells = event.selection.get("cell") or []
     token = cells[0].get("token") if cells else None
     heard = f"{key}.heard"

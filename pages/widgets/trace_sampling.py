@@ -60,17 +60,43 @@ def draw() -> None:
         help="0 always takes the most probable token (greedy). 1 samples as the model's probabilities say; more is wilder.",
     )  # fmt: skip
     seed = right.number_input(
-        "Seed", 0, _MAX_SEED, now.seed, 1, key="sampling.seed", help="The same seed and settings give the same answer. Unused at temperature 0."
+        "Seed",
+        0,
+        _MAX_SEED,
+        now.seed,
+        1,
+        key="sampling.seed",
+        help="The same seed and settings give the same answer. Unused at temperature 0.",
     )
     greedy = temperature == 0
     top_p = left.number_input(
-        "Top-p", 0.01, 1.0, now.top_p, 0.05, key="sampling.top_p", disabled=greedy, help="Samples from the fewest tokens whose probabilities sum to this. 1 keeps all."
+        "Top-p",
+        0.01,
+        1.0,
+        now.top_p,
+        0.05,
+        key="sampling.top_p",
+        disabled=greedy,
+        help="Samples from the fewest tokens whose probabilities sum to this. 1 keeps all.",
     )
     top_k = right.number_input(
-        "Top-k", 0, 100_000, now.top_k, 1, key="sampling.top_k", disabled=greedy, help="Samples from this many most probable tokens. 0 keeps all."
+        "Top-k",
+        0,
+        100_000,
+        now.top_k,
+        1,
+        key="sampling.top_k",
+        disabled=greedy,
+        help="Samples from this many most probable tokens. 0 keeps all.",
     )
     longest = left.number_input(
-        "Max new tokens", 1, 32_768, now.max_new_tokens, 16, key="sampling.max_new_tokens", help="The answer is cut off after this many tokens."
+        "Max new tokens",
+        1,
+        32_768,
+        now.max_new_tokens,
+        16,
+        key="sampling.max_new_tokens",
+        help="The answer is cut off after this many tokens.",
     )
     try:
         st.session_state[_SAMPLING] = replace(

@@ -10,7 +10,7 @@ from neurons.summary import explain_token, facts_at
 from neurons.types import AttributionRow, Metric, NeuronSide
 from pages.widgets import plain, strip
 from pages.widgets.descriptions import descriptions_for
-from pages.widgets.trace_context import STRIP_KEY, TraceContext
+from pages.widgets.trace_context import STRIP_KEY, VIEW_KEY, TraceContext
 from traces.attributions import StoredAttribution
 
 
@@ -39,19 +39,18 @@ def _try(context: TraceContext) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("Try:")
         if len(record.answer_ids) and context.view != "attribution":
-            st.button(
-                "What caused the answer?", key="trace.try.cause", icon=":material/account_tree:", on_click=_look, args=(context, (_telling(context),), "attribution"),
-                help="Opens the attribution view on the answer's least expected token",
-            )  # fmt: skip
+            why = "Opens the attribution view on the answer's least expected token"
+            _offer("What caused the answer?", "account_tree", why, context, (_telling(context),), "attribution")
         if asked is not None:
-            st.button(
-                "What fired on the question?", key="trace.try.fired", icon=":material/bolt:", on_click=_look, args=(context, ((asked.start, asked.stop),), "activation"),
-                help="Selects the tokens of the question in the activation view",
-            )  # fmt: skip
-        st.button(
-            "Where was it surprised?", key="trace.try.surprise", icon=":material/priority_high:", on_click=_look, args=(context, (), "surprisal"),
-            help="Tints each token by how unlikely the model thought it",
-        )  # fmt: skip
+            why = "Selects the tokens of the question in the activation view"
+            _offer("What fired on the question?", "bolt", why, context, ((asked.start, asked.stop),), "activation")
+        _offer(
+            "Where was it surprised?", "priority_high", "Tints each token by how unlikely the model thought it", context, (), "surprisal"
+        )
+
+
+def _offer(label: str, icon: str, why: str, context: TraceContext, ranges: strip.Ranges, view: str) -> None:
+    st.button(label, key=f"trace.try.{icon}", icon=f":material/{icon}:", on_click=_look, args=(context, ranges, view), help=why)
 
 
 def _telling(context: TraceContext) -> tuple[int, int]:
@@ -63,7 +62,7 @@ def _telling(context: TraceContext) -> tuple[int, int]:
 
 
 def _look(context: TraceContext, ranges: strip.Ranges, view: str) -> None:
-    st.session_state["view"] = view
+    st.session_state[VIEW_KEY] = view
     if ranges:
         strip.select(STRIP_KEY, context.id, ranges)
 

@@ -50,11 +50,21 @@ def strip_of(context: TraceContext, attribution: StoredAttribution | None = None
             return replace(plain, low="suppressing", high="promoting", scale="diverging", hint="Click a token to see what caused it.")
         target = attribution.info.target.token
         hint = f"Sum of the attributions of all listed neurons at each token, for token {target}: blue promoted it, orange suppressed it."
-        return replace(plain, tint_T=signed_mass(attribution, len(record.token_ids)), scale="diverging", low="suppressing", high="promoting", hint=hint, target=target)
+        return replace(
+            plain,
+            tint_T=signed_mass(attribution, len(record.token_ids)),
+            scale="diverging",
+            low="suppressing",
+            high="promoting",
+            hint=hint,
+            target=target,
+        )
     if context.view == "activation":
         strength_T = _activation_strength(context)
         if strength_T is not None:
-            hint = "Total size of all activations at the token, each layer against its own mean. The first token is left out of the scale: it is always extreme."
+            hint = (
+                "Size of all activations at the token, each layer against its own mean. The first token, always extreme, is off the scale."
+            )
             return replace(plain, tint_T=strength_T, low="weak", high="strong activation", hint=hint)
     return plain
 
