@@ -25,6 +25,8 @@ MAX_TOKENS = 4096
 """Most tokens (rows x tokens a row) in one batch, for memory's sake."""
 TOLERANCE = 1e-4
 """Largest difference between the shortened and the plain way, relative to the largest logit."""
+CANNOT = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError)
+"""What a model raises that cannot be entered midway."""
 
 
 @dataclass(frozen=True, order=True)
@@ -156,8 +158,8 @@ def prepare(
         expected = plain.run([case], layer=0, token=0)
         try:
             got = short.run([case], layer=layer, token=token)
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError):
-            return plain  # this model cannot be entered midway
+        except CANNOT:
+            return plain
         if not torch.allclose(got, expected, rtol=0, atol=TOLERANCE * max(1.0, float(expected.abs().max()))):
             return plain
     return short

@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from neurons.attention_tap import AttentionCall, AttentionTap, per_head
-from neurons.effect_batch import decoder_layers, frozen_output, plan
+from neurons.effect_batch import CANNOT, decoder_layers, frozen_output, plan
 from neurons.hooks import Edit, Replace, run_forward
 from neurons.metrics import effect_from_latent, from_latent, latent_value, metric_value
 from neurons.models.loaded import LoadedModel
@@ -42,8 +42,6 @@ TOLERANCE = 1e-3
 """Largest difference between a re-run token and the first run, relative to the largest number there."""
 MAX_EXPONENT = 60.0
 TINY = 1e-5
-CANNOT = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError)
-"""What a model raises that cannot be run one token at a time from the middle; its entries keep their gradient estimate."""
 
 
 @dataclass(frozen=True, eq=False)

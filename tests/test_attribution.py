@@ -107,9 +107,11 @@ def test_only_the_prefix_is_run_and_nothing_is_left_behind() -> None:
     loaded = tiny_model("gpt2")
     seen: list[int] = []
     handle = loaded.sites[0].module.register_forward_pre_hook(lambda _module, args: seen.append(args[0].shape[1]))
+    attribute(loaded, IDS, TargetSpec(TARGET), method="grad")
+    assert seen == [TARGET]
     first = attribute(loaded, IDS, TargetSpec(TARGET))
     handle.remove()
-    assert set(seen) == {TARGET}
+    assert max(seen) == TARGET
     again = attribute(loaded, (*IDS[:TARGET], IDS[TARGET], 1, 2, 3), TargetSpec(TARGET))
     assert np.array_equal(first.attr_LTI, again.attr_LTI)
     assert not any(p.requires_grad or p.grad is not None for p in loaded.model.parameters())

@@ -22,7 +22,7 @@ Token = Annotated[
     int, typer.Option("--token", "-t", help="Position of the token explained, from 0 over prompt + answer.", show_default=False)
 ]
 MetricOption = Annotated[
-    str | None, typer.Option("--metric", help="prob, logprob, logit or contrast. [default: prob; contrast with --against]")
+    str | None, typer.Option("--metric", help="prob, logprob, logit or contrast. [default: prob, or contrast with --against]")
 ]
 Against = Annotated[str | None, typer.Option(help="For the contrast: the other token, as text or id.", show_default=False)]
 Instead = Annotated[str | None, typer.Option("--of", help="Explain this token at that place instead of the one that stands there.")]
@@ -208,17 +208,17 @@ def lens(
 
     case = _open(trace, token, model, device, dtype, quiet=as_json)
     found = logit_lens(case.loaded, case.ids, [token], k=top, steers=case.record.steers, prompt_tokens=case.prompt_tokens)
-    rows = []
+    rows, lines = [], []
     for number, name in enumerate(found.names):
         ids = found.top_ids_RNK[number, 0].tolist()
         probs = found.top_probs_RNK[number, 0].tolist()
         says = [{"id": i, "token": token_text(case.loaded, i), "prob": p} for i, p in zip(ids, probs, strict=True)]
-        chosen = {"prob": float(found.target_prob_RN[number, 0]), "rank": int(found.target_rank_RN[number, 0])}
-        rows.append({"layer": number - 1, "name": name, "top": says, "target_prob": chosen["prob"], "target_rank": chosen["rank"]})
+        chosen = {"target_prob": float(found.target_prob_RN[number, 0]), "target_rank": int(found.target_rank_RN[number, 0])}
+        rows.append({"layer": number - 1, "name": name, "top": says, **chosen})
+        lines.append((name, *(f"{said['token']!r} {said['prob']:.2f}" for said in says)))
     answer = {"trace_id": case.record.id, "token": token, "text": case.piece(token), "rows": rows}
 
     def human() -> str:
-        lines = [(row["name"], *(f"{t['token']!r} {t['prob']:.2f}" for t in row["top"])) for row in rows]
         return table(("after", *(f"#{n + 1}" for n in range(top))), lines)
 
     emit(answer, as_json, human)
@@ -264,11 +264,13 @@ def _target(case: _Case, token: int, metric: str | None, against: str | None, of
     from neurons.metrics import METRICS, check_target
     from neurons.models.chat import single_token
 
-    chosen = metric or ("contrast" if against is not None else "prob")
-    if chosen not in METRICS:
-        raise InvalidInput(f"metric {chosen!r} is unknown; use one of {', '.join(METRICS)}", field="metric")
-    if against is not None and chosen != "contrast":
-        raise InvalidInput(f"--against makes a contrast, but the metric is {chosen}; leave one of the two out", field="against")
+    chosen = next((known for known in METRICS if known == (metric or "prob")), None)
+    if chosen is None:
+        raise InvalidInput(f"metric {metric!r} is unknown; use one of {', '.join(METRICS)}", field="metric")
+    if against is not None:
+        if metric == "prob":
+            raise InvalidInput("a contrast is measured in logits, not in probability; leave --metric out", field="metric")
+        chosen = "contrast"  # a difference of logits is one of log-probabilities too
     against_id = None if against is None else single_token(case.loaded, against)
     token_id = None if of is None else single_token(case.loaded, of)
     return check_target(case.loaded, case.ids, TargetSpec(token, chosen, token_id, against_id))
