@@ -33,7 +33,7 @@ def draw(
     stem: str,
     signs: tuple[str, str],
     floor: Callable[[DeltaGenerator], None] | None = None,
-    around: int = 600,
+    around: int = 570,
 ) -> list[int]:
     """Filters, table, actions. Returns the positions (in `frame`) of the chosen rows.
 
@@ -49,6 +49,7 @@ def draw(
         st.caption(f"Showing the first {SELECTABLE_ROWS:,} of {len(shown):,} rows.")
         shown = shown.iloc[:SELECTABLE_ROWS]
     height = max(180, min(36 * (len(shown) + 1) + 2, window_height() - around))
+    columns = {name: column for name, column in columns.items() if name != "description" or shown["description"].any()}
     picked = choose_rows(shown, key=f"{key}.table", columns=columns, many=True, height=height)
     _actions(shown, picked, key=key, ref=ref, stem=stem)
     return [int(shown.index[row]) for row in picked]

@@ -132,6 +132,11 @@ def text(ranges: Ranges) -> str:
     return ",".join(f"{start}:{stop}" if stop - start > 1 else f"{start}" for start, stop in ranges)
 
 
+def spoken(ranges: Ranges) -> str:
+    """The ranges as a person reads them, last token included: "3 to 8, 12"."""
+    return ", ".join(f"{start} to {stop - 1}" if stop - start > 1 else f"{start}" for start, stop in ranges)
+
+
 def payload(strip: Strip) -> dict[str, Any]:
     """The strip as JSON-able data for strip.js. Probabilities are rounded to 4 figures, tints to 2 decimals."""
     n_tokens = len(strip.pieces)

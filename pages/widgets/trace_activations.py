@@ -51,7 +51,7 @@ def draw(context: TraceContext) -> None:
     except NeuronscopeError as error:
         engine.show_error(error)
         return
-    where = f"at token {strip.text(context.ranges)}" if context.ranges else "at any token but the first"
+    where = f"at token {strip.spoken(context.ranges)}" if context.ranges else "at any token but the first"
     st.caption(f"{found.passed:,} neuron sides pass the threshold {where}. Strength is measured against {found.normaliser}.")
     neuron_table.draw(
         table(context, found), COLUMNS, key="trace.acts", ref=context.record.model, stem=f"activations-{context.id}",

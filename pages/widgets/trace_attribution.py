@@ -17,7 +17,7 @@ from neurons.attribution import DEFAULT, Attribution, attribute, top_rows
 from neurons.errors import InvalidInput, NeuronscopeError
 from neurons.models.chat import single_token
 from neurons.summary import visible
-from neurons.types import Metric, NeuronSide, TargetSpec
+from neurons.types import Metric, TargetSpec, parse_ranges
 from pages.widgets import engine, neuron_table, plain, strip
 from pages.widgets.descriptions import descriptions_for
 from pages.widgets.trace_context import STRIP_KEY, TraceContext
@@ -174,10 +174,10 @@ def _about(context: TraceContext, attribution: StoredAttribution) -> None:
     """What the table holds, in small print."""
     info = attribution.info
     against = "" if info.target.against_id is None else f" over {visible(context.words([info.target.against_id])[0])}"
-    where = f"tokens {info.sources}" if info.sources else f"all {info.target.token} tokens before it"
+    where = f"tokens {strip.spoken(parse_ranges(info.sources))}" if info.sources else f"all {info.target.token} tokens before it"
     plain.draw(
-        f"{_METRICS[info.target.metric]} of {visible(context.word(info.target.token))}{against}: {info.metric_value:.4g}. Sources: {where}. "
-        f"The {info.kept:,} strongest of {info.total:,} entries hold {info.share:.0%} of the absolute attribution.",
+        f"{_METRICS[info.target.metric]} of {visible(context.word(info.target.token))}{against}: {info.metric_value:.4g}. "
+        f"Sources: {where}. The {info.kept:,} strongest of {info.total:,} entries hold {info.share:.0%} of the absolute attribution.",
         key="trace.attr.about",
         size="0.82rem",
     )
@@ -244,7 +244,7 @@ def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
     frame = table(context, attribution)
     stem = f"attribution-{context.id}-t{attribution.info.target.token}"
     signs = ("promoting", "suppressing")
-    neuron_table.draw(frame, COLUMNS, key="trace.attr", ref=context.record.model, stem=stem, signs=signs, around=660)
+    neuron_table.draw(frame, COLUMNS, key="trace.attr", ref=context.record.model, stem=stem, signs=signs, around=630)
 
 
 def table(context: TraceContext, attribution: StoredAttribution) -> pd.DataFrame:
@@ -271,4 +271,4 @@ def table(context: TraceContext, attribution: StoredAttribution) -> pd.DataFrame
 def describe(context: TraceContext, names: Sequence[str] | pd.Series) -> list[str]:
     """The description of each neuron named "17:803+", "" where there is none."""
     known = descriptions_for(context.record.model)
-    return [known.get(NeuronSide.parse(name), "") for name in names] if known else [""] * len(names)
+    return [known.get(name, "") for name in names] if known else [""] * len(names)

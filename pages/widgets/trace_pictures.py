@@ -15,7 +15,7 @@ import streamlit as st
 
 from neurons.errors import NeuronscopeError
 from neurons.summary import visible
-from pages.widgets import engine, palette, strip, trace_activations, trace_views
+from pages.widgets import engine, palette, strip, trace_activations, trace_lens, trace_views
 from pages.widgets.trace_context import STRIP_KEY, TraceContext
 from traces.attributions import StoredAttribution
 
@@ -27,7 +27,7 @@ def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
     """All pictures of the present view."""
     _layers(context, attribution)
     _neurons(context, attribution)
-    _lens(context)
+    trace_lens.draw(context)
 
 
 def window(context: TraceContext, rows: int, stop: int) -> list[int]:
@@ -156,7 +156,3 @@ def _link(context: TraceContext, chart: alt.Chart, *, key: str, height: int) -> 
         st.session_state[heard] = (context.id, token)
         strip.select(STRIP_KEY, context.id, ((int(token), int(token) + 1),))
         st.rerun()
-
-
-def _lens(context: TraceContext) -> None:
-    """What each layer would say at the token that is looked at."""

@@ -24,7 +24,7 @@ def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
     known = descriptions_for(record.model)
 
     def note(row: AttributionRow) -> str:
-        return known.get(NeuronSide(row.layer, row.index, row.polarity), "")
+        return known.get(str(NeuronSide(row.layer, row.index, row.polarity)), "")
 
     parts = explain_token(facts, word=lambda i: context.words([i])[0], rows=rows, metric=metric, source=context.word, note=note)
     plain.draw(parts, key="trace.sentence")
