@@ -69,12 +69,14 @@ def run_trace(
     set_row: int | None = None,
     baseline_id: str | None = None,
     record: bool = True,
+    keep_partial: bool = True,
     on_token: Callable[[int], None] | None = None,
     progress: Progress = no_progress,
 ) -> tuple[TraceRecord, Generation]:
     """Answer a prompt and save the run in `store` (None: nothing is saved and the record has no id).
 
-    `on_token` gets each id as it is taken and may raise `Cancelled`: what there is by then is saved, marked and returned.
+    `on_token` gets each id as it is taken and may raise `Cancelled`: what there is by then is saved, marked and returned
+    (with `keep_partial` off nothing is saved and `Cancelled` passes).
     When the model itself fails, what there is is saved, marked and named in the `ModelError` that is raised.
     """
     sampling = (sampling or Sampling()).check()
@@ -93,6 +95,8 @@ def run_trace(
             if on_token is not None:
                 on_token(token)
     except (Cancelled, KeyboardInterrupt):
+        if not keep_partial:
+            raise
         reason = "cancelled"
     except (ModelError, torch.OutOfMemoryError) as error:
         raise _named(error, save(run.failed(str(error)))) from error
@@ -111,13 +115,14 @@ def run_pair(
     set_name: str | None = None,
     set_row: int | None = None,
     record: bool = True,
+    keep_partial: bool = True,
     on_token: Callable[[Side, int], None] | None = None,
     progress: Progress = no_progress,
 ) -> Pair:
     """Answer a prompt unsteered and steered, a token of each in turn, and save both runs as a pair.
 
-    Raising `Cancelled` in `on_token` ends both; what there is is saved and marked. When one fails, both are saved and
-    `ModelError` names them.
+    Raising `Cancelled` in `on_token` ends both; what there is is saved and marked (unless `keep_partial` is off). When one
+    fails, both are saved and `ModelError` names them.
     """
     sampling = (sampling or Sampling()).check()
     messages = as_messages(prompt)
@@ -143,6 +148,8 @@ def run_pair(
                 elif on_token is not None:
                     on_token(side, token)
     except (Cancelled, KeyboardInterrupt):
+        if not keep_partial:
+            raise
         reason = "cancelled"
     saved: dict[Side, TraceRecord] = {}
     for side, run in runs.items():
