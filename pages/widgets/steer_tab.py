@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.widgets import compare_view, engine, steer_cards, steer_run, steer_sources, steer_state, trace_sampling
+from pages.widgets import compare_view, engine, steer_cards, steer_run, steer_set, steer_sources, steer_state, steer_sweep, trace_sampling
 from pages.widgets.trace_context import TraceContext
 from traces.schema import TraceRecord
 
@@ -77,3 +77,13 @@ def _outcome(record: TraceRecord) -> None:
 
 def _more(context: TraceContext) -> None:
     """Over strengths and over prompts."""
+    if not steer_state.cards():
+        return
+    strengths = st.expander("Strength sweep", icon=":material/show_chart:", key="steer.more.sweep", on_change="rerun")
+    if strengths.open:
+        with strengths, engine.errors_shown():
+            steer_sweep.draw(context)
+    prompts = st.expander("Over a prompt set", icon=":material/playlist_play:", key="steer.more.set", on_change="rerun")
+    if prompts.open:
+        with prompts, engine.errors_shown():
+            steer_set.draw()
