@@ -17,6 +17,8 @@ from neurons.types import AttributionRow, Metric
 Kind = Literal["", "token", "positive", "negative", "muted", "strong"]
 Part = tuple[str, Kind]
 
+_MARKS = {"\n": "↵", "\t": "⇥"}
+_JOINERS = "\u200c\u200d\ufe0e\ufe0f"  # they shape the characters beside them
 _UNITS: dict[Metric, str] = {"prob": "probability", "logprob": "nats", "logit": "logits", "contrast": "logits"}
 
 
@@ -122,8 +124,8 @@ def percent(probability: float) -> str:
 
 
 def visible(text: str) -> str:
-    """A token's text with its white space shown: line ends and tabs as arrows, an outer space as a middle dot."""
-    shown = text.replace("\n", "↵").replace("\t", "⇥")
+    """A token's text with what has no ink shown: line ends and tabs as arrows, an outer space as a middle dot, the rest by its number."""
+    shown = "".join(_MARKS.get(char) or (char if char.isprintable() or char in _JOINERS else f"⟨U+{ord(char):04X}⟩") for char in text)
     inner = shown.strip(" ")
     left = len(shown) - len(shown.lstrip(" "))
     right = len(shown) - left - len(inner)

@@ -29,6 +29,7 @@ TABS = ("Neurons", "Clusters", "Pictures", "Steer")
 
 def page() -> None:
     """Draw the page."""
+    trace_context.view()
     context = trace_context.current()
     trace_bar.draw(context)
     engine.loading_notice()

@@ -114,7 +114,7 @@ class Server:
 
         def work(job: Job) -> LoadedModel:
             loaded = load_model(spec, device=device, dtype=dtype, progress=job.progress)
-            self._loaded, self.spec = loaded, spec
+            self.adopt(loaded, spec)
             _spare_the_collector()
             return loaded
 
@@ -124,6 +124,10 @@ class Server:
         job = self.start(f"loading {spec}", work, spec=spec)
         self._loading = job
         return job
+
+    def adopt(self, loaded: LoadedModel, spec: str) -> None:
+        """Take a loaded model for every browser of this server."""
+        self._loaded, self.spec = loaded, spec
 
     @property
     def loaded(self) -> LoadedModel | None:

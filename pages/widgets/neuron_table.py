@@ -13,6 +13,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from neurons.concepts.sets import Concept, ConceptShelf
 from neurons.errors import NeuronscopeError
 from neurons.types import ModelRef, NeuronSide, Steer
 from pages.widgets import engine, steer_state
@@ -34,8 +35,8 @@ def draw(
     signs: tuple[str, str],
     floor: Callable[[DeltaGenerator], None] | None = None,
     around: int = 570,
-) -> list[int]:
-    """Filters, table, actions. Returns the positions (in `frame`) of the chosen rows.
+) -> None:
+    """Filters, table, actions. The frame's index names each row, so that a tick stays with its row or goes.
 
     `signs` names the two kinds of rows that the sign filter tells apart: rows whose `signed` column is above or below zero.
     `floor` draws a control of the caller's own in the place of the smallest-size filter. `around` is how many pixels of the
@@ -44,7 +45,7 @@ def draw(
     shown = _filtered(frame, key=key, ref=ref, signs=signs, floor=floor)
     if shown.empty:
         st.info("No neuron passes. Lower the threshold, widen the layers or select other tokens.", icon=":material/filter_alt_off:")
-        return []
+        return
     if len(shown) > SELECTABLE_ROWS:
         st.caption(f"Showing the first {SELECTABLE_ROWS:,} of {len(shown):,} rows.")
         shown = shown.iloc[:SELECTABLE_ROWS]
@@ -52,7 +53,6 @@ def draw(
     columns = {name: column for name, column in columns.items() if name != "description" or shown["description"].any()}
     picked = choose_rows(shown, key=f"{key}.table", columns=columns, many=True, height=height)
     _actions(shown, picked, key=key, ref=ref, stem=stem)
-    return [int(shown.index[row]) for row in picked]
 
 
 def _filtered(
@@ -127,6 +127,4 @@ def _keep(chosen: Sequence[NeuronSide], *, key: str, ref: ModelRef) -> None:
 
 def keep_concept(name: str, chosen: Sequence[NeuronSide], ref: ModelRef) -> None:
     """Save neurons as a concept of this model. Raises `InvalidInput` for a name that is taken or not usable."""
-    from neurons.concepts.shelf import Concept, concept_shelf
-
-    concept_shelf().save(name, Concept(tuple(chosen), ref), replace=False)
+    ConceptShelf().save(name, Concept.of(chosen, ref=ref, origin="hand-picked"))

@@ -97,7 +97,7 @@ def table(context: TraceContext, found: Ranking) -> pd.DataFrame:
     frame["description"] = describe(context, frame["neuron"])
     frame["signed"] = frame["activation"]
     frame["strength"] = frame["normalised"]
-    return frame
+    return frame.set_index(pd.Index(frame["neuron"].to_numpy(object)))
 
 
 def strongest(context: TraceContext, count: int) -> tuple[list[str], np.ndarray[Any, Any]]:

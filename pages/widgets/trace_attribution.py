@@ -265,7 +265,7 @@ def table(context: TraceContext, attribution: StoredAttribution) -> pd.DataFrame
     frame["description"] = describe(context, frame["neuron"])
     frame["signed"] = frame["attribution"]
     frame["strength"] = frame["attribution"].abs()
-    return frame
+    return frame.set_index(pd.Index((frame["neuron"] + "@" + frame["token"].astype(str)).to_numpy(object)))
 
 
 def describe(context: TraceContext, names: Sequence[str] | pd.Series) -> list[str]:

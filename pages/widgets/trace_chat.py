@@ -22,6 +22,8 @@ _RUN = "trace.run"
 _PROBLEM = "trace.problem"
 PROMPTS = ("What is the capital of Australia?", "What is the capital of Turkey?", "Write one sentence about the sea.")
 HEIGHT = "max(14rem, calc(100vh - 22.5rem))"
+_AROUND = 330
+"""Pixels of the window above and below the conversation: what `HEIGHT` says, with the strip's own bar."""
 
 
 def running() -> Job | None:
@@ -142,7 +144,7 @@ def _finish(job: Job) -> None:
 
 
 def _welcome() -> None:
-    with st.container(border=True):
+    with st.container(border=True, height=max(250, strip.window_height() - _AROUND)):
         st.markdown("**A new conversation.** Ask something below, or begin with one of these:")
         for number, prompt in enumerate(PROMPTS):
             if st.button(prompt, key=f"trace.try.{number}", icon=":material/chat:"):

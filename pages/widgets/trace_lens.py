@@ -38,8 +38,10 @@ def draw(context: TraceContext) -> None:
         hide_index=True,
         height=360,
         column_config={
-            "here": st.column_config.TextColumn("This token", help="Probability of the token that stands there"),
-            "rank": st.column_config.NumberColumn("Rank", help="Its rank there: 1 is the most probable", width=60),
+            "layer": st.column_config.TextColumn("Stop after", width=80),
+            **{f"{place}.": st.column_config.TextColumn(width=108) for place in range(1, _TOP + 1)},
+            "here": st.column_config.TextColumn("This token", width=85, help="Probability of the token that stands there"),
+            "rank": st.column_config.NumberColumn("Rank", width=65, help="Its rank there: 1 is the most probable"),
         },
     )
 
