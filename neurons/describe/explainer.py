@@ -1,0 +1,198 @@
+"""Describe every neuron side of an atlas without a language model, and score the descriptions on text they never saw.
+
+Deterministic: the same atlas, model and settings give the same table. See docs/descriptions.md for the method and its figures.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from neurons.atlas.store import Atlas
+from neurons.concepts.space import ConceptSpace, WindowPeaks
+from neurons.describe.ceiling import Contexts, ceiling_prediction, contexts_of
+from neurons.describe.evidence import Words, peak_tokens, places, second_lines, themes, vocabulary_words
+from neurons.describe.fit import Fitted, carried, fit_layer
+from neurons.describe.kinds import UNCLEAR, kind_of
+from neurons.describe.patterns import predict
+from neurons.describe.recording import Recording, record_windows
+from neurons.describe.render import render
+from neurons.describe.score import pearson, score_layer
+from neurons.describe.survey import TOKENS, Survey, Windows, describing_rows, heldout_rows, piece_table, read_windows, survey
+from neurons.errors import InvalidInput
+from neurons.files import write_json
+from neurons.home import subfolder
+from neurons.models.loaded import LoadedModel
+from neurons.types import Progress, no_progress
+
+CLEAR = 0.15
+"""A side is described only where its description correlates this much with its activation on the check documents; else it is unclear."""
+HELD_TOKENS = 49_152
+_BLOCK = 384
+FLOATS = ("score", "null", "ceiling", "auprc", "auprc_null", "top_random", "top_random_null", "check")
+
+
+@dataclass(frozen=True)
+class DescribeSettings:
+    """What a run of the describer depends on."""
+
+    tokens: int = TOKENS
+    """Tokens of describing text to fit on (three quarters) and to check on (a quarter)."""
+    held_tokens: int = HELD_TOKENS
+    """Held-out tokens to score on."""
+    clear: float = CLEAR
+    secondary: bool = False
+    """Compute the published top-and-random score too (slow)."""
+
+
+def describe_atlas(
+    loaded: LoadedModel,
+    atlas: Atlas,
+    *,
+    settings: DescribeSettings = DescribeSettings(),
+    encode: Callable[[list[str]], NDArray[np.float32]] | None = None,
+    work: Path | None = None,
+    keep_work: bool = False,
+    progress: Progress = no_progress,
+) -> Atlas:
+    """Describe and score every side, and write the table into the atlas's folder. Returns the atlas as it is then.
+
+    A stopped run goes on where it was: the model's activations and each finished layer are kept in `work` until the end. `encode` embeds
+    texts (unit vectors) for concept search; without it descriptions are made, but the atlas cannot be searched by meaning.
+    Raises `InvalidInput` when the atlas is of other weights or its corpus too small, `StoreError` when the disk is full.
+    """
+    if atlas.ref.weights_hash != loaded.ref.weights_hash:
+        raise InvalidInput(f"this atlas was collected from {atlas.ref.name} with other weights; describe it with that model", field="atlas")
+    run = _Run(loaded, atlas, settings, work or subfolder("work") / f"describe-{loaded.ref.weights_hash[:16]}", progress)
+    parts = []
+    for layer in range(atlas.n_layers):
+        parts.append(run.layer(layer))
+        progress(layer + 1, atlas.n_layers, "layers described and scored")
+    table = pd.concat(parts, ignore_index=True)
+    arrays: dict[str, NDArray[np.generic]] = {}
+    if encode is not None:
+        progress(0, None, "embedding the corpus's windows for search")
+        space = ConceptSpace.fit(run.peaks(), encode(run.chunk_texts()), encode, table["description"].tolist())
+        arrays = space.arrays()
+    meta = {"method": "template", "tokens": run.describing.tokens, "held_out_tokens": run.held.tokens, "clear": settings.clear}
+    described = atlas.with_descriptions(table, arrays=arrays, meta=meta)
+    if not keep_work:
+        shutil.rmtree(run.work, ignore_errors=True)
+    return described
+
+
+class _Run:
+    """The state of one run: windows, recordings, and the layers done so far on disk."""
+
+    def __init__(self, loaded: LoadedModel, atlas: Atlas, settings: DescribeSettings, work: Path, progress: Progress) -> None:
+        corpus = atlas.corpus
+        self.atlas, self.settings, self.work = atlas, settings, work
+        work.mkdir(parents=True, exist_ok=True)
+        progress(0, None, "reading the corpus's words")
+        self.pieces = piece_table(loaded)
+        self.describing: Windows = read_windows(corpus, describing_rows(corpus, settings.tokens), self.pieces)
+        self.held: Windows = read_windows(corpus, heldout_rows(corpus, settings.held_tokens), self.pieces)
+        self.survey: Survey = survey(self.describing)
+        self.index = {part: n for n, part in enumerate(self.survey.vocabulary)}
+        self.held_TF = self.held.features(self.index, range(len(self.held.ids)))
+        self.words: Words = vocabulary_words(self.pieces, atlas.token_counts_V())
+        key = f"{corpus.fingerprint}:{loaded.ref.weights_hash}:{loaded.ref.dtype}"
+        self.recording: Recording = record_windows(
+            loaded,
+            self.describing,
+            work / "describing",
+            key=f"{key}:{len(self.describing.ids)}",
+            progress=progress,
+            message="describing tokens read",
+        )
+        self.held_recording: Recording = record_windows(
+            loaded, self.held, work / "held-out", key=f"{key}:held:{len(self.held.ids)}", progress=progress, message="held-out tokens read"
+        )
+        self.contexts: tuple[Contexts, Contexts] = contexts_of(self.describing), contexts_of(self.held)
+        self.settings_key = f"{key}:{settings}"
+
+    def layer(self, layer: int) -> pd.DataFrame:
+        """The rows of one layer, from disk where they are done."""
+        path = self.work / f"layer-{layer:03d}.parquet"
+        stamp = self.work / f"layer-{layer:03d}.json"
+        if path.exists() and stamp.exists() and stamp.read_text(encoding="utf-8").strip() == f'"{self.settings_key}"':
+            return pd.read_parquet(path)
+        table = self._describe(layer)
+        table.to_parquet(path, index=False)
+        write_json(stamp, self.settings_key)
+        return table
+
+    def _describe(self, layer: int) -> pd.DataFrame:
+        found = places(self.atlas.corpus, self.atlas.exemplar_arrays(layer))
+        second, said = second_lines(found, *self.atlas.projection_arrays(layer), self.words)
+        neurons = self.atlas.n_neurons
+        table = pd.DataFrame(
+            {
+                "layer": np.int16(layer),
+                "index": np.tile(np.arange(neurons, dtype=np.int32), 2),
+                "polarity": np.repeat(["+", "-"], neurons),
+                "description": UNCLEAR,
+                "second": second,
+                "kind": UNCLEAR,
+                "peaks": peak_tokens(found, self.words),
+                "theme": themes(self.atlas.corpus, found, self.words),
+                "source": "template",
+                **dict.fromkeys(FLOATS, np.float32(np.nan)),
+            }
+        )
+        for at in range(0, neurons, _BLOCK):
+            some = np.arange(at, min(at + _BLOCK, neurons))
+            rows = np.concatenate([some, some + neurons])
+            block = self._describe_block(layer, some, said[rows])
+            for column, values in block.items():
+                table.loc[rows, column] = values
+        table[list(FLOATS)] = table[list(FLOATS)].astype(np.float32).round(3)
+        return table
+
+    def _describe_block(self, layer: int, some: NDArray[np.int64], said: NDArray[np.float64]) -> dict[str, Any]:
+        """Columns of some neurons of a layer, positive sides first."""
+        columns = slice(int(some[0]), int(some[-1]) + 1)
+        acts_TN, held_TN = self.recording.sides(layer, columns), self.held_recording.sides(layer, columns)
+        fit, check = self.survey.layer(acts_TN)
+        fitted = fit_layer(self.survey.vocabulary, self.survey.fit, self.survey.check, fit, check)
+        clear = np.array([one.check >= self.settings.clear for one in fitted])
+        predicted_TN = predict([one.pattern for one in fitted], self.held_TF, self.index)
+        window_T = self.held.chunk_T() if self.settings.secondary else None
+        scores = score_layer(predicted_TN, held_TN, usable=clear, window_T=window_T, seed=layer)
+        ceiling_TN = ceiling_prediction(self.contexts[0], acts_TN, self.contexts[1])
+        return {
+            "description": [render(one.pattern) if ok else UNCLEAR for one, ok in zip(fitted, clear, strict=True)],
+            "kind": [self._kind(one, bool(clear[n]), float(said[n]), fit.cov_NF[n]) for n, one in enumerate(fitted)],
+            "score": scores.pearson,
+            "null": scores.pearson_null,
+            "ceiling": pearson(ceiling_TN, held_TN),
+            "auprc": scores.auprc,
+            "auprc_null": scores.auprc_null,
+            "top_random": scores.top_random,
+            "top_random_null": scores.top_random_null,
+            "check": np.array([one.check for one in fitted], dtype=np.float32),
+        }
+
+    def _kind(self, one: Fitted, clear: bool, said: float, cov_F: NDArray[np.float32]) -> str:
+        if not clear:
+            return UNCLEAR
+        kind = kind_of([part for part, _ in one.pattern.parts], carried(one.pattern, self.index, cov_F))
+        return "says" if kind in ("next", "mixed", "context") and said >= 0.4 else kind
+
+    def peaks(self) -> WindowPeaks:
+        """Each side's strongest activation in each 64-token chunk of the describing windows, layer by layer."""
+        return WindowPeaks(self.recording, self.describing.chunk_T(), self.atlas.n_layers)
+
+    def chunk_texts(self) -> list[str]:
+        """The chunks' texts, in the order of `peaks`."""
+        flat = np.concatenate([ids[start:] for ids, start in zip(self.describing.ids, self.describing.start, strict=True)])
+        chunk_T = self.describing.chunk_T()
+        starts = np.flatnonzero(np.diff(chunk_T, prepend=-1))
+        return ["".join(self.pieces[token] for token in chunk).strip() for chunk in np.split(flat, starts[1:])]
