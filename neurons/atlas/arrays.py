@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from collections.abc import Mapping
@@ -18,11 +19,16 @@ from zarr.storage import ZipStore
 from neurons.errors import StoreError
 
 _CHUNK_BYTES = 1 << 20
+_CODECS = {"bytes", "zstd", "crc32c", "gzip", "blosc", "transpose"}
 _STAMP = (2020, 1, 1, 0, 0, 0)
 
 
 def write_arrays(
-    path: Path, arrays: Mapping[str, NDArray[Any]], *, attributes: Mapping[str, Any] | None = None, chunks: Mapping[str, tuple[int, ...]] | None = None
+    path: Path,
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    attributes: Mapping[str, Any] | None = None,
+    chunks: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
     """Write `arrays` (and JSON attributes) to `path`. The same input gives the same bytes. Raises `StoreError` when the disk refuses."""
     partial = path.with_name(path.name + ".partial")
@@ -34,7 +40,9 @@ def write_arrays(
         for name in sorted(arrays):
             array = np.ascontiguousarray(arrays[name])
             shape = (chunks or {}).get(name) or _chunk_shape(array)
-            made = group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=shape, compressors=ZstdCodec(level=9, checksum=True))
+            made = group.create_array(
+                name, shape=array.shape, dtype=array.dtype, chunks=shape, compressors=ZstdCodec(level=9, checksum=True)
+            )
             made[...] = array
         store.close()
         _repack(partial)
@@ -64,6 +72,22 @@ def _chunk_shape(array: NDArray[Any]) -> tuple[int, ...]:
     return (first, *(max(1, size) for size in array.shape[1:]))
 
 
+def check_array_file(path: Path) -> None:
+    """Refuse a file from elsewhere whose arrays are not Zarr v3 with plain codecs. Raises `StoreError`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith((".zarray", ".zgroup", ".zattrs")):
+                    raise StoreError(f"{path.name} is a Zarr v2 file; only v3 is read")
+                if name.endswith("zarr.json"):
+                    codecs = json.loads(archive.read(name)).get("codecs", [])
+                    strange = {str(codec.get("name")) for codec in codecs} - _CODECS
+                    if strange:
+                        raise StoreError(f"{path.name} uses codecs that are not read here: {', '.join(sorted(strange))}")
+    except (zipfile.BadZipFile, ValueError, AttributeError) as error:
+        raise StoreError(f"{path.name} is no array file: {error}") from error
+
+
 class ArrayFile:
     """A file of arrays, open for reading; arrays are read when asked for."""
 
@@ -85,7 +109,7 @@ class ArrayFile:
         return tuple(sorted(name for name, _ in self._group.arrays()))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._group
+        return isinstance(name, str) and name in self._group
 
     def read(self, name: str, selection: Any = ...) -> NDArray[Any]:
         """One array, or a part of it. Raises `StoreError` when it is missing or its checksum is wrong."""

@@ -62,9 +62,7 @@ def generate_conversations(loaded: LoadedModel, path: Path, settings: ChatSettin
         whole = [prompt + answer for prompt, answer in zip(first, answers, strict=True)]
         second = [n for n, (_, _, follow_up) in enumerate(batch) if follow_up and len(answers[n]) < settings.max_new_tokens]
         if second:
-            turns = [
-                (*batch[n][1], Message("assistant", "", token_ids=answers[n]), Message("user", batch[n][2] or "")) for n in second
-            ]
+            turns = [(*batch[n][1], Message("assistant", "", token_ids=answers[n]), Message("user", batch[n][2] or "")) for n in second]
             longer = [encode_prompt(loaded, messages).ids for messages in turns]
             more = _sample(loaded, longer, settings, seed=settings.seed * 1_000_003 + done + 1)
             for n, prompt, answer in zip(second, longer, more, strict=True):
@@ -126,7 +124,12 @@ def _sample(loaded: LoadedModel, prompts: Sequence[tuple[int, ...]], settings: C
     with loaded.lock, torch.inference_mode():
         for _ in range(settings.max_new_tokens):
             output = loaded.model(
-                input_ids=step_BT, attention_mask=mask_BT, position_ids=positions_BT, past_key_values=cache, use_cache=True, logits_to_keep=1
+                input_ids=step_BT,
+                attention_mask=mask_BT,
+                position_ids=positions_BT,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
             )
             next_B = _draw(output.logits[:, -1].float().cpu(), settings, generator)
             for row, token in zip(rows, next_B.tolist(), strict=True):

@@ -33,7 +33,9 @@ CHECKPOINT_SECONDS = 300.0
 _CALIBRATION_WINDOWS = 8
 
 
-def prepare(loaded: LoadedModel, corpus: Corpus, folder: Path, *, settings: CollectSettings | None = None, table_bytes: int = TABLE_BYTES) -> Plan:
+def prepare(
+    loaded: LoadedModel, corpus: Corpus, folder: Path, *, settings: CollectSettings | None = None, table_bytes: int = TABLE_BYTES
+) -> Plan:
     """Write the plan into `folder` (or check the one there is the same) and return it. Raises `InvalidInput`, `StoreError`."""
     settings = (settings or CollectSettings()).fitting(loaded.ref, table_bytes)
     plan = make_plan(corpus, loaded.ref, settings)
@@ -47,7 +49,12 @@ def prepare(loaded: LoadedModel, corpus: Corpus, folder: Path, *, settings: Coll
             return plan
         corpus.save(folder / "corpus.zarr.zip")
         np.save(folder / "exponents.npy", _calibrate(loaded, plan))
-        text = {"fingerprint": plan.fingerprint, "model": asdict(loaded.ref), "settings": asdict(settings), "widths": [s.width for s in loaded.sites]}
+        text = {
+            "fingerprint": plan.fingerprint,
+            "model": asdict(loaded.ref),
+            "settings": asdict(settings),
+            "widths": [s.width for s in loaded.sites],
+        }
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(text, indent=2), encoding="utf-8")
         partial.replace(path)
@@ -165,4 +172,10 @@ def collection_info(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.glob("shard-*-of-*/current.json")):
         pointer = json.loads(path.read_text(encoding="utf-8"))
         shards[path.parent.name] = {"blocks": len(pointer["blocks"]), "tokens": pointer["tokens"]}
-    return {"model": plan.model.name, "tokens": plan.corpus.counted_tokens, "blocks": plan.n_blocks, "shards": shards, "sources": plan.corpus.shares()}
+    return {
+        "model": plan.model.name,
+        "tokens": plan.corpus.counted_tokens,
+        "blocks": plan.n_blocks,
+        "shards": shards,
+        "sources": plan.corpus.shares(),
+    }

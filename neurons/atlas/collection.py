@@ -9,12 +9,14 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from neurons.atlas.collect import open_plan
+from neurons.atlas.corpus import Corpus
 from neurons.atlas.plan import Plan
 from neurons.atlas.state import CollectState, checkpoint_blocks, open_body
 from neurons.errors import NotFound
@@ -73,7 +75,8 @@ class Collection:
         self._arrays = folder / MERGED / pointer["folder"]
 
     @property
-    def corpus(self):  # type: ignore[no-untyped-def]
+    def corpus(self) -> Corpus:
+        """The corpus of the plan."""
         return self.plan.corpus
 
     @property
@@ -85,9 +88,9 @@ class Collection:
         """Counted tokens of the blocks done: the N of every figure."""
         return sum(self.plan.block_tokens(int(block)) for block in np.flatnonzero(self.done_blocks))
 
-    def array(self, name: str) -> NDArray[np.generic]:
+    def array(self, name: str) -> NDArray[Any]:
         """A raw accumulator as a memory map: sum, token, previous, value0, exemplar_value0, ..."""
-        opened: NDArray[np.generic] = np.load(self._arrays / f"{name}.npy", mmap_mode="r")
+        opened: NDArray[Any] = np.load(self._arrays / f"{name}.npy", mmap_mode="r")
         return opened
 
     def mean_LI(self) -> NDArray[np.float32]:

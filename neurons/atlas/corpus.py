@@ -55,7 +55,7 @@ class Document:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Token ids in windows. The describing windows come first, then the held-out ones, each part shuffled, so any prefix is a fair sample."""
+    """Token ids in windows. The describing windows come first, then the held-out ones, each part shuffled: a prefix is a fair sample."""
 
     tokens: NDArray[Any]
     """All windows' ids, end to end: uint16 or uint32."""
@@ -92,7 +92,7 @@ class Corpus:
     @property
     def counted_S(self) -> NDArray[np.int64]:
         """Counted tokens of each window."""
-        return np.maximum(self.length_S - self.start_S, 0)
+        return np.asarray(np.maximum(self.length_S - self.start_S, 0), dtype=np.int64)
 
     @property
     def counted_tokens(self) -> int:
@@ -111,7 +111,7 @@ class Corpus:
 
     def source_of(self, number: int) -> Source:
         """Where a window comes from."""
-        return self.sources[self.source_D[self.document_S[number]]]
+        return self.sources[int(self.source_D[self.document_S[number]])]
 
     def shares(self) -> list[dict[str, Any]]:
         """One row a source: its licence, counted tokens and share of the describing part, and held-out tokens."""
@@ -123,7 +123,9 @@ class Corpus:
             tokens = int(counted_S[mine & ~held_S].sum())
             documents = int((self.source_D == number).sum())
             held = int(counted_S[mine & held_S].sum())
-            rows.append({**asdict(source), "documents": documents, "tokens": tokens, "share": round(tokens / total, 4), "held_out_tokens": held})
+            rows.append(
+                {**asdict(source), "documents": documents, "tokens": tokens, "share": round(tokens / total, 4), "held_out_tokens": held}
+            )
         return rows
 
     def save(self, path: Path) -> None:
@@ -182,7 +184,10 @@ def build_corpus(
     """
     used = [0] * len(sources)
     windows: list[NDArray[Any]] = []
-    document_S, start_S, source_D, names_D = [], [], [], []
+    document_S: list[int] = []
+    start_S: list[int] = []
+    source_D: list[int] = []
+    names_D: list[str] = []
     dtype = np.uint16 if n_vocab <= 1 << 16 else np.uint32
     for document in documents:
         budget = budgets[document.source] if budgets is not None else None
@@ -245,7 +250,7 @@ def _windows(
 
 
 def _split(size_D: NDArray[Any], source_D: NDArray[Any], hash_D: Sequence[float], share: float) -> NDArray[np.bool_]:
-    """Which documents are held out: of each source, those of lowest hash that together stay within `share` of its tokens (at least one of two)."""
+    """Which documents are held out: of each source, those of lowest hash that stay within `share` of its tokens (at least one of two)."""
     held = np.zeros(len(size_D), dtype=bool)
     for source in np.unique(source_D):
         mine = np.flatnonzero(source_D == source)

@@ -47,7 +47,7 @@ class Exemplars:
         """Take the events in."""
         if not len(index_E):
             return
-        n_rows, keep = self.value_IK.shape
+        keep = self.value_IK.shape[1]
         held_I, held_K = np.nonzero(self.sequence_IK >= 0)
         index = np.concatenate([held_I, index_E])
         value = np.concatenate([self.value_IK[held_I, held_K], value_E])
@@ -72,9 +72,7 @@ class Exemplars:
     def merge_with(self, other: Exemplars, document_S: Ints) -> None:
         """Take another part's exemplars in."""
         held_I, held_K = np.nonzero(other.sequence_IK >= 0)
-        self.merge(
-            held_I, other.value_IK[held_I, held_K], other.sequence_IK[held_I, held_K], other.position_IK[held_I, held_K], document_S
-        )
+        self.merge(held_I, other.value_IK[held_I, held_K], other.sequence_IK[held_I, held_K], other.position_IK[held_I, held_K], document_S)
 
 
 def rank_in_group(sorted_key: NDArray[Any]) -> NDArray[np.int64]:

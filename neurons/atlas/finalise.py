@@ -14,7 +14,7 @@ from neurons.atlas.collection import Collection
 from neurons.atlas.corpus import SKIP
 from neurons.atlas.probe import probe_vocabulary
 from neurons.atlas.project import project_outputs
-from neurons.atlas.store import AtlasWriter
+from neurons.atlas.writer import NEURONS, AtlasWriter
 from neurons.models.loaded import LoadedModel
 from neurons.types import Progress, no_progress
 
@@ -68,8 +68,8 @@ def finalise(
         "occurrences": occurrences,
         "occurrence_cap": collection.plan.settings.occurrences,
     }
-    writer = AtlasWriter(folder)
-    writer.put_arrays("neurons.zarr.zip", arrays, attributes=attributes)
+    writer = AtlasWriter.keeping_descriptions(folder, loaded.ref)
+    writer.put_arrays(NEURONS, arrays, attributes=attributes)
     writer.put_corpus(collection.corpus)
     done = collection.done_blocks
     windows = np.arange(collection.corpus.n_describe)
@@ -167,7 +167,7 @@ def _fill_layer(
 
 
 def top_tokens(ids_U: NDArray[np.int32], mean_UI: NDArray[np.float32], keep: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The `keep` tokens of highest (side 0) and lowest (side 1) mean of each neuron: ids and means (2, I, K), id -1 where there are fewer."""
+    """The `keep` tokens of highest (side 0) and lowest (side 1) mean of each neuron: ids and means (2, I, K), id -1 where missing."""
     n_tokens, width = mean_UI.shape
     take = min(keep, n_tokens)
     ids = np.full((2, width, keep), -1, dtype=np.int32)
@@ -184,7 +184,7 @@ def top_tokens(ids_U: NDArray[np.int32], mean_UI: NDArray[np.float32], keep: int
 
 def _half(values: NDArray[Any]) -> NDArray[np.float16]:
     """float16, clipped where it would overflow (no activation seen so far comes near)."""
-    return np.clip(values, -65_000, 65_000).astype(np.float16)
+    return np.asarray(np.clip(values, -65_000, 65_000), dtype=np.float16)
 
 
 def _none(dtype: Any) -> int:

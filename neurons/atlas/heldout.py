@@ -47,7 +47,9 @@ def record_heldout(
     """
     windows = np.arange(corpus.n_describe, corpus.n_sequences)
     if not len(windows):
-        raise InvalidInput("the corpus has no held-out documents; build it with held_out above 0 and more than one document", field="corpus")
+        raise InvalidInput(
+            "the corpus has no held-out documents; build it with held_out above 0 and more than one document", field="corpus"
+        )
     order = np.random.default_rng(seed).permutation(windows)
     chosen = np.sort(order[: int(np.searchsorted(np.cumsum(corpus.counted_S[order]), tokens)) + 1])
     key = {"corpus": corpus.fingerprint, "model": loaded.ref.weights_hash, "dtype": loaded.ref.dtype, "windows": len(chosen), "seed": seed}
@@ -64,7 +66,8 @@ def record_heldout(
     table = np.concatenate(rows, axis=1)
     total = table.shape[1]
     files = [
-        np.lib.format.open_memmap(folder / f"acts-{site.layer:03d}.npy", mode="w+", dtype=np.float16, shape=(total, site.width)) for site in loaded.sites
+        np.lib.format.open_memmap(folder / f"acts-{site.layer:03d}.npy", mode="w+", dtype=np.float16, shape=(total, site.width))
+        for site in loaded.sites
     ]
     done = 0
     for window, row in zip(chosen, rows, strict=True):

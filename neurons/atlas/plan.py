@@ -90,10 +90,13 @@ class Plan:
 def make_plan(corpus: Corpus, model: ModelRef, settings: CollectSettings) -> Plan:
     """Raises `InvalidInput` when the corpus is of another vocabulary or too short for the extremes asked."""
     if corpus.n_vocab != model.n_vocab:
-        raise InvalidInput(f"the corpus was cut for {corpus.n_vocab} token ids, the model has {model.n_vocab}; build it for this model", field="corpus")
+        raise InvalidInput(
+            f"the corpus was cut for {corpus.n_vocab} token ids, the model has {model.n_vocab}; build it for this model", field="corpus"
+        )
     if corpus.counted_tokens < settings.extremes:
         raise InvalidInput(
-            f"the corpus has {corpus.counted_tokens} counted tokens, fewer than the {settings.extremes} extremes asked; give more text", field="corpus"
+            f"the corpus has {corpus.counted_tokens} counted tokens, fewer than the {settings.extremes} extremes asked; give more text",
+            field="corpus",
         )
     stop = int(corpus.offset_S1[corpus.n_describe])
     tokens_R = corpus.tokens[:stop].astype(np.int64)

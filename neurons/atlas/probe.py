@@ -37,7 +37,7 @@ def probe_vocabulary(
         ids_BT = torch.stack([torch.full_like(chunk, start), chunk], dim=1)
 
         def record(layer: int, acts_BTI: Tensor, chunk: Tensor = chunk) -> None:
-            acts_IB = acts_BTI[:, 1].float().T.cpu()
+            acts_IB = acts_BTI.float().reshape(len(chunk), 2, -1)[:, 1].T.cpu()
             width = acts_IB.shape[0]
             for side, sign in ((0, 1.0), (1, -1.0)):
                 both = torch.cat([values[side, layer, :width], acts_IB * sign], dim=1)

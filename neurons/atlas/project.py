@@ -27,7 +27,8 @@ def project_outputs(
     `banned` (V,) marks ids that are never listed, such as padding rows. Scores keep their sign: negative for the negative side.
     """
     norm_D = final_norm_scale(loaded)
-    head = loaded.model.get_output_embeddings()
+    model: Any = loaded.model
+    head = model.get_output_embeddings()
     if not isinstance(head, nn.Module) or not isinstance(getattr(head, "weight", None), Tensor):
         raise UnsupportedModel(f"{loaded.ref.name} has no unembedding matrix to project through; leave the projection out")
     weight: Any = head.weight
@@ -52,7 +53,7 @@ def project_outputs(
 
 
 def final_norm_scale(loaded: LoadedModel) -> Tensor:
-    """The weight of the norm before the unembedding, (D,). Ones when it has none; 1 + weight where the architecture stores it so (Gemma)."""
+    """The weight of the norm before the unembedding, (D,). Ones when it has none; 1 + weight where it is stored so (Gemma)."""
     base: Any = loaded.model.base_model
     decoder = getattr(base, "decoder", base)
     for name in ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f"):

@@ -1,7 +1,7 @@
 """The whole state of a collection (all layers), its checkpoints on disk, and adding two states up.
 
-Two checkpoint folders take turns and a small file names the current one, so a kill at any moment leaves a whole one. The body sample is written
-in place: a block that is redone writes the same bits to the same rows.
+Two checkpoint folders take turns and a small file names the current one, so a kill at any moment leaves one whole. The body sample is
+written in place: a block that is redone writes the same bits to the same rows.
 """
 
 from __future__ import annotations
@@ -73,7 +73,12 @@ class CollectState:
                     _write_stack(file, arrays, 1 if key in ("token", "previous") else 0, max(self.widths))
                     file.flush()
                     os.fsync(file.fileno())
-            pointer = {"folder": name, "fingerprint": self.plan.fingerprint, "blocks": np.flatnonzero(self.done_blocks).tolist(), "tokens": self.tokens}
+            pointer = {
+                "folder": name,
+                "fingerprint": self.plan.fingerprint,
+                "blocks": np.flatnonzero(self.done_blocks).tolist(),
+                "tokens": self.tokens,
+            }
             partial = folder / (_POINTER + ".partial")
             with partial.open("w", encoding="utf-8") as text:
                 json.dump(pointer, text)
@@ -81,10 +86,12 @@ class CollectState:
                 os.fsync(text.fileno())
             partial.replace(folder / _POINTER)
         except OSError as error:
-            raise StoreError(f"the checkpoint cannot be written to {folder}: {error}; free some disk space and start again, nothing is lost") from error
+            raise StoreError(
+                f"the checkpoint cannot be written to {folder}: {error}; free some disk space and start again, nothing is lost"
+            ) from error
 
     def load(self, folder: Path) -> bool:
-        """Read the current checkpoint of `folder` into this state. False when there is none. Raises `StoreError` for one of another plan."""
+        """Read the current checkpoint of `folder` into this state. False when there is none. Raises `StoreError` for another plan's."""
         pointer = _read_pointer(folder)
         if pointer is None:
             return False

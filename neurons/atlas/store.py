@@ -5,11 +5,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,19 +14,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from neurons.atlas.arrays import ArrayFile, write_arrays
+from neurons.atlas.arrays import ArrayFile
 from neurons.atlas.corpus import Corpus
 from neurons.atlas.records import AtlasInfo, AtlasQuantiles, Exemplar, ExemplarArrays, Histogram, TokenArrays, TokenStats, side_of
+from neurons.atlas.writer import CORPUS, NEURONS, AtlasWriter, file_sha256, read_manifest
 from neurons.errors import InvalidInput, NotFound, StoreError
 from neurons.home import subfolder
 from neurons.types import ModelRef, Polarity
 
-FORMAT = "neuronscope-atlas"
-VERSION = 1
-MANIFEST = "manifest.json"
-NEURONS = "neurons.zarr.zip"
-CORPUS = "corpus.zarr.zip"
-DESCRIPTIONS = "descriptions"
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -46,7 +37,7 @@ def open_atlas(ref: ModelRef) -> Atlas | None:
     """
     own = atlas_folder(ref)
     folders = [own, SHIPPED, *sorted(path for path in subfolder("atlases").iterdir() if path != own)]
-    found = [(folder, manifest) for folder in folders if (manifest := _peek(folder, strict=folder == own)) is not None]
+    found = [(folder, manifest) for folder in folders if (manifest := read_manifest(folder, strict=folder == own)) is not None]
     for folder, manifest in found:
         if manifest["model"]["weights_hash"] == ref.weights_hash:
             return Atlas(folder, manifest)
@@ -58,7 +49,7 @@ def open_atlas(ref: ModelRef) -> Atlas | None:
 
 def open_folder(folder: Path, *, ref: ModelRef | None = None) -> Atlas:
     """The atlas in `folder`. With `ref`: raises `InvalidInput` when it is of another architecture. Raises `NotFound`, `StoreError`."""
-    manifest = _peek(folder, strict=True)
+    manifest = read_manifest(folder, strict=True)
     if manifest is None:
         raise NotFound(f"{folder} holds no atlas; build one with `neuronscope atlas build`")
     atlas_ref = ModelRef(**manifest["model"])
@@ -66,7 +57,8 @@ def open_folder(folder: Path, *, ref: ModelRef | None = None) -> Atlas:
         return Atlas(folder, manifest)
     if not _same_shape(atlas_ref, ref):
         raise InvalidInput(
-            f"this atlas is of {atlas_ref.name} ({atlas_ref.architecture}, {atlas_ref.n_layers} x {atlas_ref.n_neurons}), not of {ref.name} "
+            f"this atlas is of {atlas_ref.name} ({atlas_ref.architecture}, {atlas_ref.n_layers} x {atlas_ref.n_neurons}), "
+            f"not of {ref.name} "
             f"({ref.architecture}, {ref.n_layers} x {ref.n_neurons}); build one for this model",
             field="atlas",
         )
@@ -76,29 +68,17 @@ def open_folder(folder: Path, *, ref: ModelRef | None = None) -> Atlas:
 def list_atlases() -> list[AtlasInfo]:
     """Every atlas on this machine, the shipped one included. Damaged ones are left out; opening them says what is wrong."""
     folders = [*sorted(subfolder("atlases").iterdir()), SHIPPED]
-    manifests = [(folder, _peek(folder, strict=False)) for folder in folders]
+    manifests = [(folder, read_manifest(folder, strict=False)) for folder in folders]
     return [Atlas(folder, manifest).info for folder, manifest in manifests if manifest is not None]
 
 
 def _same_shape(one: ModelRef, other: ModelRef) -> bool:
-    return (one.architecture, one.n_layers, one.n_neurons, one.n_vocab) == (other.architecture, other.n_layers, other.n_neurons, other.n_vocab)
-
-
-def _peek(folder: Path, *, strict: bool) -> dict[str, Any] | None:
-    """The manifest of a folder, None when there is none (or when it is damaged and `strict` is off)."""
-    path = folder / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT or manifest["version"] > VERSION or not isinstance(manifest["files"], dict):
-            raise ValueError(f"format {manifest['format']!r} version {manifest['version']}")
-        ModelRef(**manifest["model"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if strict:
-            raise StoreError(f"{path} is no atlas manifest this version reads ({error}); remove the folder and build or import the atlas again") from error
-        return None
-    return manifest
+    return (one.architecture, one.n_layers, one.n_neurons, one.n_vocab) == (
+        other.architecture,
+        other.n_layers,
+        other.n_neurons,
+        other.n_vocab,
+    )
 
 
 class Atlas:
@@ -170,20 +150,27 @@ class Atlas:
         if whole < 1:
             value = extreme[..., 0].astype(np.float32)
             if tail_fit:
-                value = value + np.array([1, -1], dtype=np.float32)[:, None, None] * self._read("tail_scale") * np.float32(np.log(1 / rank))
-            return AtlasQuantiles(level, self.tokens, value.astype(np.float32), rank, "tail fit" if tail_fit else "corpus extreme")
+                beyond = self._read("tail_scale").astype(np.float32) * np.float32(np.log(1 / rank))
+                value = np.stack([value[0] + beyond[0], value[1] - beyond[1]])
+            return AtlasQuantiles(level, self.tokens, value, rank, "tail fit" if tail_fit else "corpus extreme")
         if whole in ranks:
             value = extreme[..., int(np.flatnonzero(ranks == whole)[0])].astype(np.float32)
             return AtlasQuantiles(level, self.tokens, value, rank, "order statistic")
         if whole < ranks[-1]:
             above = int(np.searchsorted(ranks, whole))
             share = np.log(whole / ranks[above - 1]) / np.log(ranks[above] / ranks[above - 1])
-            value = extreme[..., above - 1] * np.float32(1 - share) + extreme[..., above] * np.float32(share)
-            return AtlasQuantiles(level, self.tokens, value.astype(np.float32), rank, "interpolated")
+            mixed = extreme[..., above - 1] * np.float32(1 - share) + extreme[..., above] * np.float32(share)
+            return AtlasQuantiles(level, self.tokens, mixed.astype(np.float32), rank, "interpolated")
+        value = np.stack([self._body_quantile(at) for at in (1 - level, level)])
+        return AtlasQuantiles(level, self.tokens, value, rank, "body sample")
+
+    def _body_quantile(self, at: float) -> NDArray[np.float32]:
+        """(L, I): linear between the quantiles kept of the body sample."""
         levels = np.asarray(self._attributes["body_quantiles"])
         body = self._read("body").astype(np.float32)
-        sides = [np.apply_along_axis(lambda q, at=at: np.interp(at, levels, q), 2, body) for at in (1 - level, level)]
-        return AtlasQuantiles(level, self.tokens, np.stack(sides).astype(np.float32), rank, "body sample")
+        above = int(np.clip(np.searchsorted(levels, at), 1, len(levels) - 1))
+        share = np.float32(np.clip((at - levels[above - 1]) / (levels[above] - levels[above - 1]), 0, 1))
+        return np.asarray(body[..., above - 1] * (1 - share) + body[..., above] * share, dtype=np.float32)
 
     def mean_LI(self) -> NDArray[np.float32]:
         """Mean activation over all counted tokens, (L, I)."""
@@ -286,21 +273,21 @@ class Atlas:
     @cached_property
     def corpus(self) -> Corpus:
         """The corpus that exemplars point into."""
-        return Corpus.load(self._checked(CORPUS))
+        return Corpus.load(self.checked(CORPUS))
 
     # -- descriptions -------------------------------------------------------------------------------------------------------
 
     def descriptions(self) -> pd.DataFrame | None:
         """One row a described neuron side (columns of the describer, at least layer, index, polarity, description), or None."""
         entry = self.manifest.get("descriptions")
-        return None if entry is None else pd.read_parquet(self._checked(entry["table"]))
+        return None if entry is None else pd.read_parquet(self.checked(entry["table"]))
 
     def embeddings(self) -> dict[str, NDArray[Any]]:
         """The arrays stored beside the descriptions, rows in the same order; empty when there are none."""
         entry = self.manifest.get("descriptions")
         if entry is None or not entry.get("arrays"):
             return {}
-        with ArrayFile(self._checked(entry["arrays"])) as file:
+        with ArrayFile(self.checked(entry["arrays"])) as file:
             return {name: file.read(name) for name in file.names}
 
     def with_descriptions(
@@ -316,7 +303,7 @@ class Atlas:
 
     @cached_property
     def _file(self) -> ArrayFile:
-        return ArrayFile(self._checked(NEURONS))
+        return ArrayFile(self.checked(NEURONS))
 
     @cached_property
     def _attributes(self) -> dict[str, Any]:
@@ -330,7 +317,7 @@ class Atlas:
             self._cache[name] = self._file.read(name)
         return self._cache[name]
 
-    def _checked(self, name: str) -> Path:
+    def checked(self, name: str) -> Path:
         """The path of a file after its size and SHA-256 were compared with the manifest. Raises `StoreError`."""
         path = self.folder / name
         entry = self.manifest["files"].get(name)
@@ -355,72 +342,10 @@ class Atlas:
     def _check(self, layer: int, index: int) -> None:
         if not (0 <= layer < self.n_layers and 0 <= index < self.n_neurons):
             raise InvalidInput(
-                f"neuron {layer}:{index} does not exist: {self.ref.name} has layers 0 to {self.n_layers - 1}, neurons 0 to {self.n_neurons - 1}",
+                f"neuron {layer}:{index} does not exist: {self.ref.name} has layers 0 to {self.n_layers - 1}, "
+                f"neurons 0 to {self.n_neurons - 1}",
                 field="neuron",
             )
-
-
-class AtlasWriter:
-    """Writes an atlas folder: files first, each whole or absent, then the manifest, which is what makes them count."""
-
-    def __init__(self, folder: Path, *, base: Mapping[str, Any] | None = None) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._manifest: dict[str, Any] = dict(base or {"format": FORMAT, "version": VERSION, "files": {}})
-        self._manifest["files"] = dict(self._manifest["files"])
-
-    def put_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]], *, attributes: Mapping[str, Any] | None = None) -> None:
-        write_arrays(self.folder / name, arrays, attributes=attributes)
-        self._note(name)
-
-    def put_corpus(self, corpus: Corpus) -> None:
-        corpus.save(self.folder / CORPUS)
-        self._note(CORPUS)
-
-    def put_descriptions(self, table: pd.DataFrame, *, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Under names of their own, so the ones before stay valid until the manifest names the new ones."""
-        stamp = datetime.now(UTC).strftime("%Y%m%d%H%M%S%f")
-        name = f"{DESCRIPTIONS}-{stamp}.parquet"
-        partial = self.folder / (name + ".partial")
-        try:
-            table.to_parquet(partial, compression="zstd", compression_level=15, index=False)
-            partial.replace(self.folder / name)
-        except OSError as error:
-            raise StoreError(f"descriptions cannot be written to {self.folder}: {error}; free some disk space") from error
-        self._note(name)
-        entry: dict[str, Any] = {"table": name, "described": len(table), **meta}
-        if arrays:
-            entry["arrays"] = f"{DESCRIPTIONS}-{stamp}.zarr.zip"
-            self.put_arrays(entry["arrays"], arrays)
-        old = self._manifest.get("descriptions", {})
-        for key in ("table", "arrays"):
-            self._manifest["files"].pop(old.get(key, ""), None)
-        self._manifest["descriptions"] = entry
-
-    def commit(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the manifest and remove files it no longer names. Returns it."""
-        self._manifest.update(fields)
-        self._manifest["created"] = datetime.now(UTC).isoformat(timespec="seconds")
-        partial = self.folder / (MANIFEST + ".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(self._manifest, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.folder / MANIFEST)
-        for path in self.folder.glob(f"{DESCRIPTIONS}-*"):
-            if path.name not in self._manifest["files"]:
-                path.unlink(missing_ok=True)
-        return self._manifest
-
-    def _note(self, name: str) -> None:
-        path = self.folder / name
-        self._manifest["files"][name] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _with_none(array: NDArray[Any]) -> NDArray[np.int32]:

@@ -1,0 +1,209 @@
+"""The user's own corpus: text, JSONL, CSV and Parquet files, folders of them, or a data set id. What cannot be read is named and counted.
+
+Knows files, not tokens: conversations come out as messages.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow
+
+from neurons.errors import InvalidFile, InvalidInput
+from neurons.types import Message, Role
+
+TEXT_COLUMNS = ("text", "content", "document", "body", "prompt", "messages", "conversations")
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+}
+MIN_CHARACTERS = 40
+_PART = 6000
+_HUB = re.compile(r"^(?:hf:)?([A-Za-z0-9][\w.-]*/[\w.-]+)(?::([\w.-]+))?$")
+
+
+@dataclass(frozen=True)
+class Read:
+    """One document as read: a text or a conversation."""
+
+    name: str
+    text: str = ""
+    messages: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that was left out, and why."""
+
+    name: str
+    reason: str
+
+
+def read_corpus(spec: str, *, column: str | None = None, limit: int | None = None) -> Iterator[Read | Skipped]:
+    """Documents of a file, a folder or a data set id (`owner/name`, `owner/name:config`), in a fixed order.
+
+    `column` names the text column; by default the first of text, content, document, body, prompt, messages. Raises `InvalidInput` when
+    `spec` is none of these, or a data set is asked for without the datasets package.
+    """
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if not files:
+            raise InvalidFile(f"{path} is an empty folder; put text, JSONL, CSV or Parquet files into it", field="corpus")
+        found: Iterator[Read | Skipped] = itertools.chain.from_iterable(_read_file(p, str(p.relative_to(path)), column) for p in files)
+    elif path.exists():
+        found = _read_file(path, path.name, column)
+    elif match := _HUB.match(spec):
+        found = _read_hub(match[1], match[2], column)
+    else:
+        raise InvalidInput(
+            f"{spec!r} is no file, folder or data set id (owner/name); give the path of a text, JSONL, CSV or Parquet file", field="corpus"
+        )
+    return itertools.islice(found, limit)
+
+
+def _read_file(path: Path, name: str, column: str | None) -> Iterator[Read | Skipped]:
+    suffix = path.suffix.lower()
+    if path.stat().st_size == 0:
+        yield Skipped(name, "the file is empty")
+        return
+    if suffix == ".parquet":
+        yield from _read_parquet(path, name, column)
+        return
+    try:
+        data = path.read_bytes()
+        if b"\0" in data[:65536]:
+            yield Skipped(name, "the file is binary; give text in UTF-8")
+            return
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        yield Skipped(name, f"the file is not UTF-8 (byte {error.start}); convert it, for instance with iconv")
+        return
+    except OSError as error:
+        yield Skipped(name, f"the file cannot be read: {error.strerror or error}")
+        return
+    if suffix in (".jsonl", ".ndjson"):
+        yield from _read_jsonl(text, name, column)
+    elif suffix in (".csv", ".tsv"):
+        rows = csv.DictReader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",")
+        yield from _rows(_csv_rows(rows), rows.fieldnames or (), name, column)
+    else:
+        yield from _parts(text, name)
+
+
+def _csv_rows(rows: csv.DictReader[str]) -> Iterator[Mapping[str, Any] | Skipped]:
+    try:
+        yield from rows
+    except csv.Error as error:
+        yield Skipped(f"line {rows.line_num}", f"is no CSV: {error}")
+
+
+def _read_jsonl(text: str, name: str, column: str | None) -> Iterator[Read | Skipped]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            yield Skipped(f"{name}, line {number}", "is no JSON")
+            continue
+        if isinstance(row, str):
+            yield _document(row, f"{name}, line {number}")
+        elif isinstance(row, dict):
+            yield from _rows([row], tuple(row), f"{name}, line {number}", column, numbered=False)
+        else:
+            yield Skipped(f"{name}, line {number}", "is neither a text nor an object")
+
+
+def _read_parquet(path: Path, name: str, column: str | None) -> Iterator[Read | Skipped]:
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        yield Skipped(name, f"is no Parquet file: {error}")
+        return
+    yield from _rows(
+        ({str(key): value for key, value in row.items()} for row in table.to_dict("records")), tuple(map(str, table.columns)), name, column
+    )
+
+
+def _read_hub(dataset: str, config: str | None, column: str | None) -> Iterator[Read | Skipped]:
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise InvalidInput(f"{dataset}: data sets need the datasets package; install neuronscope[datasets]", field="corpus") from error
+    try:
+        rows = load_dataset(dataset, config, split="train", streaming=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InvalidInput(f"the data set {dataset} cannot be loaded: {error}", field="corpus") from error
+    first = next(iter(rows), None)
+    if first is None:
+        raise InvalidInput(f"the data set {dataset} is empty", field="corpus")
+    yield from _rows(rows, tuple(first), dataset, column)
+
+
+def _rows(
+    rows: Iterable[Mapping[str, Any] | Skipped], columns: Sequence[str], name: str, column: str | None, *, numbered: bool = True
+) -> Iterator[Read | Skipped]:
+    chosen = column if column in columns else next((c for c in TEXT_COLUMNS if c in columns), None) if column is None else None
+    if chosen is None:
+        yield Skipped(
+            name, f"has no column {column!r}" if column else f"has no text column; its columns are {', '.join(map(str, columns)) or 'none'}"
+        )
+        return
+    for number, row in enumerate(rows, start=1):
+        label = f"{name}, row {number}" if numbered else name
+        if isinstance(row, Skipped):
+            yield Skipped(f"{name}, {row.name}", row.reason)
+        else:
+            yield _document(row.get(chosen), label)
+
+
+def _document(value: Any, name: str) -> Read | Skipped:
+    if isinstance(value, str):
+        return (
+            Read(name, text=value)
+            if len(value.strip()) >= MIN_CHARACTERS
+            else Skipped(name, f"is shorter than {MIN_CHARACTERS} characters")
+        )
+    turns = list(value) if isinstance(value, Sequence) or hasattr(value, "tolist") else []
+    messages = [_message(turn) for turn in turns]
+    if messages and all(message is not None for message in messages):
+        return Read(name, messages=tuple(message for message in messages if message is not None))
+    return Skipped(name, "is neither a text nor a list of messages with role and content")
+
+
+def _message(turn: Any) -> Message | None:
+    if not isinstance(turn, Mapping):
+        return None
+    given = str(turn.get("role", turn.get("from")))
+    role = _ROLES.get(given)
+    content = turn.get("content", turn.get("value"))
+    return Message(role, content) if role is not None and isinstance(content, str) else None
+
+
+def _parts(text: str, name: str) -> Iterator[Read | Skipped]:
+    """A long text in parts cut at empty lines, so that some of it can be held out."""
+    if len(text.strip()) < MIN_CHARACTERS:
+        yield Skipped(name, f"is shorter than {MIN_CHARACTERS} characters")
+        return
+    at, number = 0, 0
+    while at < len(text):
+        stop = text.find("\n\n", at + _PART)
+        stop = len(text) if stop < 0 else stop
+        if len(text[at:stop].strip()) >= MIN_CHARACTERS:
+            yield Read(f"{name}, part {number + 1}" if number or stop < len(text) else name, text=text[at:stop])
+            number += 1
+        at = stop
