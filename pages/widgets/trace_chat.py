@@ -44,6 +44,8 @@ def start(messages: Sequence[Message], *, sampling: Sampling, steers: Sequence[S
         st.session_state[_PROBLEM] = InvalidInput("the model is still loading; send it again in a moment")
         return False
     try:
+        if not messages[-1].content.strip():
+            raise InvalidInput("the prompt is empty; type something to ask", field="prompt")
         prompt = encode_prompt(loaded, messages)
         sampling.check()
     except NeuronscopeError as error:
@@ -210,7 +212,7 @@ def _problem() -> None:
 
 
 def _input(context: TraceContext | None, *, busy: bool) -> None:
-    _problem()
+    problem = st.container()
     loaded = engine.model()
     if loaded is not None and not loaded.has_chat_template:
         st.caption("Plain completion: this model has no chat template, so it goes on with your text instead of answering it.")
@@ -218,3 +220,5 @@ def _input(context: TraceContext | None, *, busy: bool) -> None:
     text = st.chat_input(waiting, key="trace.input", max_chars=200_000, disabled=busy or loaded is None)
     if text:
         ask(text, context)
+    with problem:
+        _problem()

@@ -172,8 +172,9 @@ def view() -> View:
     asked = st.query_params.get("view", VIEWS[0])
     if asked in VIEWS and asked != st.session_state.get(_NAMED_VIEW):
         st.session_state[VIEW_KEY] = asked
-    chosen: View = st.session_state.get(VIEW_KEY, VIEWS[0])
-    return _note_view(chosen)
+    if st.session_state.get(VIEW_KEY) not in VIEWS:
+        st.session_state[VIEW_KEY] = VIEWS[0]
+    return _note_view(st.session_state[VIEW_KEY])
 
 
 def _note_view(chosen: View) -> View:
