@@ -138,6 +138,8 @@ def test_json_errors(home: Path) -> None:
 
 def test_models_commands(default_model: object) -> None:
     runner = CliRunner()
+    failed = runner.invoke(build(), ["models", "info", "/no/where", "--json"])
+    assert (failed.exit_code, json.loads(failed.stderr)["field"]) == (1, None)
     listed = json.loads(runner.invoke(build(), ["models", "list", "--json"]).stdout)
     assert listed["models"][0]["spec"] == "default"
     info = json.loads(runner.invoke(build(), ["models", "info", "--device", "cpu", "--json"]).stdout)

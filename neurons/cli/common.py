@@ -47,10 +47,11 @@ class ErrorGroup(TyperGroup):
     """The root group: turns every `NeuronscopeError` of any command into one line on stderr and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
+        as_json = "--json" in ctx.args
         try:
             return super().invoke(ctx)
         except NeuronscopeError as error:
-            report_error(error, as_json="--json" in sys.argv or bool(ctx.meta.get("neuronscope.json")))
+            report_error(error, as_json=as_json)
             raise typer.Exit(exit_status(error)) from None
 
 
