@@ -1,0 +1,152 @@
+"""`neuronscope stats`: what a steer does over a set of prompts, with intervals."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neurons.cli.common import Device, Dtype, Json, Model, emit, load, stderr_progress, table
+from neurons.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from neurons.criteria import Criterion
+    from neurons.jobs import JobContext
+    from neurons.statistics import Conversation
+    from neurons.statistics_summary import Summary
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `stats`."""
+    app.command()(stats)
+
+
+def stats(
+    prompts: Annotated[str, typer.Option(help="File of prompts (txt, csv, jsonl), or the name of a saved prompt set.")],
+    steer: Annotated[Path, typer.Option(help="Steer file.")],
+    contains: Annotated[str, typer.Option(help="Text that an answer should hold, as a word of its own.")] = "",
+    regex: Annotated[str, typer.Option(help="Regular expression that an answer should match.")] = "",
+    equals: Annotated[str, typer.Option(help="What an answer should be, spaces and final full stop aside.")] = "",
+    token: Annotated[str, typer.Option(help="Token whose probability as the answer's first is compared, such as ' Paris'.")] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs a prompt, with different seeds.")] = 1,
+    random_sets: Annotated[int, typer.Option(min=0, help="Draws of random neurons matched in number and layer.")] = 3,
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens to generate.")] = 32,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    job: Annotated[str, typer.Option(help="Go on with this stopped comparison instead of beginning one.")] = "",
+    save: Annotated[str, typer.Option(help="Keep the result as an experiment of this name.")] = "",
+    csv_out: Annotated[Path | None, typer.Option("--csv", help="Write the pairs to this CSV file.", show_default=False)] = None,
+    model: Model = "default",
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a steer with no steer over many prompts: rates, differences with 95% intervals, KL, length, repetition.
+
+    It runs as a job: stopped with Ctrl-C, it goes on with --job and the id that is printed.
+    """
+    from neurons.criteria import Criterion
+    from neurons.jobs import JobRunner
+    from neurons.repair.experiments import save_statistics
+    from neurons.statistics import JOB_KIND, ComparisonSpec, job_worker, spec_to_json
+    from neurons.statistics_summary import summarise
+    from neurons.steering import load_steers
+    from neurons.types import Sampling
+
+    criteria = [Criterion(text, kind) for text, kind in ((contains, "contains"), (regex, "regex"), (equals, "equals")) if text]  # type: ignore[arg-type]
+    spec = ComparisonSpec(
+        prompts=_conversations(prompts),
+        steers=load_steers(steer),
+        criterion=_one(criteria),
+        token=token or None,
+        seeds=seeds,
+        random_sets=random_sets,
+        sampling=Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed),
+    ).check()
+    loaded = load(model, device=device, dtype=dtype, quiet=as_json)
+    load_steers(steer, ref=loaded.ref)
+    runner = JobRunner()
+    try:
+        with stderr_progress(quiet=as_json) as progress:
+
+            def work(context: JobContext) -> Mapping[str, Any]:
+                return job_worker(lambda: loaded)(context)
+
+            runner.register(JOB_KIND, work)
+            title = f"{len(spec.prompts)} prompts, steer {steer.name}"
+            started = runner.resume(job) if job else runner.start(JOB_KIND, spec_to_json(spec), title=title)
+            typer.echo(f"job {started.id}", err=True)
+            ended = runner.wait(started.id, on_change=lambda now: progress(now.done, now.total, now.message))
+    finally:
+        runner.close()
+    if ended.state != "done":
+        raise NotFound(f"the comparison ended early ({ended.message}); go on with --job {ended.id}")
+    rows = runner.rows(ended.id)
+    summary = summarise(rows)
+    if csv_out is not None:
+        csv_out.write_text(rows_csv(rows), encoding="utf-8")
+    if save:
+        save_statistics(save, spec, rows, loaded.ref)
+    emit({"job": ended.id, **_plain(summary)}, as_json, lambda: _tell(summary))
+
+
+def _conversations(source: str) -> tuple[Conversation, ...]:
+    from neurons.promptfiles import read_table
+    from neurons.promptsets import build, guess_mapping, load_set
+    from neurons.statistics import from_prompt_set
+
+    path = Path(source)
+    if path.is_file():
+        read = read_table(path.read_bytes(), name=path.name)
+        found = build(read, guess_mapping(read), source=path.name)
+        if found.errors:
+            raise InvalidInput(f"{path.name}, row {found.errors[0].row}: {found.errors[0].message}", field="prompts")
+        return from_prompt_set(found)
+    return from_prompt_set(load_set(source))
+
+
+def _one(criteria: Sequence[Criterion]) -> Criterion | None:
+    if len(criteria) > 1:
+        raise InvalidInput("give one of --contains, --regex and --equals", field="criterion")
+    return criteria[0].check("criterion") if criteria else None
+
+
+def rows_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The pairs as CSV, one a line. Cells that a spreadsheet would take for a formula begin with an apostrophe."""
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    names = ("met", "token_probability", "kl", "length", "repetition", "answer")
+    writer.writerow(["prompt_id", "seed", "prompt", "error", *(f"{side}_{name}" for side in ("plain", "steered") for name in names)])
+    for row in rows:
+        values = [row.get(side, {}).get(name) for side in ("plain", "steered") for name in names]
+        writer.writerow([_cell(v) for v in (row["prompt_id"], row["seed"], row["prompt"], row.get("error", ""), *values)])
+    return stream.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def _plain(summary: Summary) -> dict[str, Any]:
+    from neurons.cli.common import plain
+
+    values: dict[str, Any] = plain(summary)
+    return values
+
+
+def _tell(summary: Summary) -> str:
+    """The summary for a reader."""
+    rows = []
+    for prefix, figures in (("", summary.figures), ("random: ", summary.random)):
+        for f in figures:
+            d = f.difference
+            rows.append((prefix + f.name, f.plain, f.steered, d.value, d.low, d.high, d.p_value))
+    shown = table(("figure", "unsteered", "steered", "difference", "95% from", "to", "McNemar p"), rows)
+    failed = f"\n{summary.failed} rows failed" if summary.failed else ""
+    chance = "" if summary.random_kl is None else f" (random neurons: {summary.random_kl:.4g})"
+    pairs = f"{summary.pairs} pairs of {summary.prompts} prompts; KL {summary.kl:.4g} nats a token{chance}{failed}"
+    return f"{summary.message}\n\n{shown}\n\n{pairs}"

@@ -1,0 +1,160 @@
+"""How good a candidate steer is: do the questions turn, do the controls stay. One batched forward pass for many candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from neurons.models.chat import decode
+from neurons.repair.batch import Plan, RowGradients
+from neurons.repair.problem import Decision, Problem, Question, decide, margins
+from neurons.repair.spec import is_fixed
+
+SHARE_OF_QUESTIONS = 0.8
+"""Share of the training questions that must turn for a steer to count as a fix; the prompt itself always must."""
+SHARE_OF_CONTROLS = 0.95
+"""Share of the controls that must stay for a steer to count as a fix."""
+GOAL = 2.0
+"""Margin (logits) that each training question should reach, so that the fix carries over to other wordings."""
+SAFE = 0.5
+"""Margin (logits) of a fix that need not be improved."""
+_SOFT = 0.5  # temperature (logits) of the smooth minimum
+_FLOOR = 0.3  # logits added to a margin before a change is divided by it
+
+
+@dataclass(frozen=True)
+class Point:
+    """One steer that was tried, with what was measured on the questions the search may look at."""
+
+    plan: Plan
+    prompt_turned: bool
+    """Whether the prompt itself, the first training question, turns."""
+    turned: int
+    """Training questions whose decisive tokens turn."""
+    questions: int
+    margin: float
+    """The least decisive margin over the training questions, in logits; above 0: all turn."""
+    lack: float
+    """Mean over the training questions of what their margin lacks to `GOAL`, in logits."""
+    unchanged: int | None = None
+    """Controls with the same answer, token by token; None: not measured."""
+    controls: int = 0
+    control_margin: float | None = None
+    """The least margin over all tokens of all controls, in logits; below 0: one changes."""
+
+    @property
+    def neurons(self) -> int:
+        return len(self.plan)
+
+    @property
+    def holds(self) -> bool:
+        """The prompt and enough of the training questions turn, and enough controls stay."""
+        return self.turns and self.unchanged is not None and self.unchanged >= SHARE_OF_CONTROLS * self.controls
+
+    @property
+    def turns(self) -> bool:
+        """The prompt and enough of the training questions turn."""
+        return self.prompt_turned and self.turned >= SHARE_OF_QUESTIONS * self.questions
+
+    @property
+    def safe(self) -> bool:
+        """A fix that need not be improved: every question turns with a margin to spare and no control changes."""
+        return self.holds and self.margin >= SAFE and self.unchanged == self.controls
+
+    @property
+    def merit(self) -> float:
+        """Lower is better: what the search descends on."""
+        share = 0.0 if self.unchanged is None else self.unchanged / max(1, self.controls)
+        return self.lack + 2 * (1 - share) + 10 * max(0.0, SHARE_OF_CONTROLS - share)
+
+    def rank(self) -> tuple[float, ...]:
+        """Higher is better: fixes first, then those with all controls and a safe margin, then few neurons; before that, progress."""
+        share = 0.0 if self.unchanged is None else self.unchanged / max(1, self.controls)
+        if self.holds:
+            return (2.0, self.turned / self.questions + share + 0.5 * (self.margin >= SAFE), -self.neurons, self.margin)
+        return (1.0, -self.merit, -self.neurons, self.margin)
+
+
+class Evaluator:
+    """Measures plans on one problem. Keeps the decisions: where each training question's answer is decided."""
+
+    def __init__(self, problem: Problem, *, seed: int = 0) -> None:
+        self.problem = problem
+        self.decisions: list[Decision] = [decide(problem, q, q.answer_ids, {}) for q in problem.train]
+        self._moved: set[int] = set()
+        self._signs = torch.Generator().manual_seed(seed)
+
+    def questions(self, plans: Sequence[Plan]) -> list[Point]:
+        """Each plan on the training questions, all in one batch."""
+        decisions = [d for _ in plans for d in self.decisions]
+        spread = [plan for plan in plans for _ in self.decisions]
+        logits = self.problem.batcher.logits([d.row for d in decisions], [d.picks for d in decisions], spread)
+        margin_PQ = torch.stack([margins(part, d.chosen).amin() for part, d in zip(logits, decisions, strict=True)]).view(len(plans), -1)
+        lack_P = torch.relu(GOAL - margin_PQ).mean(1)
+        return [
+            Point(plan, bool(row[0] > 0), int((row > 0).sum()), len(row), float(row.amin()), float(lack))
+            for plan, row, lack in zip(plans, margin_PQ, lack_P, strict=True)
+        ]
+
+    def with_controls(self, point: Point) -> Point:
+        """The point with the controls measured too: the steered model agrees with each token of each unsteered answer, or not."""
+        unchanged_C, least = self.controls(point.plan)
+        return replace(point, unchanged=int(unchanged_C.sum()), controls=len(unchanged_C), control_margin=least)
+
+    def controls(self, plan: Plan) -> tuple[Tensor, float]:
+        """(which controls are answered as before, the least margin of any token)."""
+        problem = self.problem
+        rows = [c.answered for c in problem.controls]
+        logits = problem.batcher.logits(rows, [c.answer_picks(problem.head) for c in problem.controls], [plan])
+        least_C = torch.stack([margins(part, c.answer_ids).amin() for part, c in zip(logits, problem.controls, strict=True)])
+        return least_C > 0, float(least_C.amin())
+
+    def answers(self, questions: Sequence[Question], plan: Plan) -> list[tuple[int, ...]]:
+        """Greedy steered answers."""
+        return self.problem.batcher.generate([q.row for q in questions], self.problem.spec.max_new_tokens, [plan])
+
+    def confirm(self, point: Point) -> Point:
+        """The point with what is really answered under its plan.
+
+        A question that turns at its decisive tokens but is answered wrong all the same gets its decision looked for in the new answer.
+        """
+        fixed = []
+        for n, (question, answer) in enumerate(zip(self.problem.train, self.answers(self.problem.train, point.plan), strict=True)):
+            fixed.append(is_fixed(self.problem.spec, decode(self.problem.batcher.loaded, answer)))
+            if not fixed[-1] and n not in self._moved:
+                self._moved.add(n)
+                self.decisions[n] = decide(self.problem, question, answer, point.plan)
+        margin = point.margin if all(fixed) else min(point.margin, -0.01)
+        return replace(point, prompt_turned=fixed[0], turned=sum(fixed), margin=margin)
+
+    def question_gradients(self, plan: Plan) -> RowGradients:
+        """K = 2 objectives a question: the least margin of its wanted tokens, and of the answer's tokens before them."""
+
+        def objectives(n: int, logits_PV: Tensor) -> Tensor:
+            decision = self.decisions[n]
+            margin_P = margins(logits_PV, decision.chosen)
+            before = _least(margin_P[: decision.kept]) if decision.kept else margin_P.sum() * 0 + 10.0
+            return torch.stack([_least(margin_P[decision.kept :]), before])
+
+        return self.problem.batcher.gradients([d.row for d in self.decisions], [d.picks for d in self.decisions], objectives, plan)
+
+    def control_gradients(self, plan: Plan, probes: int) -> RowGradients:
+        """K = 1 + probes objectives a control: its least margin, then random-sign sums of (margin change / margin)."""
+        problem = self.problem
+
+        def objectives(n: int, logits_PV: Tensor) -> Tensor:
+            margin_P = margins(logits_PV, problem.controls[n].answer_ids)
+            scaled_P = margin_P / (margin_P.detach().abs() + _FLOOR)
+            signs = torch.randint(0, 2, (probes, len(margin_P)), generator=self._signs).to(margin_P) * 2 - 1
+            return torch.cat([_least(margin_P)[None], signs @ scaled_P])
+
+        picks = [c.answer_picks(problem.head) for c in problem.controls]
+        return problem.batcher.gradients([c.answered for c in problem.controls], picks, objectives, plan)
+
+
+def _least(margin_P: Tensor) -> Tensor:
+    """A smooth minimum, so that every token near the least one counts."""
+    return -_SOFT * torch.logsumexp(-margin_P / _SOFT, 0)

@@ -1,0 +1,100 @@
+"""A repair handed on: a steer file, a Python script that needs transformers alone, a report page that can be sent to a colleague."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from neurons.errors import InvalidInput
+from neurons.models.chat import encode_prompt
+from neurons.models.loaded import LoadedModel
+from neurons.repair.result import RepairResult, result_to_json
+from neurons.repair.spec import RepairSpec
+from neurons.steering import dump_steers
+from neurons.types import Message, ModelRef, Steer
+from neurons.version import __version__
+
+
+def steer_file(steers: tuple[Steer, ...], ref: ModelRef) -> str:
+    """The steers as the text of a steer file, which the app and every command read."""
+    return json.dumps(dump_steers(steers, ref), indent=2, ensure_ascii=False) + "\n"
+
+
+def python_script(loaded: LoadedModel, spec: RepairSpec, steers: tuple[Steer, ...]) -> str:
+    """A Python file that shows the fix with plain transformers: the same ids, hooks and greedy choice, nothing of ours imported.
+
+    Raises `InvalidInput` for a mixture of experts, whose neurons are no module's input in plain transformers.
+    """
+    if any(site.experts is not None for site in loaded.sites):
+        raise InvalidInput(
+            "a mixture of experts cannot be steered by plain transformers hooks; export the steer file instead", field="export"
+        )
+    prompts = [spec.prompt, *spec.paraphrases]
+    ids = [list(encode_prompt(loaded, _messages(spec, prompt)).ids) for prompt in prompts]
+    edits: list[dict[str, Any]] = []
+    for steer in steers:
+        values = steer.values or (0.0,) * len(steer.neurons)
+        for side, value in zip(steer.neurons, values, strict=True):
+            edits.append(
+                {
+                    "module": loaded.sites[side.layer].name,
+                    "channel": side.index,
+                    "mode": steer.mode,
+                    "strength": steer.strength,
+                    "value": steer.strength * value,
+                    "tokens": str(steer.tokens),
+                }
+            )
+    return _render(
+        "script.py.j2",
+        autoescape=False,
+        version=__version__,
+        model=repr(str(loaded.model.name_or_path or loaded.ref.id)),
+        dtype=loaded.ref.dtype,
+        about=repr(f"{loaded.ref.name}, weights {loaded.ref.weights_hash[:16]}"),
+        edits="[\n" + "".join(f"    {edit!r},\n" for edit in edits) + "]",
+        prompts="[\n" + "".join(f"    ({prompt!r}, {row!r}),\n" for prompt, row in zip(prompts, ids, strict=True)) + "]",
+        new_tokens=spec.max_new_tokens,
+        eos=sorted(loaded.eos_ids),
+    )
+
+
+def report_html(result: RepairResult, *, about_neurons: dict[str, str] | None = None) -> str:
+    """One HTML page without scripts or links: what was asked, what was found, what it is worth. All text is escaped.
+
+    `about_neurons` maps "layer:index+" to a description, where the caller has any.
+    """
+    data = result_to_json(result)
+    return _render(
+        "report.html.j2", autoescape=True, r=data, model=result.model, version=__version__, about=about_neurons or {}, plot=_plot(data)
+    )
+
+
+def _plot(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The Pareto points in the coordinates of a 560 x 260 picture."""
+    points = data["pareto"]
+    most = max((p["neurons"] for p in points), default=1)
+    return [
+        {
+            **p,
+            "x": 50 + 490 * p["neurons"] / max(1, most),
+            "y": 220 - 200 * p["turned"] / max(1, p["questions"]),
+            "share": p["unchanged"] / max(1, p["controls"]),
+        }
+        for p in points
+    ]
+
+
+def _messages(spec: RepairSpec, prompt: str) -> list[Message]:
+    return [Message("user", prompt)] if spec.system is None else [Message("system", spec.system), Message("user", prompt)]
+
+
+def _render(name: str, *, autoescape: bool, **values: Any) -> str:
+    text = (files("neurons.repair") / "templates" / name).read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.from_string(text).render(**values)

@@ -1,0 +1,49 @@
+"""A plan of the search as steers, and back to a plan: what is saved, exported and run by the real `generate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from neurons.repair.batch import Action, Neuron, Plan
+from neurons.types import NeuronSide, Steer, TokenScope
+
+
+def plan_to_steers(plan: Plan, scope: str, *, name: str = "repair") -> tuple[Steer, ...]:
+    """One steer for each multiplier, weakest first. Actions that add something become a steer of their own."""
+    by_mul: dict[float, list[Neuron]] = {}
+    for neuron, action in sorted(plan.items()):
+        if action.mul != 1:
+            by_mul.setdefault(action.mul, []).append(neuron)
+    tokens = TokenScope.parse(scope)
+    steers = [
+        Steer(tuple(NeuronSide(*n) for n in neurons), "scale", mul, tokens, f"{name}: {_words(mul)}")
+        for mul, neurons in sorted(by_mul.items())
+    ]
+    added = [(neuron, action.add) for neuron, action in sorted(plan.items()) if action.add != 0]
+    if added:
+        sides = tuple(NeuronSide(layer, index, "+" if value > 0 else "-") for (layer, index), value in added)
+        steers.append(Steer(sides, "add", 1.0, tokens, f"{name}: add", values=tuple(value for _, value in added)))
+    return tuple(steers)
+
+
+def steers_to_plan(steers: Sequence[Steer]) -> Plan:
+    """The plan that steers (scale, or set and add with values) amount to."""
+    plan: dict[Neuron, Action] = {}
+    for steer in steers:
+        for n, side in enumerate(steer.neurons):
+            neuron = (side.layer, side.index)
+            old = plan.get(neuron, Action())
+            value = steer.strength * (steer.values[n] if steer.values else 0.0)
+            if steer.mode == "scale":
+                plan[neuron] = Action(old.mul * steer.strength, old.add * steer.strength)
+            elif steer.mode == "set":
+                plan[neuron] = Action(0.0, value)
+            else:
+                plan[neuron] = Action(old.mul, old.add + value)
+    return plan
+
+
+def _words(mul: float) -> str:
+    if mul == 0:
+        return "off"
+    return f"{'amplify' if mul > 1 else 'weaken' if mul > 0 else 'reverse'} x{mul:g}"

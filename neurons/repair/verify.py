@@ -1,0 +1,137 @@
+"""The final check of a steer: the real, unbatched `generate` on every question, held out or not, and every control; KL on controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from statsmodels.stats.proportion import proportion_confint
+from torch import Tensor
+
+from neurons.generate import generate
+from neurons.models.chat import decode
+from neurons.repair.batch import Plan
+from neurons.repair.problem import Problem, Question
+from neurons.repair.spec import is_fixed
+from neurons.repair.steers import plan_to_steers
+from neurons.types import Progress, Sampling, Steer, no_progress
+
+
+@dataclass(frozen=True)
+class Share:
+    """A count with its 95% interval (Wilson)."""
+
+    count: int
+    total: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, count: int, total: int) -> Share:
+        low, high = proportion_confint(count, total, alpha=0.05, method="wilson") if total else (0.0, 1.0)
+        return cls(count, total, float(low), float(high))
+
+    @property
+    def share(self) -> float:
+        return self.count / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One prompt with and without the steer."""
+
+    prompt: str
+    unsteered: str
+    steered: str
+    good: bool
+    """A question: fixed. A control: unchanged."""
+    was_good: bool = False
+    """A question that was answered right already without the steer."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a steer does, measured."""
+
+    train: Share
+    """Questions the search looked at, the prompt first."""
+    heldout: Share
+    """Questions it never looked at."""
+    controls: Share
+    kl: float
+    """Mean over the controls' answer tokens of KL(unsteered || steered) of the next token, in nats."""
+    prompt_fixed: bool
+    answers: tuple[Answer, ...] = ()
+    """Training questions, held-out questions, controls, in this order; empty where only counts were asked for."""
+
+
+class Verifier:
+    """Measures steers on one problem, the held-out questions included. What the search never gets to see."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._plain: dict[int, Tensor] = {}
+
+    def full(self, plan: Plan, *, progress: Progress = no_progress) -> Verdict:
+        """Check a plan by unbatched greedy generation, as a user would run it."""
+        problem = self.problem
+        loaded, steers = problem.batcher.loaded, plan_to_steers(plan, problem.scope)
+        questions = [*problem.train, *problem.heldout]
+        total = len(questions) + len(problem.controls)
+        answers = []
+        for n, question in enumerate(questions):
+            progress(n, total, "checking the fix on every question and control")
+            steered = decode(loaded, self._generate(question, steers))
+            answers.append(
+                Answer(question.prompt, question.answer, steered, is_fixed(problem.spec, steered), is_fixed(problem.spec, question.answer))
+            )
+        for n, control in enumerate(problem.controls):
+            progress(len(questions) + n, total, "checking the fix on every question and control")
+            ids, before = self._generate(control, steers), control.answer_ids
+            if ids != before:  # the batched unsteered answer may differ from the unbatched one by rounding: compare like with like
+                before = self._generate(control, ())
+            answers.append(Answer(control.prompt, decode(loaded, before), decode(loaded, ids), ids == before))
+        return self._verdict([a.good for a in answers], self.controls([plan])[1], tuple(answers))
+
+    def quick(self, plan: Plan) -> Verdict:
+        """The same counts from batched generation, the controls forced: for baselines. Residual edits in force count too."""
+        problem = self.problem
+        questions = [*problem.train, *problem.heldout]
+        ids = problem.batcher.generate([q.row for q in questions], problem.spec.max_new_tokens, [plan])
+        unchanged_C, kl = self.controls([plan])
+        return self._verdict([is_fixed(problem.spec, decode(problem.batcher.loaded, answer)) for answer in ids] + unchanged_C, kl, ())
+
+    def controls(self, plans: Sequence[Plan]) -> tuple[list[bool], float]:
+        """(whether each control's every answer token stays the likeliest, mean KL in nats), the unsteered answers forced."""
+        problem = self.problem
+        unchanged, total, tokens = [], 0.0, 0
+        for n, control in enumerate(problem.controls):
+            steered_TV = problem.batcher.logits([control.answered], [control.answer_picks(problem.head)], plans)[0].log_softmax(-1)
+            plain_TV = self._plain.get(n, steered_TV)
+            total += float((plain_TV.exp() * (plain_TV - steered_TV)).sum())
+            tokens += len(plain_TV)
+            unchanged.append(steered_TV.argmax(-1).tolist() == list(control.answer_ids))
+        return unchanged, max(0.0, total / max(1, tokens))
+
+    def remember_controls(self) -> None:
+        """Keep the unsteered next-token distributions of the controls' answers: what KL is measured against."""
+        problem = self.problem
+        for n, control in enumerate(problem.controls):
+            self._plain[n] = problem.batcher.logits([control.answered], [control.answer_picks(problem.head)])[0].log_softmax(-1)
+
+    def _verdict(self, good: Sequence[bool], kl: float, answers: tuple[Answer, ...]) -> Verdict:
+        train, asked = len(self.problem.train), len(self.problem.train) + len(self.problem.heldout)
+        return Verdict(
+            Share.of(sum(good[:train]), train),
+            Share.of(sum(good[train:asked]), asked - train),
+            Share.of(sum(good[asked:]), len(good) - asked),
+            kl,
+            good[0],
+            answers,
+        )
+
+    def _generate(self, question: Question, steers: Sequence[Steer]) -> tuple[int, ...]:
+        batcher = self.problem.batcher
+        sampling = Sampling(max_new_tokens=self.problem.spec.max_new_tokens)
+        batcher.meter.passes += 1
+        return generate(batcher.loaded, (*batcher.prefix, *question.ids), sampling=sampling, steers=steers, record=False).answer_ids
