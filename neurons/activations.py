@@ -23,7 +23,7 @@ _BITS = 1 << 16
 _SAMPLE = 256  # tokens, evenly spread, that a long trace's percentiles are taken from
 POSITIONS = 32
 _MASKED = 1  # position 0 is a sink: it would set every extreme
-COLUMNS = ("layer", "index", "polarity", "activation", "normalised", "percentile", "tokens", "positions")
+COLUMNS = ("layer", "index", "polarity", "activation", "normalised", "percentile", "peak", "tokens", "positions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,8 @@ class Ranking:
     table: pd.DataFrame
     """layer, index, polarity ("+" or "-"); activation: the peak on that side over the range, signed; normalised: that peak, 1.0 is
     as strong as the extreme; percentile: share (0 to 100) of this trace's activations on that side of the layer that are weaker;
-    tokens: at how many tokens of the range it passes the threshold; positions: the first 32 of those, as a tuple."""
+    peak: the token of the peak; tokens: at how many tokens of the range it passes the threshold; positions: the first 32 of
+    those, as a tuple."""
     passed: int
     """How many neuron sides pass; the table may hold fewer."""
     normaliser: str
@@ -176,6 +177,7 @@ def _side(
         "activation": peak_I[kept] if side == "+" else -peak_I[kept],
         "normalised": normalised_I[kept].astype(np.float32),
         "percentile": statistics.percentile(peak_I[kept], side),
+        "peak": strong_RK.argmax(0).astype(np.int32),
         "tokens": np.count_nonzero(fires_RK, axis=0).astype(np.int32),
         "first": _first_places(fires_RK),
     }
@@ -200,6 +202,7 @@ def _ranked(parts: list[dict[str, NDArray[Any]]], positions: NDArray[np.intp], t
         return Ranking(pd.DataFrame({name: [] for name in COLUMNS}), 0, source)
     order = np.lexsort((columns["index"], columns["layer"], -columns["normalised"]))[:top]
     data: dict[str, Any] = {name: columns[name][order] for name in COLUMNS[:-1]}
+    data["peak"] = positions[data["peak"]]
     first = columns["first"][order]
     counts = (first >= 0).sum(1)
     places = positions[first[first >= 0]].tolist()

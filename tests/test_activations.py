@@ -37,7 +37,7 @@ def test_same_as_a_plain_loop(tokens: list[int], threshold: float) -> None:
     assert found.table.normalised.is_monotonic_decreasing
     for row in found.table.itertuples():
         peak, normalised, where = expected[row.layer, row.index, row.polarity]
-        assert row.activation == pytest.approx(peak)
+        assert row.activation == pytest.approx(peak) == pytest.approx(float(ACTS[row.layer, row.peak, row.index]))
         assert row.normalised == pytest.approx(normalised, rel=1e-5)
         assert (row.tokens, row.positions) == (len(where), where[:32])
 

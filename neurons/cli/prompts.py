@@ -1,0 +1,324 @@
+"""`neuronscope prompts`: check files of prompts, run them as jobs, resume, and read the results."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neurons.cli.common import (
+    Device,
+    Dtype,
+    Json,
+    MaxNewTokens,
+    Model,
+    Seed,
+    System,
+    Temperature,
+    TopK,
+    TopP,
+    emit,
+    load,
+    stderr_progress,
+    table,
+)
+from neurons.cli.stored import SteerFiles, Strengthen, Suppress, all_steers, read_steers, sampling, store
+from neurons.errors import InvalidInput, NotFound
+from neurons.types import Steer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from neurons.jobs import Job, JobRunner
+    from neurons.models.loaded import LoadedModel
+    from neurons.promptsets import PromptSet
+    from neurons.types import Progress
+
+_File = Annotated[str, typer.Argument(help='A TXT, CSV or JSONL file, the name of a saved set, or "-" for standard input.')]
+_PromptColumn = Annotated[str | None, typer.Option(help="Column with the prompts. [default: detected]", show_default=False)]
+_SystemColumn = Annotated[str | None, typer.Option(help="Column with system prompts. [default: detected]", show_default=False)]
+_IdColumn = Annotated[str | None, typer.Option(help="Column with names. [default: detected]", show_default=False)]
+_TagsColumn = Annotated[str | None, typer.Option(help="Column with tags. [default: detected]", show_default=False)]
+_Kind = Annotated[str | None, typer.Option("--format", help="txt, csv or jsonl. [default: by the file's name]", show_default=False)]
+_Encoding = Annotated[str | None, typer.Option(help="Such as utf-8 or cp1252. [default: detected]", show_default=False)]
+_JobId = Annotated[str, typer.Argument(help="Id of a job, or a unique start of one.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group `prompts`."""
+    group = typer.Typer(no_args_is_help=True, help="Run many prompts, each a trace; compare steered and unsteered answers over them.")
+    group.command()(check)
+    group.command()(run)
+    group.command("list")(list_jobs)
+    for command in (resume, show, cancel, save, sets):
+        group.command()(command)
+    app.add_typer(group, name="prompts")
+
+
+def check(
+    file: _File,
+    prompt_column: _PromptColumn = None,
+    system_column: _SystemColumn = None,
+    id_column: _IdColumn = None,
+    tags_column: _TagsColumn = None,
+    kind: _Kind = None,
+    encoding: _Encoding = None,
+    preview: Annotated[int, typer.Option(help="Rows to show.", min=0)] = 5,
+    as_json: Json = False,
+) -> None:
+    """Read a file of prompts and say what was understood. Exit status 1 when some row cannot be used."""
+    prompts, about = _read(file, prompt_column, system_column, id_column, tags_column, kind, encoding)
+    answer = {
+        **about,
+        "rows": len(prompts.rows),
+        "errors": prompts.errors,
+        "preview": [
+            {"row": r.row, "id": r.id, "prompt": r.prompt, "messages": len(r.messages), "tags": r.tags} for r in prompts.rows[:preview]
+        ],
+    }
+
+    def human() -> str:
+        facts = [f"{name}: {value}" for name, value in about.items() if value not in (None, "")]
+        rows = [(r.row, r.id, r.prompt[:100]) for r in prompts.rows[:preview]]
+        wrong = [f"row {error.row}: {error.message}" for error in prompts.errors]
+        return "\n".join(
+            [*facts, f"{len(prompts.rows)} prompts, {len(wrong)} rows that cannot be used", table(("row", "id", "prompt"), rows), *wrong]
+        )
+
+    emit(answer, as_json, human)
+    if prompts.errors:
+        raise typer.Exit(1)
+
+
+def run(
+    file: _File,
+    name: Annotated[str, typer.Option("--name", help="Name of the run; its traces are grouped under it. [default: the file's name]")] = "",
+    prompt_column: _PromptColumn = None,
+    system_column: _SystemColumn = None,
+    id_column: _IdColumn = None,
+    tags_column: _TagsColumn = None,
+    kind: _Kind = None,
+    encoding: _Encoding = None,
+    model: Model = "default",
+    system: System = None,
+    seed: Seed = 0,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    max_new_tokens: MaxNewTokens = 128,
+    steer: SteerFiles = None,
+    suppress: Suppress = None,
+    strengthen: Strengthen = None,
+    no_activations: Annotated[bool, typer.Option("--no-activations", help="Keep no activations; they can be recomputed.")] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Run every prompt; with steers each prompt twice, unsteered and steered. Ctrl-C stops it, `resume` goes on.
+
+    Exit status 1 when it did not end or a row failed.
+    """
+    from neurons import promptruns
+
+    settings = sampling(seed, temperature, top_p, top_k, max_new_tokens)
+    prompts, _ = _read(file, prompt_column, system_column, id_column, tags_column, kind, encoding)
+    steers: tuple[Steer, ...] = read_steers(steer)
+    runner = _Runner(quiet=as_json)
+    if steers or suppress or strengthen:
+        loaded = runner.model({"model": model, "device": device, "dtype": dtype})
+        steers = all_steers(loaded, steer, suppress=suppress, strengthen=strengthen)
+    job = promptruns.start(
+        runner.jobs,
+        prompts,
+        run=name or _run_name(file),
+        model=model,
+        device=device,
+        dtype=dtype,
+        sampling=settings,
+        steers=steers,
+        system=system,
+        record=not no_activations,
+    )
+    _finish(runner, job.id, as_json)
+
+
+def list_jobs(as_json: Json = False) -> None:
+    """List the runs of prompt sets, newest first."""
+    from neurons import promptruns
+
+    jobs = _Runner(quiet=True).jobs.list(promptruns.KIND)
+    rows = [(j.id, j.created.replace("T", " ").rstrip("Z"), j.title, j.state, f"{j.done}/{j.total or '?'}", j.errors) for j in jobs]
+    items = [{**vars(job), "params": {k: v for k, v in job.params.items() if k != "prompts"}} for job in jobs]
+    emit({"jobs": items}, as_json, lambda: table(("id", "created (UTC)", "run", "state", "done", "failed"), rows))
+
+
+def resume(job_id: _JobId, as_json: Json = False) -> None:
+    """Go on with a run that was stopped or interrupted; finished rows are not run again, failed rows are."""
+    runner = _Runner(quiet=as_json)
+    job = runner.find(job_id)
+    runner.jobs.resume(job.id)
+    _finish(runner, job.id, as_json)
+
+
+def show(job_id: _JobId, as_json: Json = False) -> None:
+    """Print the answers of a run, its failed rows and its summary."""
+    runner = _Runner(quiet=True)
+    _report(runner.jobs, runner.find(job_id), as_json)
+
+
+def cancel(job_id: _JobId, as_json: Json = False) -> None:
+    """Ask a run to stop, also one that the app or another terminal works on."""
+    runner = _Runner(quiet=True)
+    job = runner.find(job_id)
+    runner.jobs.cancel(job.id)
+    emit({"job_id": job.id, "cancelled": job.active}, as_json, "asked to stop" if job.active else f"it is {job.state} already")
+
+
+def save(
+    file: _File,
+    name: Annotated[str, typer.Argument(help="Name to keep the set under.")],
+    prompt_column: _PromptColumn = None,
+    system_column: _SystemColumn = None,
+    id_column: _IdColumn = None,
+    tags_column: _TagsColumn = None,
+    kind: _Kind = None,
+    encoding: _Encoding = None,
+    as_json: Json = False,
+) -> None:
+    """Keep a file of prompts as a named set."""
+    from neurons.promptsets import save_set
+
+    prompts, _ = _read(file, prompt_column, system_column, id_column, tags_column, kind, encoding)
+    save_set(name, prompts)
+    emit({"name": name, "rows": len(prompts.rows), "errors": prompts.errors}, as_json, f"{name}: {len(prompts.rows)} prompts")
+
+
+def sets(as_json: Json = False) -> None:
+    """List the saved prompt sets."""
+    from neurons.promptsets import shelf
+
+    entries = shelf().list()
+    rows = [(entry.name, len(entry.content["rows"]), entry.content.get("source", ""), entry.changed[:10]) for entry in entries]
+    emit(
+        {"sets": [{"name": r[0], "rows": r[1], "source": r[2], "changed": r[3]} for r in rows]},
+        as_json,
+        table(("name", "prompts", "source", "changed"), rows),
+    )
+
+
+class _Runner:
+    """A job runner of this command, which loads a model at most once."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from neurons import promptruns
+        from neurons.jobs import JobRunner
+
+        self._quiet = quiet
+        self._loaded: dict[tuple[Any, ...], LoadedModel] = {}
+        self.jobs = JobRunner()
+        promptruns.register(self.jobs, self.model, store)
+
+    def model(self, params: Mapping[str, Any], progress: Progress | None = None) -> LoadedModel:
+        key = (params["model"], params["device"], params["dtype"])
+        if key not in self._loaded:
+            self._loaded[key] = load(key[0], device=key[1], dtype=key[2], quiet=self._quiet)
+        return self._loaded[key]
+
+    def find(self, text: str) -> Job:
+        from neurons import promptruns
+
+        fits = [job for job in self.jobs.list(promptruns.KIND) if job.id.startswith(text.strip().lower())]
+        if len(fits) != 1:
+            raise NotFound(f"{text!r} fits {len(fits) or 'no'} runs; `neuronscope prompts list` shows them")
+        return fits[0]
+
+
+def _finish(runner: _Runner, job_id: str, as_json: bool) -> None:
+    """Wait with progress on stderr; Ctrl-C cancels the job and still reports what is there."""
+    with stderr_progress(quiet=as_json) as progress:
+
+        def draw(job: Job) -> None:
+            left = "" if job.eta_seconds is None else f", about {_duration(job.eta_seconds)} left"
+            progress(job.done, job.total, f"{job.message}{left}")
+
+        try:
+            job = runner.jobs.wait(job_id, on_change=draw)
+        except KeyboardInterrupt:
+            runner.jobs.cancel(job_id)
+            job = runner.jobs.wait(job_id)
+    if job.state != "done":
+        typer.echo(f"{job.state}: {job.message}; go on with: neuronscope prompts resume {job.id}", err=True)
+    _report(runner.jobs, job, as_json)
+    runner.jobs.close()
+    if job.state != "done" or job.errors:
+        raise typer.Exit(1)
+
+
+def _report(jobs: JobRunner, job: Job, as_json: bool) -> None:
+    from neurons import promptruns
+
+    errors = jobs.errors(job.id)
+    found = promptruns.results(store(), str(job.params["run"]))
+    counted = promptruns.summary(store(), str(job.params["run"]), failed=len(errors))
+    rows = [{key: None if value != value else value for key, value in row.items()} for row in found.to_dict("records")]
+    answer = {
+        "job_id": job.id,
+        "run": job.params["run"],
+        "state": job.state,
+        "done": job.done,
+        "total": job.total,
+        "seconds": job.seconds,
+        "summary": counted,
+        "rows": rows,
+        "errors": errors,
+    }
+
+    def human() -> str:
+        columns = [name for name in ("row", "prompt", "answer", "steered_answer", "differs", "trace") if name in found]
+        cells = [[str(row[name])[:60] if isinstance(row[name], str) else row[name] for name in columns] for row in rows]
+        lines = [table(columns, cells), *(f"row {error['row']} failed: {error['error']}" for error in errors)]
+        if counted.pairs:
+            lines.append(
+                f"{counted.differ} of {counted.pairs} answers differ; on average {counted.mean_changed_words:.0%} of the words changed"
+            )
+        return "\n".join([*lines, f"{counted.rows} answered, {len(errors)} failed; job {job.id} is {job.state}"])
+
+    emit(answer, as_json, human)
+
+
+def _read(
+    file: str, prompt: str | None, system: str | None, ident: str | None, tags: str | None, kind: str | None, encoding: str | None
+) -> tuple[PromptSet, dict[str, Any]]:
+    """The prompts of a file, of standard input or of a saved set, and what was detected."""
+    from dataclasses import replace
+
+    from neurons import promptfiles, promptsets
+
+    path = Path(file)
+    if file != "-" and not path.is_file():
+        if file in promptsets.shelf():
+            found = promptsets.load_set(file)
+            return found, {"format": "saved set", "source": found.source}
+        raise InvalidInput(f"there is no file {file!r} and no saved set of that name", field="file")
+    if kind not in (None, "txt", "csv", "jsonl"):
+        raise InvalidInput(f"the format is {kind!r}; use txt, csv or jsonl", field="format")
+    data = sys.stdin.buffer.read() if file == "-" else path.read_bytes()
+    name = "standard input" if file == "-" else path.name
+    read = promptfiles.read_table(data, name=name, kind=kind, encoding=encoding)  # type: ignore[arg-type]  # checked above
+    mapping = promptsets.guess_mapping(read)
+    given = {"prompt": prompt, "system": system, "id": ident, "tags": tags}
+    mapping = replace(mapping, **{key: value for key, value in given.items() if value is not None})
+    about = {"format": read.format, "encoding": read.encoding, "delimiter": read.delimiter, "header": read.header, "columns": read.columns}
+    return promptsets.build(read, mapping, source=name), {**about, "mapping": mapping}
+
+
+def _run_name(file: str) -> str:
+    from traces.schema import now
+
+    return f"{'pasted' if file == '-' else Path(file).stem} {now()[:19].replace('T', ' ')}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

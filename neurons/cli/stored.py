@@ -1,0 +1,104 @@
+"""What the commands about traces share: the store, a trace by a start of its id, its model, steers from a file, prompts from stdin."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neurons.errors import InvalidInput
+from neurons.types import Sampling, Steer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from neurons.models.loaded import LoadedModel
+    from traces.schema import TraceRecord
+    from traces.store import TraceStore
+
+TraceId = Annotated[str, typer.Argument(help='Id of a trace, a unique start of one, or "last".')]
+PromptText = Annotated[str, typer.Argument(help='What to ask; "-" reads it from standard input.')]
+SteerFiles = Annotated[
+    list[Path] | None, typer.Option("--steer", help="Steer file (JSON); may be given several times.", show_default=False)
+]
+Suppress = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--suppress", metavar="TEXT", help="Set the neurons of a concept (saved, or searched for in words) to 0.", show_default=False
+    ),
+]
+Strengthen = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--strengthen",
+        metavar="TEXT",
+        help="TEXT or TEXT=0.75: set the neurons of a concept to a share of their extreme.",
+        show_default=False,
+    ),
+]
+OtherModel = Annotated[str | None, typer.Option("--model", "-m", help="Model to run. [default: the trace's own]", show_default=False)]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="Tag of the trace; may be given several times.", show_default=False)]
+
+
+def store() -> TraceStore:
+    """The user's traces."""
+    from traces.store import TraceStore
+
+    return TraceStore()
+
+
+def find(text: str) -> tuple[TraceStore, TraceRecord]:
+    """The store and the trace whose id starts with `text`."""
+    found = store()
+    return found, found.load(found.resolve(text))
+
+
+def read_prompt(prompt: str) -> str:
+    """The prompt typed, or standard input for "-". Raises `InvalidInput` when it is not UTF-8 text."""
+    if prompt != "-":
+        return prompt
+    try:
+        return sys.stdin.buffer.read().decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"standard input is not UTF-8 text: {error}", field="prompt") from error
+
+
+def sampling(seed: int, temperature: float, top_p: float, top_k: int, max_new_tokens: int) -> Sampling:
+    """The settings, checked before a model is loaded."""
+    return Sampling(temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, seed=seed).check()
+
+
+def read_steers(files: Sequence[Path] | None) -> tuple[Steer, ...]:
+    """The steers of all files, checked as far as possible without a model."""
+    from neurons.steering import load_steers
+
+    return tuple(steer for path in files or () for steer in load_steers(path))
+
+
+def all_steers(
+    loaded: LoadedModel, files: Sequence[Path] | None, *, suppress: Sequence[str] | None, strengthen: Sequence[str] | None
+) -> tuple[Steer, ...]:
+    """The steers of files and of concepts, for this model. What a concept came to is said on stderr.
+
+    Raises `InvalidSteer` for a file saved for another model, `NotFound` for a concept that is not there.
+    """
+    from neurons.cli.concepts_args import concept_steers
+    from neurons.steering import load_steers
+
+    steers = [steer for path in files or () for steer in load_steers(path, ref=loaded.ref)]
+    return (*steers, *concept_steers(loaded, suppress=suppress or (), strengthen=strengthen or ()))
+
+
+def run_json(record: TraceRecord) -> dict[str, Any]:
+    """A run as `trace --json` and `compare --json` print it."""
+    return {
+        "trace_id": record.id,
+        "prompt_token_ids": record.prompt_ids,
+        "answer_token_ids": record.answer_ids,
+        "answer": record.answer,
+        "seconds": record.seconds,
+        "finish_reason": record.finish_reason,
+        "model": record.model.name,
+    }

@@ -1,0 +1,327 @@
+"""`neuronscope trace | activations | compare | sweep`: run a prompt, look at its neurons, run it steered."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neurons.cli.common import (
+    Device,
+    Dtype,
+    Json,
+    MaxNewTokens,
+    Model,
+    Seed,
+    System,
+    Temperature,
+    TopK,
+    TopP,
+    emit,
+    load,
+    stderr_progress,
+    table,
+)
+from neurons.cli.stored import (
+    OtherModel,
+    PromptText,
+    SteerFiles,
+    Strengthen,
+    Suppress,
+    Tags,
+    TraceId,
+    all_steers,
+    find,
+    read_prompt,
+    read_steers,
+    run_json,
+    sampling,
+    store,
+)
+from neurons.errors import InvalidInput
+from neurons.types import Polarity, parse_ranges
+
+if TYPE_CHECKING:
+    from neurons.quantiles import QuantileTable
+    from traces.schema import TraceRecord
+    from traces.store import TraceStore
+
+Name = Annotated[str, typer.Option(help="Name of the trace.", show_default=False)]
+NoActivations = Annotated[bool, typer.Option("--no-activations", help="Keep no activations; they can be recomputed.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the four commands."""
+    app.command()(trace)
+    app.command()(activations)
+    app.command()(compare)
+    app.command()(sweep)
+
+
+def trace(
+    prompt: PromptText,
+    model: Model = "default",
+    system: System = None,
+    seed: Seed = 0,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    max_new_tokens: MaxNewTokens = 128,
+    steer: SteerFiles = None,
+    suppress: Suppress = None,
+    strengthen: Strengthen = None,
+    name: Name = "",
+    tag: Tags = None,
+    no_activations: NoActivations = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a model something, record everything, and save it as a trace. Ctrl-C keeps the answer so far."""
+    from neurons.tracing import as_messages, run_trace
+
+    settings = sampling(seed, temperature, top_p, top_k, max_new_tokens)
+    text = read_prompt(prompt)
+    read_steers(steer)
+    loaded = load(model, device=device, dtype=dtype, quiet=as_json)
+    steers = all_steers(loaded, steer, suppress=suppress, strengthen=strengthen)
+    with stderr_progress(quiet=as_json) as progress:
+        record, _ = run_trace(
+            loaded,
+            as_messages(text, system=system),
+            sampling=settings,
+            steers=steers,
+            store=store(),
+            name=name,
+            tags=tag or (),
+            record=not no_activations,
+            progress=progress,
+        )
+    emit(run_json(record), as_json, lambda: _human(record))
+    if record.finish_reason == "cancelled":
+        raise typer.Exit(1)
+
+
+def activations(
+    trace_id: TraceId,
+    tokens: Annotated[str | None, typer.Option("--tokens", help="Positions, such as 3:9,12. [default: all but the first]")] = None,
+    top: Annotated[int, typer.Option("--top", "-k", help="Rows to print.", min=1, max=1_000_000)] = 20,
+    threshold: Annotated[float, typer.Option(help="Keep neurons whose normalised peak reaches this.")] = 0.0,
+    layers: Annotated[str | None, typer.Option("--layers", help="Layers to consider, such as 10:20.", show_default=False)] = None,
+    polarity: Annotated[str | None, typer.Option(help="+ or -. [default: both]", show_default=False)] = None,
+    model: OtherModel = None,
+    as_json: Json = False,
+) -> None:
+    """Rank the neurons that fire most over some tokens of a trace, against the atlas or the trace's own statistics."""
+    from neurons.activations import rank_activations
+
+    traces, record = find(trace_id)
+    positions = None if tokens is None else _positions(tokens, len(record.token_ids))
+    chosen = None if layers is None else [n for start, stop in parse_ranges(layers) for n in range(start, min(stop, record.model.n_layers))]
+    with stderr_progress(quiet=as_json) as progress:
+        ranking = rank_activations(
+            _activations(traces, record, model, quiet=as_json),
+            tokens=positions,
+            quantiles=_quantiles(record),
+            threshold=threshold,
+            layers=chosen,
+            polarity=_polarity(polarity),
+            top=top,
+            progress=progress,
+        )
+    rows: list[dict[str, Any]] = []
+    for found in ranking.table.to_dict("records"):
+        row = {str(key): value for key, value in found.items()}
+        token = int(row.pop("peak"))
+        rows.append({**row, "token": token, "text": record.pieces[token]})
+    answer = {"trace_id": record.id, "normaliser": ranking.normaliser, "passed": ranking.passed, "rows": rows}
+
+    def human() -> str:
+        cells = [
+            (f"{r['layer']}:{r['index']}{r['polarity']}", r["activation"], r["normalised"], r["percentile"], r["token"], repr(r["text"]))
+            for r in rows
+        ]
+        return f"normalised by {ranking.normaliser}\n" + table(("neuron", "activation", "normalised", "percentile", "at", "text"), cells)
+
+    emit(answer, as_json, human)
+
+
+def compare(
+    prompt: PromptText,
+    steer: SteerFiles = None,
+    suppress: Suppress = None,
+    strengthen: Strengthen = None,
+    model: Model = "default",
+    system: System = None,
+    seed: Seed = 0,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    max_new_tokens: MaxNewTokens = 128,
+    top: Annotated[int, typer.Option("--top", "-k", help="Neurons that differ most to print.", min=0)] = 10,
+    name: Name = "",
+    tag: Tags = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a prompt unsteered and steered, with the same seed and settings, and say what differs. Both are saved."""
+    from neurons.models.chat import token_text
+    from neurons.tracing import as_messages, run_pair
+    from traces.compare import compare_traces
+
+    settings = sampling(seed, temperature, top_p, top_k, max_new_tokens)
+    text = read_prompt(prompt)
+    if not read_steers(steer) and not suppress and not strengthen:
+        raise InvalidInput(
+            "there is nothing to compare with; give a steer: --steer FILE, --suppress TEXT or --strengthen TEXT", field="steer"
+        )
+    loaded = load(model, device=device, dtype=dtype, quiet=as_json)
+    steers = all_steers(loaded, steer, suppress=suppress, strengthen=strengthen)
+    traces = store()
+    with stderr_progress(quiet=as_json) as progress:
+        pair = run_pair(
+            loaded, as_messages(text, system=system), steers, sampling=settings, store=traces, name=name, tags=tag or (), progress=progress
+        )
+        found = compare_traces(
+            traces, pair.baseline.id, pair.steered.id, top=top, decode=lambda i: token_text(loaded, i), progress=progress
+        )
+    answer = {
+        "baseline": run_json(pair.baseline),
+        "steered": run_json(pair.steered),
+        "same": pair.same,
+        "changed_words": found.changed_words,
+        "words": found.words,
+        "divergence": found.divergence,
+        "neurons": found.neurons,
+    }
+
+    def human() -> str:
+        lines = ["unsteered  " + _human(pair.baseline), "", "steered    " + _human(pair.steered), ""]
+        if found.divergence is None:
+            return "\n".join([*lines, "the answers are the same"])
+        where = found.divergence
+        tops = [(a.text, a.prob, b.text, b.prob) for a, b in zip(where.a_top[:5], where.b_top[:5], strict=False)]
+        kl = "" if where.kl is None else f"; KL at least {where.kl:.3g} nats"
+        said = f"first difference at token {where.position}: {where.a_text!r} or {where.b_text!r}{kl}"
+        return "\n".join(
+            [*lines, f"{found.changed_words:.0%} of the words changed; {said}", table(("unsteered", "p", "steered", "p"), tops)]
+        )
+
+    emit(answer, as_json, human)
+    if "cancelled" in (pair.baseline.finish_reason, pair.steered.finish_reason):
+        raise typer.Exit(1)
+
+
+def sweep(
+    prompt: PromptText,
+    steer: SteerFiles = None,
+    suppress: Suppress = None,
+    strengthen: Strengthen = None,
+    strengths: Annotated[str, typer.Option(help="Strengths: from:to:step, or a list such as 0,0.5,1.")] = "0:2:0.5",
+    token: Annotated[str | None, typer.Option(help="Token to follow, as text or id. [default: the unsteered answer's]")] = None,
+    offset: Annotated[int, typer.Option(help="Which token of the answer to look at, from 0.", min=0)] = 0,
+    no_answers: Annotated[bool, typer.Option("--no-answers", help="Only probabilities: faster.")] = False,
+    model: Model = "default",
+    system: System = None,
+    seed: Seed = 0,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    max_new_tokens: MaxNewTokens = 32,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Run a prompt at several strengths of a steer: the probability of one token, and how the answer changes."""
+    from neurons import comparison
+    from neurons.models.chat import single_token
+    from neurons.tracing import as_messages
+
+    settings = sampling(seed, temperature, top_p, top_k, max_new_tokens)
+    values = _strengths(strengths)
+    text = read_prompt(prompt)
+    if not read_steers(steer) and not suppress and not strengthen:
+        raise InvalidInput("a sweep needs a steer: --steer FILE, --suppress TEXT or --strengthen TEXT", field="steer")
+    loaded = load(model, device=device, dtype=dtype, quiet=as_json)
+    steers = all_steers(loaded, steer, suppress=suppress, strengthen=strengthen)
+    with stderr_progress(quiet=as_json) as progress:
+        found = comparison.sweep(
+            loaded,
+            as_messages(text, system=system),
+            steers,
+            values,
+            sampling=settings,
+            token_id=None if token is None else single_token(loaded, token),
+            offset=offset,
+            answers=not no_answers,
+            progress=progress,
+        )
+
+    def human() -> str:
+        rows = [(p.strength, p.probability, p.rank, p.kl, p.changed_words, p.answer) for p in found.points]
+        head = f"probability of {found.token!r} at token {found.position}; {found.baseline_probability:.4g} unsteered\n"
+        return head + table(("strength", "probability", "rank", "KL", "changed words", "answer"), rows)
+
+    emit(found, as_json, human)
+
+
+def _human(record: TraceRecord) -> str:
+    speed = len(record.answer_ids) / record.seconds if record.seconds else 0.0
+    ended = {"stop": "", "length": ", cut at the token limit", "context": ", cut at the model's context"}
+    note = ended.get(record.finish_reason, f", {record.finish_reason}")
+    return f"trace {record.id}: {len(record.answer_ids)} tokens in {record.seconds:.1f} s ({speed:.1f} a second){note}\n{record.answer}"
+
+
+def _positions(text: str, n_tokens: int) -> list[int]:
+    found = [n for start, stop in parse_ranges(text) for n in range(start, min(stop, n_tokens))]
+    if not found:
+        raise InvalidInput(f"{text!r} holds no token of this trace; it has {n_tokens}, from 0", field="tokens")
+    return found
+
+
+def _polarity(text: str | None) -> Polarity | None:
+    if text in (None, "+", "-"):
+        return "+" if text == "+" else "-" if text == "-" else None
+    raise InvalidInput(f"polarity is {text!r}; use + or -", field="polarity")
+
+
+def _strengths(text: str) -> list[float]:
+    """ "0:2:0.5" is 0, 0.5 ... 2; "0,1,3" is those."""
+    try:
+        if ":" not in text:
+            return [float(part) for part in text.split(",") if part.strip()]
+        start, stop, step = (float(part) for part in text.split(":"))
+    except ValueError as error:
+        raise InvalidInput(f"strengths are {text!r}; write from:to:step or a list such as 0,0.5,1", field="strengths") from error
+    if (
+        not (math.isfinite(start) and math.isfinite(stop) and math.isfinite(step))
+        or step <= 0
+        or stop < start
+        or (stop - start) / step > 100
+    ):
+        raise InvalidInput(f"strengths are {text!r}; write from:to:step with a step above 0 and at most 101 strengths", field="strengths")
+    return [round(start + n * step, 10) for n in range(math.floor((stop - start) / step + 1e-9) + 1)]
+
+
+def _activations(traces: TraceStore, record: TraceRecord, model: str | None, *, quiet: bool) -> Any:
+    """From disk, or recomputed when they are not there: then the model is loaded."""
+    from neurons.replay import activations_of
+
+    if traces.activation_state(record.id) == "stored":
+        return activations_of(None, record, traces)
+    loaded = load(model or record.model.id, quiet=quiet)
+    with stderr_progress(quiet=quiet) as progress:
+        return activations_of(loaded, record, traces, progress=progress)
+
+
+def _quantiles(record: TraceRecord) -> QuantileTable | None:
+    """The atlas's quantiles for the trace's model; None without one."""
+    from neurons.atlas.store import open_atlas
+    from neurons.quantiles import NORM_LEVEL, STEER_LEVEL, QuantileTable
+
+    atlas = open_atlas(record.model)
+    if atlas is None:
+        return None
+    return QuantileTable(atlas.tokens, "atlas", atlas.quantile(NORM_LEVEL), atlas.quantile(STEER_LEVEL))
