@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from tiny_models import tiny_tokenizer, tiny_torch_model
 
 from neurons.models.loaded import LoadedModel
 from neurons.types import Sampling, Steer
 from pages.widgets import engine
 from pages.widgets.tables import table_key
-from tiny_models import tiny_tokenizer, tiny_torch_model
 from traces.schema import TraceRecord
 
 PATIENCE = 120

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from page_helpers import PATIENCE, app_home, loaded, saved, texts, tiny_folder, until  # noqa: F401
 from streamlit.testing.v1 import AppTest
 
 from neurons.errors import InvalidInput
 from neurons.steering import dump_steers
 from neurons.types import NeuronSide, Steer, TokenScope
-from page_helpers import PATIENCE, app_home, loaded, saved, texts, tiny_folder, until  # noqa: F401
 from pages.widgets import engine, steer_run, steer_sources, steer_state
 from traces.schema import TraceRecord
 

@@ -7,9 +7,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from page_helpers import app_home, loaded, open_page, saved, select, texts, tiny_folder, until  # noqa: F401
 
 from neurons.types import NeuronSide, Steer
-from page_helpers import app_home, loaded, open_page, saved, select, texts, tiny_folder, until  # noqa: F401
 from pages.widgets import compare_words, engine, trace_table
 from pages.widgets.trace_actions import _import
 from traces.compare import word_diff
