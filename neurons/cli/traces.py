@@ -260,14 +260,14 @@ def rename(trace_id: TraceId, name: Annotated[str, typer.Argument(help="The new 
 
 def tag(
     trace_id: TraceId,
-    tags: Annotated[list[str], typer.Argument(help='The tags to add; "-tag" after "--" removes one.')],
+    tags: Annotated[list[str] | None, typer.Argument(help="The tags to add.", show_default=False)] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="A tag to take off; may be given several times.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """Add tags to a trace, or remove them: `tag ID geo -- -draft`."""
+    """Add tags to a trace, or take some off."""
     _, record = find(trace_id)
-    removed = {text[1:] for text in tags if text.startswith("-")}
-    added = [text for text in tags if not text.startswith("-")]
-    _changed(trace_id, as_json, tags=tuple(text for text in (*record.tags, *added) if text not in removed))
+    kept = tuple(text for text in (*record.tags, *(tags or ())) if text not in (remove or ()))
+    _changed(trace_id, as_json, tags=kept)
 
 
 def note(trace_id: TraceId, text: Annotated[str, typer.Argument(help="The note; it replaces the old one.")], as_json: Json = False) -> None:
