@@ -8,7 +8,6 @@ from importlib.util import find_spec
 import streamlit as st
 
 from pages.widgets import (
-    engine,
     strip,
     trace_activations,
     trace_attribution,
@@ -32,7 +31,6 @@ def page() -> None:
     trace_context.view()
     context = trace_context.current()
     trace_bar.draw(context)
-    engine.loading_notice()
     left, right = st.columns([45, 55], gap="medium")
     with right:
         top = st.container(height=max(420, strip.window_height() - _ABOVE), border=False)

@@ -154,7 +154,10 @@ def _welcome() -> None:
 
 
 def _controls(context: TraceContext | None) -> None:
-    """What can be done with the last turn."""
+    """What can be done with the last turn; while there is no model, how far it is."""
+    if engine.model() is None:
+        engine.loading_notice()
+        return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if context is None:
             return

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 SIZE = {"width": 1440, "height": 900}
 PATIENCE = 90_000
 """Milliseconds a test waits for what a busy machine may take long to show."""
+expect.set_options(timeout=45_000)
 _READY = "[data-testid='stApp'][data-test-script-state='notRunning']"
 _HARMLESS = ("ResizeObserver loop",)
 
@@ -97,15 +98,15 @@ def _free_port() -> int:
         return port
 
 
-def start_app(home: Path, log: Path, **environment: str) -> App:
-    """Start the app on a free port and wait until it answers."""
+def start_app(home: Path, log: Path, *, script: Path = ROOT / "streamlit_app.py", **environment: str) -> App:
+    """Start the app (or another script) on a free port and wait until it answers."""
     port = _free_port()
     command = [
         sys.executable,
         "-m",
         "streamlit",
         "run",
-        str(ROOT / "streamlit_app.py"),
+        str(script),
         "--server.port",
         str(port),
         "--server.headless",
