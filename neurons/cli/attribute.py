@@ -247,7 +247,8 @@ def _open(trace: str, token: int, model: str | None, device: str | None, dtype: 
     """The trace and its model. The token is checked before the model is loaded, which takes seconds."""
     from traces.store import TraceStore
 
-    record = TraceStore().load(trace)
+    store = TraceStore()
+    record = store.load(store.resolve(trace))
     if not 0 < token < len(record.token_ids):
         reason = "token 0 is the first: nothing comes before it" if token == 0 else f"token {token} is not in this trace"
         raise InvalidInput(f"{reason}; choose 1 to {len(record.token_ids) - 1}", field="token")
