@@ -322,6 +322,6 @@ def _quantiles(record: TraceRecord) -> QuantileTable | None:
     from neurons.quantiles import NORM_LEVEL, STEER_LEVEL, QuantileTable
 
     atlas = open_atlas(record.model)
-    if atlas is None:
+    if atlas is None or not atlas.has_figures:
         return None
     return QuantileTable(atlas.tokens, "atlas", atlas.quantile(NORM_LEVEL), atlas.quantile(STEER_LEVEL))
