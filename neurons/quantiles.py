@@ -55,9 +55,8 @@ def quantiles_for(loaded: LoadedModel, *, progress: Progress = no_progress) -> Q
     from neurons.atlas.store import open_atlas
 
     atlas = open_atlas(loaded.ref)
-    if atlas is not None:
-        norm, extreme = atlas.quantile(NORM_LEVEL), atlas.quantile(STEER_LEVEL)
-        return QuantileTable(extreme.tokens, "atlas", norm.extreme_2LI, extreme.extreme_2LI)
+    if atlas is not None and atlas.has_figures:
+        return QuantileTable(atlas.tokens, "atlas", atlas.quantile(NORM_LEVEL), atlas.quantile(STEER_LEVEL))
     path = subfolder("calibrations") / f"{loaded.ref.weights_hash[:32]}-{loaded.ref.dtype}.npz"
     with FileLock(f"{path}.lock"):
         if not path.exists():

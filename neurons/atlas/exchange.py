@@ -83,7 +83,7 @@ def exemplar_table(
     for layer in range(atlas.n_layers):
         for index in range(atlas.n_neurons):
             for polarity in ("+", "-"):
-                for one in atlas.exemplars(layer, index, polarity)[:count]:  # type: ignore[arg-type]
+                for one in atlas.exemplars(layer, index, polarity)[:count]:
                     yield {
                         "layer": layer,
                         "index": index,
@@ -115,7 +115,7 @@ def neuronpedia_explanations(atlas: Atlas, *, model_id: str) -> Iterator[dict[st
 
 
 def neuronpedia_activations(atlas: Atlas, token_text: Callable[[int], str], *, model_id: str, count: int = 5) -> Iterator[dict[str, Any]]:
-    """Neuronpedia's activation records: tokens around the peak, the activation at the peak only (the rest is 0: recompute it from the model)."""
+    """Neuronpedia's activation records: tokens around the peak, the activation at the peak only (0 elsewhere: recompute it)."""
     for layer in range(atlas.n_layers):
         for index in range(atlas.n_neurons):
             for one in atlas.exemplars(layer, index, "+")[:count]:
@@ -260,10 +260,10 @@ def export_zip(atlas: Atlas, path: Path) -> Path:
     return path
 
 
-def import_zip(path: Path, target: Path) -> Atlas:
+def import_zip(path: Path, target: Path, *, ref: ModelRef) -> Atlas:
     """Unpack an exported atlas into `target` (which must not hold one) after checking every file. Raises `InvalidFile`, `StoreError`.
 
-    Only the files that the manifest names are taken, their sizes and checksums must agree, and their arrays may use no codec that runs code.
+    Only the files that the manifest names are taken, their sizes and checksums must agree, and no codec may run code.
     """
     if (target / MANIFEST).exists():
         raise StoreError(f"{target} holds an atlas of this model already; remove it first")
@@ -279,7 +279,7 @@ def import_zip(path: Path, target: Path) -> Atlas:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_ZIP_BYTES:
                 raise InvalidFile(f"{path.name} unpacks to more than {MAX_ZIP_BYTES // 10**9} GB", field="path")
             archive.extractall(scratch)
-        atlas = open_folder(scratch)
+        atlas = open_folder(scratch, ref=ref)
         for name in atlas.manifest["files"]:
             checked = atlas.checked(name)
             if name.endswith(".zarr.zip"):

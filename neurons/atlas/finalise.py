@@ -111,6 +111,7 @@ def _empty_arrays(collection: Collection, settings: FinaliseSettings) -> dict[st
     window_type = np.uint16 if corpus.n_describe < 65_535 else np.int32
     position_type = np.uint8 if int(corpus.length_S.max()) - SKIP <= 255 else np.uint16
     sides = (2, n_layers, n_neurons)
+    kept = min(settings.exemplars, collection.plan.settings.exemplars)
     return {
         "ranks": ranks,
         "extreme": np.zeros((*sides, len(ranks)), dtype=np.float16),
@@ -118,9 +119,9 @@ def _empty_arrays(collection: Collection, settings: FinaliseSettings) -> dict[st
         "body": np.zeros((n_layers, n_neurons, len(BODY_QUANTILES)), dtype=np.float16),
         "histogram": np.zeros((n_layers, n_neurons, settings.bins), dtype=np.uint16),
         "histogram_range": np.zeros((n_layers, n_neurons, 2), dtype=np.float32),
-        "exemplar_value": np.zeros((*sides, settings.exemplars), dtype=np.float16),
-        "exemplar_sequence": np.zeros((*sides, settings.exemplars), dtype=window_type),
-        "exemplar_position": np.zeros((*sides, settings.exemplars), dtype=position_type),
+        "exemplar_value": np.zeros((*sides, kept), dtype=np.float16),
+        "exemplar_sequence": np.zeros((*sides, kept), dtype=window_type),
+        "exemplar_position": np.zeros((*sides, kept), dtype=position_type),
         "token_id": np.zeros((*sides, settings.tokens), dtype=id_type),
         "token_mean": np.zeros((*sides, settings.tokens), dtype=np.float16),
         "previous_id": np.zeros((*sides, settings.previous), dtype=id_type),
@@ -151,7 +152,7 @@ def _fill_layer(
     flat = bins + np.arange(width) * settings.bins
     arrays["histogram"][layer, :width] = np.bincount(flat.ravel(), minlength=width * settings.bins).reshape(width, -1)
     value, sequence, position = collection.exemplars_2IK(layer)
-    keep = settings.exemplars
+    keep = arrays["exemplar_value"].shape[-1]
     missing = sequence[:, :width, :keep] < 0
     arrays["exemplar_value"][:, layer, :width] = _half(value[:, :width, :keep])
     none = _none(arrays["exemplar_sequence"].dtype)

@@ -105,6 +105,11 @@ class Atlas:
         return self.ref.n_neurons
 
     @property
+    def has_figures(self) -> bool:
+        """False for one made of imported descriptions only: quantiles, exemplars and token lists then raise `NotFound`."""
+        return NEURONS in self.manifest["files"]
+
+    @property
     def shipped(self) -> bool:
         return self.folder == SHIPPED
 
@@ -303,6 +308,8 @@ class Atlas:
 
     @cached_property
     def _file(self) -> ArrayFile:
+        if not self.has_figures:
+            raise NotFound(f"this atlas of {self.ref.name} holds descriptions only; build its figures with `neuronscope atlas build`")
         return ArrayFile(self.checked(NEURONS))
 
     @cached_property
