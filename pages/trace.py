@@ -21,8 +21,6 @@ from pages.widgets import (
 from pages.widgets.trace_context import TraceContext
 from traces.attributions import StoredAttribution
 
-_ABOVE = 200
-"""Pixels of the window that the navigation, the bar and the page's margins take."""
 TABS = ("Neurons", "Clusters", "Pictures", "Steer")
 
 
@@ -33,7 +31,7 @@ def page() -> None:
     trace_bar.draw(context)
     left, right = st.columns([45, 55], gap="medium")
     with right:
-        top = st.container(height=max(420, strip.window_height() - _ABOVE), border=False)
+        top = st.container(height=strip.room_beside(), border=False)
         attribution = _attribution(context, top)
     with left:
         shown = trace_views.strip_of(context, attribution) if context is not None else None

@@ -112,11 +112,9 @@ class Server:
     def load(self, spec: str, *, device: str | None = None, dtype: str | None = None) -> Job:
         """Load a model in the background; once loaded it takes the present one's place, in every browser."""
 
-        def work(job: Job) -> LoadedModel:
-            loaded = load_model(spec, device=device, dtype=dtype, progress=job.progress)
-            self.adopt(loaded, spec)
+        def work(job: Job) -> None:
+            self.adopt(load_model(spec, device=device, dtype=dtype, progress=job.progress), spec)
             _spare_the_collector()
-            return loaded
 
         with self._guard:
             if self._loading is not None and self._loading.running and self._loading.facts["spec"] == spec:
@@ -126,7 +124,10 @@ class Server:
         return job
 
     def adopt(self, loaded: LoadedModel, spec: str) -> None:
-        """Take a loaded model for every browser of this server."""
+        """Take a loaded model for every browser of this server. Jobs that have ended let go of the one before."""
+        for job in self.jobs():
+            if not job.running:
+                job.facts.pop("loaded", None)
         self._loaded, self.spec = loaded, spec
 
     @property

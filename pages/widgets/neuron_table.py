@@ -17,7 +17,7 @@ from neurons.concepts.sets import Concept, ConceptShelf
 from neurons.errors import NeuronscopeError
 from neurons.types import ModelRef, NeuronSide, Steer
 from pages.widgets import engine, steer_state
-from pages.widgets.strip import window_height
+from pages.widgets.strip import room_beside
 from pages.widgets.tables import SELECTABLE_ROWS, choose_rows, downloads, matching
 
 STRENGTHEN = 0.75
@@ -34,13 +34,13 @@ def draw(
     stem: str,
     signs: tuple[str, str],
     floor: Callable[[DeltaGenerator], None] | None = None,
-    around: int = 570,
+    around: int = 370,
 ) -> None:
     """Filters, table, actions. The frame's index names each row, so that a tick stays with its row or goes.
 
     `signs` names the two kinds of rows that the sign filter tells apart: rows whose `signed` column is above or below zero.
-    `floor` draws a control of the caller's own in the place of the smallest-size filter. `around` is how many pixels of the
-    window are not the table.
+    `floor` draws a control of the caller's own in the place of the smallest-size filter. `around` is how many pixels
+    beside the strip are not the table.
     """
     shown = _filtered(frame, key=key, ref=ref, signs=signs, floor=floor)
     if shown.empty:
@@ -49,7 +49,7 @@ def draw(
     if len(shown) > SELECTABLE_ROWS:
         st.caption(f"Showing the first {SELECTABLE_ROWS:,} of {len(shown):,} rows.")
         shown = shown.iloc[:SELECTABLE_ROWS]
-    height = max(180, min(36 * (len(shown) + 1) + 2, window_height() - around))
+    height = max(180, min(36 * (len(shown) + 1) + 2, room_beside() - around))
     columns = {name: column for name, column in columns.items() if name != "description" or shown["description"].any()}
     picked = choose_rows(shown, key=f"{key}.table", columns=columns, many=True, height=height)
     _actions(shown, picked, key=key, ref=ref, stem=stem)

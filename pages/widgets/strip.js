@@ -66,7 +66,7 @@ function update(strip, data) {
   const { list } = strip;
   const light = luminance(getComputedStyle(strip.root).getPropertyValue("--st-background-color")) > 0.4;
   for (const [name, value] of Object.entries(data.palette[light ? "light" : "dark"])) strip.root.style.setProperty(`--ns-${name}`, value);
-  list.style.height = data.height;
+  if (typeof data.height === "string") list.style.height = data.height;
   list.setAttribute("aria-label", `${data.title}: ${data.text.length} tokens. Arrow keys move, Enter selects, Shift with arrows selects a range, Escape clears.`);
   strip.scale.className = `scale ${data.scale}`;
   strip.scale.title = data.hint;
@@ -95,6 +95,7 @@ function update(strip, data) {
   if (data.live) list.scrollTop = list.scrollHeight;
   window.onresize = () => { clearTimeout(strip.sized); strip.sized = setTimeout(() => measure(strip), 300); };
   measure(strip);
+  strip.sized ??= setTimeout(() => measure(strip), 600);
   if (data.group !== strip.group) {
     GROUPS.get(strip.group)?.delete(strip);
     strip.group = data.group;
@@ -103,11 +104,16 @@ function update(strip, data) {
   if (data.group) GROUPS.get(data.group).add(strip);
 }
 
-// Tells Python how high the window is, so that what stands beside the strip can be as high.
+// Fills the window but for `data.height` pixels below, and tells Python where it stands, so that its neighbour can be as high.
 function measure(strip) {
-  if (!strip.data.measures || !strip.root.isConnected || Math.abs(innerHeight - (strip.height ?? strip.data.measures)) < 12) return;
-  strip.height = innerHeight;
-  strip.send("window", innerHeight);
+  const { data, root, list } = strip;
+  if (typeof data.height !== "number" || !root.isConnected) return;
+  list.style.height = `${Math.max(200, innerHeight - Math.max(60, list.getBoundingClientRect().top) - data.height)}px`;
+  const now = [innerHeight, Math.round(Math.max(60, root.getBoundingClientRect().top))];
+  const known = strip.place ?? data.place;
+  if (now.every((value, k) => Math.abs(value - known[k]) < 12)) return;
+  strip.place = now;
+  strip.send("window", now);
 }
 
 // Draws the tokens that are not drawn yet. A character split over several tokens is one span of all of them.
@@ -288,8 +294,8 @@ function report(strip, delay) {
 }
 
 function key(strip, event) {
-  const { spans, list } = strip;
-  if (!strip.owner.length || event.target !== list) return;
+  const { spans } = strip;
+  if (!strip.owner.length || event.target !== strip.list) return;
   const adds = event.ctrlKey || event.metaKey;
   const visible = (i) => spans[i].getClientRects().length > 0;
   const shown = () => Object.keys(spans).map(Number).filter(visible);

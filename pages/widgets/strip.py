@@ -23,7 +23,7 @@ Ranges = tuple[tuple[int, int], ...]
 _FOLDER = Path(__file__).parent
 _MANY_TOKENS = 600  # above this, fewer candidates a token are sent
 _WINDOW = "strip.window"
-HEIGHT = "max(16rem, calc(100vh - 21rem))"
+_PLACE = (900, 184)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +71,12 @@ _mount = st.components.v2.component(
 )
 
 
-def draw(strip: Strip, *, key: str, height: str = HEIGHT, group: str = "", measures: bool = False) -> Ranges:
+def draw(strip: Strip, *, key: str, height: str | int = "24rem", group: str = "") -> Ranges:
     """Draw a strip and return the selected token ranges.
 
     `key` names this strip in the session; its selection is kept there across page switches, and is dropped when another
-    trace is shown. Strips with the same `group` scroll together. `height` is a CSS length. One that `measures` makes
-    `window_height` known.
+    trace is shown. Strips with the same `group` scroll together. `height` is a CSS length, or how many pixels of the
+    window to leave free below: such a strip also makes `window_place` known.
     """
     memory = _memory(key, strip.trace_id)
     mounted = st.session_state.get(f"{key}.strip")
@@ -88,13 +88,13 @@ def draw(strip: Strip, *, key: str, height: str = HEIGHT, group: str = "", measu
     data = payload(strip) | {
         "height": height,
         "group": group,
-        "measures": window_height() if measures else 0,
+        "place": list(window_place()),
         "selection": [list(r) for r in memory["pushed"]],
         "nonce": f"{strip.trace_id}/{memory['nonce']}",
     }
     result = _mount(key=f"{key}.strip", data=data, height="content", on_selection_change=_ignore, on_window_change=_ignore)
-    if measures and isinstance(result.window, int) and 200 <= result.window <= 10_000:
-        st.session_state[_WINDOW] = result.window
+    if isinstance(height, int):
+        _note_place(result.window)
     value = result.selection
     if value and value.get("trace_id") == strip.trace_id and value != memory["heard"]:
         memory["heard"] = value
@@ -102,9 +102,21 @@ def draw(strip: Strip, *, key: str, height: str = HEIGHT, group: str = "", measu
     return tuple(memory["ranges"])
 
 
-def window_height() -> int:
-    """Height of this browser's window in pixels, as far as a strip has told it."""
-    return int(st.session_state.get(_WINDOW, 900))
+def window_place() -> tuple[int, int]:
+    """Pixels: how high this browser's window is, and where in it the strip begins; a guess until a strip has told it."""
+    place: tuple[int, int] = st.session_state.get(_WINDOW, _PLACE)
+    return place
+
+
+def _note_place(told: Any) -> None:
+    if isinstance(told, list) and len(told) == 2 and all(isinstance(value, int) and 0 <= value <= 20_000 for value in told):
+        st.session_state[_WINDOW] = (told[0], min(told[1], 600))
+
+
+def room_beside() -> int:
+    """How many pixels high something beside the strip may be, to end with the window."""
+    height, top = window_place()
+    return max(400, height - top - 16)
 
 
 def select(key: str, trace_id: str, ranges: Ranges) -> None:

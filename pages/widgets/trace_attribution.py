@@ -244,7 +244,7 @@ def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
     frame = table(context, attribution)
     stem = f"attribution-{context.id}-t{attribution.info.target.token}"
     signs = ("promoting", "suppressing")
-    neuron_table.draw(frame, COLUMNS, key="trace.attr", ref=context.record.model, stem=stem, signs=signs, around=630)
+    neuron_table.draw(frame, COLUMNS, key="trace.attr", ref=context.record.model, stem=stem, signs=signs, around=430)
 
 
 def table(context: TraceContext, attribution: StoredAttribution) -> pd.DataFrame:

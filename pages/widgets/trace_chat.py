@@ -21,9 +21,8 @@ from traces.schema import TraceRecord
 _RUN = "trace.run"
 _PROBLEM = "trace.problem"
 PROMPTS = ("What is the capital of Australia?", "What is the capital of Turkey?", "Write one sentence about the sea.")
-HEIGHT = "max(14rem, calc(100vh - 22.5rem))"
-_AROUND = 330
-"""Pixels of the window above and below the conversation: what `HEIGHT` says, with the strip's own bar."""
+BELOW = 150
+"""Pixels that the controls and the input take below the strip."""
 
 
 def running() -> Job | None:
@@ -101,7 +100,7 @@ def draw(context: TraceContext | None, shown: strip.Strip | None) -> strip.Range
         _live(job)
     else:
         if context is not None and shown is not None:
-            ranges = strip.draw(shown, key=STRIP_KEY, height=HEIGHT, measures=True)
+            ranges = strip.draw(shown, key=STRIP_KEY, height=BELOW)
         else:
             _welcome()
         _controls(context)
@@ -114,10 +113,11 @@ def _live(job: Job) -> None:
     """The answer as it comes, and a stop button."""
     if not job.running:
         _finish(job)
+        return
     loaded: LoadedModel = job.facts["loaded"]
     prompt: EncodedPrompt = job.facts["prompt"]
     ids = (*prompt.ids, *job.live)
-    strip.draw(_live_strip(job, ids, loaded, prompt), key="trace.live", height=HEIGHT)
+    strip.draw(_live_strip(job, ids, loaded, prompt), key="trace.live", height=BELOW)
     left, right = st.columns([3, 1], vertical_alignment="center")
     doing = f"{len(job.live)} tokens so far" if job.live else f"reading the prompt ({len(prompt.ids)} tokens)"
     left.caption("Stopping after this token" if job.stopping.is_set() else f"Answering: {doing}")
@@ -146,7 +146,7 @@ def _finish(job: Job) -> None:
 
 
 def _welcome() -> None:
-    with st.container(border=True, height=max(250, strip.window_height() - _AROUND)):
+    with st.container(border=True, height=max(250, strip.room_beside() - BELOW + 30)):
         st.markdown("**A new conversation.** Ask something below, or begin with one of these:")
         for number, prompt in enumerate(PROMPTS):
             if st.button(prompt, key=f"trace.try.{number}", icon=":material/chat:"):
@@ -165,7 +165,7 @@ def _controls(context: TraceContext | None) -> None:
             "Regenerate", icon=":material/refresh:", key="trace.again", help="Answer the last turn again with the settings as they are now"
         )
         edit = st.button(
-            "Edit and resend", icon=":material/edit:", key="trace.edit", help="Change a turn of yours; what came after it is dropped"
+            "Edit", icon=":material/edit:", key="trace.edit", help="Edit a turn of yours and send it again; what came after it is dropped"
         )
         if st.button(
             "New",

@@ -136,7 +136,7 @@ def test_stop_regenerate_edit_and_clear(tab: Tab) -> None:
     first = page.url
     assert 4 <= page.locator(".ns-bubble.assistant .tok:not(.template)").count() < 128
 
-    page.get_by_role("button", name="Edit and resend").click()
+    page.get_by_role("button", name="Edit", exact=True).click()
     page.get_by_label("Your message").fill("What is 2 + 2?")
     page.get_by_role("button", name="Send", exact=True).click()
     tab.answered()
@@ -169,6 +169,7 @@ def test_narrow_window_keeps_the_input_in_view(open_tab: Callable[..., Tab]) -> 
     tab = open_tab(viewport={"width": 1024, "height": 768})
     tab.open()
     tab.ready()
+    tab.page.wait_for_timeout(1000)
     box = tab.page.get_by_placeholder("Ask the model something").bounding_box()
     assert box is not None
     assert box["y"] + box["height"] <= 768
