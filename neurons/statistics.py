@@ -232,12 +232,12 @@ def spec_from_json(data: Mapping[str, Any]) -> ComparisonSpec:
     ).check()
 
 
-def job_worker(model: Callable[[], LoadedModel]) -> Callable[[JobContext], Mapping[str, Any]]:
-    """How jobs of kind `JOB_KIND` are done. `model` gives the model when the job begins."""
+def job_worker(load: Callable[[Mapping[str, Any], Progress], LoadedModel]) -> Callable[[JobContext], Mapping[str, Any]]:
+    """How jobs of kind `JOB_KIND` are done. `load` gives the model for a job's parameters."""
 
     def work(context: JobContext) -> Mapping[str, Any]:
         spec = spec_from_json(context.params)
-        measure(model(), spec, done=context.rows, on_row=context.add_row, progress=context.progress)
+        measure(load(context.params, context.progress), spec, done=context.rows, on_row=context.add_row, progress=context.progress)
         return {}
 
     return work

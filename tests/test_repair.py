@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_models import tiny_model
 
 from neurons.criteria import Criterion, fixed, parse_criterion
 from neurons.errors import Cancelled, InvalidInput
@@ -34,7 +35,6 @@ from neurons.repair.steers import plan_to_steers, steers_to_plan
 from neurons.repair.verify import Verifier
 from neurons.steering import compile_edits, parse_steers_text, resolve
 from neurons.types import Sampling
-from tests.tiny_models import tiny_model
 
 PROMPTS = ("ab", "xyz?", "what is it", "0 1 2")
 PLAN = {(0, 3): Action(0.0), (1, 7): Action(3.0, 0.5), (2, 40): Action(1.0, -1.0)}

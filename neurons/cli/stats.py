@@ -15,7 +15,6 @@ from neurons.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from neurons.criteria import Criterion
-    from neurons.jobs import JobContext
     from neurons.statistics import Conversation
     from neurons.statistics_summary import Summary
 
@@ -72,11 +71,7 @@ def stats(
     runner = JobRunner()
     try:
         with stderr_progress(quiet=as_json) as progress:
-
-            def work(context: JobContext) -> Mapping[str, Any]:
-                return job_worker(lambda: loaded)(context)
-
-            runner.register(JOB_KIND, work)
+            runner.register(JOB_KIND, job_worker(lambda _params, _progress: loaded))
             title = f"{len(spec.prompts)} prompts, steer {steer.name}"
             started = runner.resume(job) if job else runner.start(JOB_KIND, spec_to_json(spec), title=title)
             typer.echo(f"job {started.id}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -62,18 +63,28 @@ def python_script(loaded: LoadedModel, spec: RepairSpec, steers: tuple[Steer, ..
     )
 
 
-def report_html(result: RepairResult, *, about_neurons: dict[str, str] | None = None) -> str:
+def report_html(result: RepairResult, *, about_neurons: Mapping[str, str] | None = None) -> str:
     """One HTML page without scripts or links: what was asked, what was found, what it is worth. All text is escaped.
 
     `about_neurons` maps "layer:index+" to a description, where the caller has any.
     """
-    data = result_to_json(result)
+    return report_html_of(result_to_json(result), about_neurons=about_neurons)
+
+
+def report_html_of(data: Mapping[str, Any], *, about_neurons: Mapping[str, str] | None = None) -> str:
+    """The same from the result as an experiment keeps it."""
     return _render(
-        "report.html.j2", autoescape=True, r=data, model=result.model, version=__version__, about=about_neurons or {}, plot=_plot(data)
+        "report.html.j2",
+        autoescape=True,
+        r=data,
+        model=data["steer"]["model"],
+        version=__version__,
+        about=dict(about_neurons or {}),
+        plot=_plot(data),
     )
 
 
-def _plot(data: dict[str, Any]) -> list[dict[str, Any]]:
+def _plot(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The Pareto points in the coordinates of a 560 x 260 picture."""
     points = data["pareto"]
     most = max((p["neurons"] for p in points), default=1)

@@ -44,6 +44,8 @@ class SearchState:
     """Forward passes spent before this run."""
     seconds: float = 0.0
     pruned: bool = False
+    scope: str = "all"
+    """The token scope of its plans as steers."""
 
     @property
     def best(self) -> Point | None:
@@ -71,6 +73,7 @@ def search(
     search needs; a `Cancelled` raised by `progress` leaves the state as of the last round.
     """
     state = SearchState() if state is None else state
+    state.scope = evaluator.problem.scope
     meter = evaluator.problem.batcher.meter
     spent_before, started, seconds_before = state.passes, time.perf_counter(), state.seconds
     since_fix = 0

@@ -1,0 +1,164 @@
+"""What a repair is asked: the prompt, its wrong and its wanted answer, other wordings, controls. Bad input is told beside the button."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from neurons.errors import InvalidInput
+from neurons.promptsets import load_set, shelf
+from neurons.repair.controls import builtin_controls
+from neurons.repair.paraphrases import template_paraphrases
+from neurons.repair.repair import BUDGET
+from neurons.repair.spec import RepairSpec, parse_spec
+from neurons.shelf import JsonShelf
+
+_KINDS = {"contains": "text", "regex": "regular expression", "token": "token"}
+_FROM_ADDRESS = ("prompt", "wanted", "unwanted")
+
+
+def draw(*, disabled: bool) -> tuple[RepairSpec | None, dict[str, Any], bool, bool]:
+    """(the repair or None while it is not one, its options, whether 'check' and whether 'search' was pressed). Raises `InvalidInput`."""
+    _take_address()
+    prompt = st.text_area(
+        "Question that is answered wrong", key="repair.prompt", height=68, placeholder="What is the capital of Turkey?", max_chars=20_000
+    )
+    left, right = st.columns(2)
+    kind = left.selectbox("The wanted answer is a", list(_KINDS), format_func=_KINDS.__getitem__, key="repair.kind")
+    wanted = left.text_input("Wanted", key="repair.wanted", placeholder="Ankara", max_chars=2000)
+    unwanted = right.text_input(
+        "Unwanted (optional)",
+        key="repair.unwanted",
+        placeholder="Istanbul",
+        max_chars=2000,
+        help="What the model says instead. An answer counts as fixed when the wanted text comes, and this does not come before it.",
+    )
+    right.caption("Found as a word of its own, upper or lower case alike.")
+    paraphrases = _paraphrases(prompt)
+    controls = _controls()
+    options = _options()
+    check, search = st.columns(2)
+    checked = check.button(
+        "Show the unsteered answers",
+        icon=":material/visibility:",
+        key="repair.check",
+        width="stretch",
+        disabled=disabled or not prompt.strip(),
+    )
+    searched = search.button(
+        "Search for a fix",
+        icon=":material/build:",
+        type="primary",
+        key="repair.go",
+        width="stretch",
+        disabled=disabled or not prompt.strip(),
+    )
+    if not checked and not searched:
+        return None, options, False, False
+    spec = {"prompt": prompt, "wanted": {kind: wanted}, "unwanted": unwanted or None, "paraphrases": paraphrases, "controls": controls}
+    return parse_spec({**spec, **options["spec"]}), options, checked, searched
+
+
+def _take_address() -> None:
+    """A repair that another page, or a link, asks for."""
+    asked = tuple(str(st.query_params.get(name, "")) for name in _FROM_ADDRESS)
+    if any(asked) and st.session_state.get("repair.asked") != asked:
+        st.session_state["repair.asked"] = asked
+        for name, value in zip(_FROM_ADDRESS, asked, strict=True):
+            st.session_state[f"repair.{name}"] = value
+
+
+def _paraphrases(prompt: str) -> list[str]:
+    """Other wordings, one a line."""
+    if st.session_state.pop("repair.propose", False):
+        st.session_state["repair.paraphrases"] = "\n".join(template_paraphrases(prompt))
+    text = st.text_area(
+        "Other wordings that should change too, one a line",
+        key="repair.paraphrases",
+        height=150,
+        placeholder="Name the capital city of Turkey.\nWhich city is the capital of Turkey?",
+        help="Half of them are held out: the search never sees them, and the result says how many of them are fixed.",
+    )
+    propose, fill = st.columns([1, 1], vertical_alignment="bottom")
+    if propose.button(
+        "Propose from templates", icon=":material/auto_awesome:", key="repair.propose.go", disabled=not prompt.strip(), width="stretch"
+    ):
+        st.session_state["repair.propose"] = True
+        st.rerun()
+    _fill_from_set(fill, "repair.paraphrases")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _fill_from_set(place: Any, key: str) -> None:
+    """Put the prompts of a saved set into a text area."""
+    names = shelf().names()
+    with place.popover("From a prompt set", icon=":material/playlist_add:", disabled=not names, width="stretch"):
+        name = st.selectbox("Set", names, key=f"{key}.set")
+        st.button("Use its prompts", key=f"{key}.set.go", on_click=_put_set, args=(name, key), type="primary", width="stretch")
+
+
+def _put_set(name: str, key: str) -> None:
+    st.session_state[key] = "\n".join(" ".join(row.prompt.split()) for row in load_set(name).rows)
+
+
+def _controls() -> list[str] | None:
+    """Prompts whose answers should stay; None takes the built-in ones."""
+    source = st.radio(
+        "Controls: questions whose answers should stay as they are",
+        ["Everyday prompts", "My own"],
+        key="repair.controls.source",
+        horizontal=True,
+    )
+    if source == "Everyday prompts":
+        count = len(builtin_controls())
+        st.caption(f"Twenty of {count} built-in prompts. Questions close to yours that are answered right are better still.")
+        return None
+    text = st.text_area("Controls, one a line", key="repair.controls", height=120, placeholder="What is the capital of Japan?")
+    _fill_from_set(st, "repair.controls")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _options() -> dict[str, Any]:
+    with st.expander("Options"):
+        budget = st.number_input(
+            "Budget, forward passes",
+            100,
+            1_000_000,
+            BUDGET,
+            500,
+            key="repair.budget",
+            help="One pass is one prompt through the model once.",
+        )
+        left, right = st.columns(2)
+        neurons = left.number_input("Most neurons", 1, 500, 20, key="repair.neurons")
+        tokens = right.number_input("Answer tokens compared", 1, 256, 12, key="repair.tokens")
+        scope = st.segmented_control(
+            "The steer acts on",
+            ["question", "answer"],
+            default="question",
+            key="repair.scope",
+            required=True,
+            format_func={"question": "question and answer", "answer": "answer only"}.__getitem__,
+        )
+        seed = st.number_input("Seed", 0, 2**31, 0, key="repair.seed", help="Decides which wordings are held out, and the random draws.")
+        concepts = JsonShelf("concepts").list()
+        concept = st.selectbox(
+            "Only neurons of a concept",
+            [None, *(e.name for e in concepts)],
+            format_func=lambda name: name or "any neuron",
+            key="repair.concept",
+        )
+        compare = st.toggle("Compare with random neurons and simple baselines", value=True, key="repair.compare")
+    within = [] if concept is None else _neurons_of(next(e.content for e in concepts if e.name == concept))
+    spec = {"max_neurons": int(neurons), "max_new_tokens": int(tokens), "tokens": scope, "seed": int(seed), "within": within}
+    return {"spec": spec, "budget": int(budget), "compare": compare}
+
+
+def _neurons_of(content: Any) -> list[str]:
+    neurons = content.get("neurons") if isinstance(content, dict) else None
+    if not neurons:
+        raise InvalidInput("this concept has no neurons; choose another", field="within")
+    from neurons.steering import parse_steers
+
+    return [str(side) for side in parse_steers({"neurons": list(neurons)})[0].neurons]

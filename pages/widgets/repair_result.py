@@ -1,0 +1,247 @@
+"""A repair's result: the verdict in one sentence, what it is worth beside chance and baselines, the trade-off, every answer, exports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from neurons.repair.export import python_script, report_html_of
+from neurons.repair.spec import parse_spec
+from neurons.steering import parse_steers
+from neurons.types import Steer
+from pages.widgets import engine, links, plain, steer_state
+from pages.widgets.palette import colour
+from pages.widgets.tables import downloads
+
+
+def draw(name: str, data: Mapping[str, Any]) -> None:
+    """Draw the content of a repair experiment."""
+    tone: plain.Kind = "positive" if data["found"] and data["holds"] else "negative"
+    plain.draw([(data["message"], tone)], key="repair.message")
+    spec = data["spec"]
+    plain.draw(
+        [("Question  ", "muted"), (spec["prompt"], ""), ("\nUnsteered  ", "muted"), (data["unsteered"].strip(), "")],
+        key="repair.asked.text",
+    )
+    if data["answers"]:
+        plain.draw([("Steered  ", "muted"), (data["answers"][0]["steered"].strip(), "strong")], key="repair.steered.text")
+        _figures(data)
+    steers = _chosen(data)
+    _actions(name, data, steers)
+    worth, answers, neurons = st.tabs(["What it is worth", "Every answer", "Neurons"], key="repair.tab")
+    with worth:
+        _worth(data)
+    with answers:
+        _answers(data)
+    with neurons:
+        _neurons(steers)
+
+
+def offer(steers: list[Mapping[str, Any]], *, key: str) -> None:
+    """A button that puts steers, as plain JSON, on cards of the Steer tab."""
+    if st.button("Use this steer", icon=":material/tune:", key=key):
+        steer_state.add_all(parse_steers(list(steers)))
+        links.go("trace")
+
+
+def _figures(data: Mapping[str, Any]) -> None:
+    held, controls = data["heldout"], data["controls"]
+    low, high = held["interval"]
+    with st.container(horizontal=True):
+        st.metric("Neurons", data["neurons"], border=True)
+        st.metric(
+            "Held-out wordings fixed",
+            f"{held['fixed']} of {held['total']}",
+            border=True,
+            help=f"95% interval {low:.0%} to {high:.0%} (Wilson). The search never saw these wordings.",
+        )
+        st.metric(
+            "Controls unchanged",
+            f"{controls['unchanged']} of {controls['total']}",
+            border=True,
+            help="A control is unchanged when all tokens of its answer are the same.",
+        )
+        st.metric(
+            "KL on controls",
+            f"{controls['kl']:.4f}",
+            border=True,
+            help="Mean KL divergence of the next token, nats a token; 0: no change at all.",
+        )
+        st.metric("Forward passes", f"{data['forward_passes']:,}", border=True, help=f"{data['seconds']:.0f} seconds in all")
+
+
+def _chosen(data: Mapping[str, Any]) -> tuple[Steer, ...]:
+    """The steers of the point picked in the picture, else the search's own choice."""
+    points = data["pareto"]
+    if not points:
+        return parse_steers(data["steer"])
+    own = next((n for n, p in enumerate(points) if p["chosen"]), 0)
+    chosen = st.selectbox(
+        "Steer",
+        range(len(points)),
+        index=own,
+        key="repair.point",
+        format_func=lambda n: _point_text(points[n]),
+        help="The points of the picture below. Only the search's choice was checked on the held-out wordings.",
+    )
+    return parse_steers(points[chosen]["steers"])
+
+
+def _point_text(point: Mapping[str, Any]) -> str:
+    chosen = " (the search's choice)" if point["chosen"] else ""
+    return (
+        f"{point['neurons']} neuron{'' if point['neurons'] == 1 else 's'}: {point['turned']} of {point['questions']} turned, "
+        f"{point['unchanged']} of {point['controls']} controls unchanged{chosen}"
+    )
+
+
+def _actions(name: str, data: Mapping[str, Any], steers: tuple[Steer, ...]) -> None:
+    loaded = engine.model()
+    same = loaded is not None and loaded.ref.weights_hash == data["steer"]["model"]["weights_hash"]
+    with st.container(horizontal=True):
+        if st.button(
+            "Use this steer",
+            icon=":material/tune:",
+            key="repair.use",
+            type="primary",
+            disabled=not steers,
+            help="Puts it on cards in the Steer tab",
+        ):
+            steer_state.add_all(steers)
+            links.go("trace", prompt=data["spec"]["prompt"])
+        file = json.dumps({**data["steer"], "steers": [_steer_json(s) for s in steers]}, indent=2, ensure_ascii=False)
+        st.download_button(
+            "Steer file", file, "repair.json", "application/json", icon=":material/download:", key="repair.file", on_click="ignore"
+        )
+        st.download_button(
+            "Report",
+            report_html_of(data),
+            "repair.html",
+            "text/html",
+            icon=":material/description:",
+            key="repair.report",
+            on_click="ignore",
+        )
+        if loaded is not None and same:
+            spec = parse_spec(data["spec"])
+            with engine.errors_shown():
+                script = python_script(loaded, spec, steers)
+                st.download_button(
+                    "Python script", script, "repair.py", "text/x-python", icon=":material/code:", key="repair.script", on_click="ignore"
+                )
+        st.page_link(links.target("experiments"), label="Measure on more prompts", icon=":material/query_stats:")
+    if loaded is not None and not same:
+        st.caption("This was found with other weights than those of the model that is loaded now; the steer may mean nothing here.")
+
+
+def _steer_json(steer: Steer) -> dict[str, Any]:
+    from neurons.steering import steer_to_json
+
+    return steer_to_json(steer)
+
+
+def _worth(data: Mapping[str, Any]) -> None:
+    rows: list[dict[str, Any]] = []
+    if data["heldout"]:
+        rows.append(_row("this fix", data["neurons"], data["train"], data["heldout"], data["controls"]))
+    draws = data["random"]
+    if draws["draws"]:
+        rows.append(
+            _row(f"random neurons of the same layers ({draws['draws']} draws)", data["neurons"], None, draws["heldout"], draws["controls"])
+        )
+    rows += [_row(f"{name} ({b['about']})", b["neurons"], b["train"], b["heldout"], b["controls"]) for name, b in data["baselines"].items()]
+    if rows:
+        st.dataframe(pd.DataFrame(rows), hide_index=True, key="repair.worth", height="auto")
+        st.caption("Training wordings are what the search looked at; held-out wordings it never saw. The controls were part of the search.")
+    if data["pareto"]:
+        _pareto(data["pareto"])
+
+
+def _row(name: str, neurons: int, train: Mapping[str, Any] | None, held: Mapping[str, Any], controls: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "steer": name,
+        "neurons": neurons,
+        "training fixed": "" if train is None else f"{train['fixed']} of {train['total']}",
+        "held-out fixed": f"{held['fixed']} of {held['total']}",
+        "controls unchanged": f"{controls['unchanged']} of {controls['total']}",
+        "KL on controls": controls["kl"],
+    }
+
+
+def _pareto(points: list[Mapping[str, Any]]) -> None:
+    frame = pd.DataFrame(
+        [
+            {
+                "neurons": p["neurons"],
+                "turned": p["turned"] / max(1, p["questions"]),
+                "kept": p["unchanged"] / max(1, p["controls"]),
+                "choice": "the search's choice" if p["chosen"] else "another point",
+            }
+            for p in points
+        ]
+    )
+    chart = (
+        alt.Chart(frame)
+        .mark_point(filled=True, size=140, strokeWidth=3)
+        .encode(
+            x=alt.X("neurons:Q", title="neurons in the steer", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("turned:Q", title="training wordings turned", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1.05])),
+            color=alt.Color(
+                "kept:Q",
+                title="controls unchanged",
+                scale=alt.Scale(domain=[0.5, 1], range=[colour("negative"), colour("positive")], clamp=True),
+                legend=alt.Legend(format="%"),
+            ),
+            stroke=alt.Stroke(
+                "choice:N",
+                title=None,
+                scale=alt.Scale(domain=["the search's choice", "another point"], range=[colour("selection"), "transparent"]),
+            ),
+            tooltip=[
+                alt.Tooltip("neurons:Q"),
+                alt.Tooltip("turned:Q", format=".0%", title="turned"),
+                alt.Tooltip("kept:Q", format=".0%", title="controls unchanged"),
+            ],
+        )
+        .properties(height=260)
+    )
+    st.altair_chart(chart, key="repair.pareto", width="stretch")
+
+
+def _answers(data: Mapping[str, Any]) -> None:
+    if not data["answers"]:
+        st.caption("No steer was checked.")
+        return
+    train, held = data["train"]["total"], data["heldout"]["total"]
+    parts = ["searched with"] * train + ["held out"] * held + ["control"] * (len(data["answers"]) - train - held)
+    frame = pd.DataFrame(
+        [
+            {
+                "part": part,
+                "good": a["good"],
+                "prompt": a["prompt"],
+                "unsteered": a["unsteered"],
+                "steered": a["steered"],
+            }
+            for part, a in zip(parts, data["answers"], strict=True)
+        ]
+    )
+    columns = {"good": st.column_config.CheckboxColumn("fixed / unchanged")}
+    st.dataframe(frame, hide_index=True, column_config=columns, key="repair.answers")
+    downloads(frame, "repair-answers", key="repair.answers.out")
+
+
+def _neurons(steers: tuple[Steer, ...]) -> None:
+    rows = [
+        {"neuron": f"{side.layer}:{side.index}", "layer": side.layer, "mode": s.mode, "strength": s.strength, "tokens": str(s.tokens)}
+        for s in steers
+        for side in s.neurons
+    ]
+    if rows:
+        st.dataframe(pd.DataFrame(rows), hide_index=True, key="repair.neurons.table")
+        st.caption("Scale multiplies the neuron's own activation: 0 switches it off, above 1 amplifies it, below 0 turns it round.")
