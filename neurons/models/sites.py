@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -57,6 +58,12 @@ class NeuronSite:
         transposed = bool(getattr(self.mlp, "is_transposed", False))
         rows_EIO = weight if transposed else weight.transpose(1, 2)
         return rows_EIO.reshape(self.width, -1)
+
+    @cached_property
+    def output_norms(self) -> Tensor:
+        """Length of each of `output_rows`, shape (I,). Kept, since it takes a pass over the weights."""
+        norms: Tensor = self.output_rows().float().norm(dim=1)
+        return norms
 
     def input_rows(self) -> tuple[Tensor, Tensor | None]:
         """What each neuron reads from the residual stream: (up, gate), each of shape (I, d_model); gate None without one."""

@@ -1,0 +1,209 @@
+"""Running single tokens again, each without one neuron, from that neuron's layer up: many in one pass.
+
+Each row of the batch is one (neuron, token): the token's residual stream is taken from the first run below the neuron's layer, so
+a row joins the batch at that layer. It attends to the first run's keys and values of the tokens before it.
+
+    at the last token   its logits follow, exactly
+    at earlier tokens   its new keys k' and values v' follow; each later token's attention answers to them in closed form:
+
+        P' = P e^(q k' - q k) / Z,   Z = 1 - P + P e^(q k' - q k),   out' = (out - P v) / Z + P' v'
+
+Row 0 is a token with nothing removed: where it does not come out as in the first run, the model cannot be run this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from neurons.attention_tap import AttentionCall, per_head
+from neurons.effect_batch import CANNOT, answering, decoder_layers
+from neurons.hooks import Edit, Replace, run_forward
+from neurons.models.loaded import LoadedModel
+from neurons.readout import Readout
+
+TOLERANCE = 1e-3
+"""Largest difference of row 0 from the first run, relative to its largest logit."""
+MAX_EXPONENT = 60.0
+TINY = 1e-5
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """One neuron at one token."""
+
+    layer: int
+    token: int
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class FirstRun:
+    """What the run of the whole text left behind."""
+
+    loaded: LoadedModel
+    ids: tuple[int, ...]
+    edits: tuple[Edit, ...]
+    outputs: list[Any]
+    """A layer's output as the model returned it."""
+    keys: list[tuple[Tensor, Tensor]]
+    """A layer's keys and values, (1, G, T, D)."""
+    logits_V: Tensor
+    """Of the last token."""
+
+
+@dataclass(frozen=True, eq=False)
+class OwnTokens:
+    """What came of the entries' own tokens."""
+
+    entries: tuple[Entry, ...]
+    """Sorted; entry e is row e + 1 of every tensor, row 0 being the unchanged token."""
+    logits_RC: Tensor
+    """Logits in the chosen columns of row 0 and of the rows at the last token, in order."""
+    fresh: dict[int, tuple[Tensor, Tensor]]
+    """A layer's new keys and values, each (rows that have joined, G, D)."""
+
+
+def run_own_tokens(run: FirstRun, entries: Sequence[Entry], readout: Readout) -> OwnTokens | None:
+    """Run every entry's own token with its neuron at 0. None where this model cannot be run this way."""
+    ordered = tuple(sorted(entries))
+    last = len(run.ids) - 1
+    rows = (Entry(ordered[0].layer, last, -1), *ordered)
+    cache = _OneTokenCache(run.keys)
+    try:
+        logits_RC = _run(run, rows, readout, cache)
+    except CANNOT:
+        return None
+    expected_K = readout.expected_K
+    if not torch.allclose(logits_RC[0, : len(expected_K)], expected_K, rtol=0, atol=TOLERANCE * max(1.0, float(expected_K.abs().max()))):
+        return None
+    return OwnTokens(ordered, logits_RC, cache.fresh)
+
+
+def attention_answer(call: AttentionCall, grad_HTD: Tensor, tokens_B: Tensor, key_BGD: Tensor, value_BGD: Tensor) -> Tensor:
+    """sum of grad(out) . (out' - out) over one layer's heads and all tokens after each row's own (`tokens_B`), shape (B,).
+
+    `call` is the first run's attention, `grad_HTD` the gradient of its output, the keys and values are each row's new ones.
+    """
+    heads, count, _channels = grad_HTD.shape
+    later_B1T = (torch.arange(count, device=tokens_B.device) > tokens_B[:, None])[:, None]
+    scores_HTT, log_pattern_HTT = call.log_pattern()
+    old_BHT = scores_HTT[:, :, tokens_B].permute(2, 0, 1).float()
+    pattern_BHT = log_pattern_HTT[:, :, tokens_B].permute(2, 0, 1).float().exp()
+    key_BHD, new_BHD = (per_head(x[:, :, None], heads)[:, :, 0].float() for x in (key_BGD, value_BGD))
+    new_BHT = torch.einsum("htd,bhd->bht", call.query_BHTD[0].detach().float(), key_BHD) * call.scale
+    ratio_BHT = torch.where(later_B1T, new_BHT - old_BHT, torch.zeros_like(old_BHT)).clamp(max=MAX_EXPONENT).exp()
+    rest_BHT = 1 / (1 - pattern_BHT + pattern_BHT * ratio_BHT).clamp(min=TINY)
+    value_HTD = per_head(call.value_BGTD[0].detach(), heads).float()
+    grad_new_BHT = torch.einsum("htd,bhd->bht", grad_HTD, new_BHD)
+    grad_old_BHT = torch.einsum("htd,bhd->bht", grad_HTD, value_HTD[:, tokens_B].permute(1, 0, 2))
+    grad_out_HT = (grad_HTD * call.out_BHTD[0].detach().float()).sum(-1)
+    change_BHT = pattern_BHT * ratio_BHT * rest_BHT * grad_new_BHT + (grad_out_HT - pattern_BHT * grad_old_BHT) * rest_BHT - grad_out_HT
+    return torch.where(later_B1T, change_BHT, torch.zeros_like(change_BHT)).sum((1, 2))
+
+
+def _run(run: FirstRun, rows: Sequence[Entry], readout: Readout, cache: _OneTokenCache) -> Tensor:
+    loaded, last = run.loaded, len(run.ids) - 1
+    at_B1 = torch.tensor([[row.token] for row in rows], device=loaded.device)
+    ids_B1 = torch.tensor(run.ids, device=loaded.device)[at_B1]
+    seen_BT = torch.arange(len(run.ids), device=loaded.device) < at_B1
+    own_B1 = torch.ones_like(at_B1, dtype=torch.bool)
+    blocked_BT = ~torch.cat([seen_BT, own_B1], dim=1)[:, None, None]
+    mask = torch.zeros(blocked_BT.shape, dtype=loaded.dtype, device=loaded.device).masked_fill(blocked_BT, torch.finfo(loaded.dtype).min)
+    with ExitStack() as stack:
+        for number, layer in enumerate(decoder_layers(loaded)):
+            joined = sum(row.layer <= number for row in rows)
+            stack.enter_context(_joining(layer, run.outputs[number], at_B1, joined))
+        stack.enter_context(_reading(readout, [n for n, row in enumerate(rows) if row.token == last]))
+        result = run_forward(
+            loaded, ids_B1, replace=_without(run, rows), cache=cache, logits_to_keep=1, position_ids=at_B1, attention_mask=mask
+        )
+    assert result.logits is not None
+    return result.logits[:, -1].float()
+
+
+@contextmanager
+def _joining(layer: nn.Module, output: Any, at_B1: Tensor, joined: int) -> Iterator[None]:
+    """The layer computes the first `joined` rows; the others get its output of the first run at their positions."""
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    first_BTD = hidden.detach()[0, at_B1]
+    rows = len(at_B1)
+    if not joined:
+        with answering(layer, output, first_BTD):
+            yield
+        return
+    compute = layer.forward
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value[:joined] if value.dim() and value.shape[0] == rows else value
+        if isinstance(value, tuple | list):
+            return type(value)(cut(item) for item in value)
+        return {name: cut(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        result = compute(*cut(args), **cut(kwargs))
+        fresh = result[0] if isinstance(result, tuple) else result
+        whole = torch.cat([fresh, first_BTD[joined:]])
+        return (whole, *result[1:]) if isinstance(result, tuple) else whole
+
+    layer.forward = forward
+    try:
+        yield
+    finally:
+        del layer.forward
+
+
+@contextmanager
+def _reading(readout: Readout, rows: Sequence[int]) -> Iterator[None]:
+    """The unembedding gives only these rows, in the readout's columns."""
+    readout.module.forward = lambda hidden_BTD: readout(hidden_BTD[rows])
+    try:
+        yield
+    finally:
+        del readout.module.forward
+
+
+def _without(run: FirstRun, rows: Sequence[Entry]) -> Replace:
+    """Steers at each row's own position, then the row's neuron at 0."""
+
+    def replace(layer: int, acts: Tensor) -> Tensor | None:
+        edits = [edit for edit in run.edits if edit.layer == layer]
+        places = [(number, row.index) for number, row in enumerate(rows) if row.layer == layer and row.index >= 0]
+        if not places and not edits:
+            return None
+        # A mixture of experts flattens the batch into its tokens.
+        acts_BI = acts.reshape(-1, acts.shape[-1]).clone()
+        for edit in edits:
+            for number in range(len(acts_BI)):
+                acts_BI[number] = edit.apply(acts_BI[None, None, number], rows[number].token)[0, 0]
+        acts_BI[[number for number, _index in places], [index for _number, index in places]] = 0.0
+        return acts_BI.reshape(acts.shape)
+
+    return replace
+
+
+class _OneTokenCache(DynamicCache):
+    """The first run's keys and values for every row, to which each row adds its own token's; only those are kept."""
+
+    def __init__(self, first: Sequence[tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        self.first = first
+        self.fresh: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+        self.fresh[layer_idx] = (key_states[:, :, 0], value_states[:, :, 0])
+        keys, values = (first.expand(len(key_states), -1, -1, -1) for first in self.first[layer_idx])
+        return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return int(self.first[layer_idx][0].shape[2])
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        return self.get_seq_length(layer_idx) + query_length, 0
