@@ -16,22 +16,25 @@ _CLASS_PHRASES = sorted((text for text in CLASS_TEXT.values() if " " in text), k
 
 
 def terms(description: str, theme: str = "") -> list[str]:
-    """The terms of one neuron: quoted tokens, class names (several words make one term) and theme words. What counts against it is left out."""
+    """The terms of one neuron: quoted tokens, class names (several words make one term) and theme words. What counts against it is left
+    out.
+    """
     kept = "; ".join(group for group in description.split("; ") if not group.startswith(("less on ", "not ")))
     found = []
     for phrase in _CLASS_PHRASES:
         if phrase in kept:
             kept = kept.replace(phrase, " ")
             found.append(phrase)
-    found += [term.strip('"') for term in _TERM.findall(kept)]
+    found += [term.strip('"') for term in _TERM.findall(kept) if term not in _SKIPPED]
     found += [word.strip() for word in theme.split(",")]
-    return [term for term in found if term and term not in _SKIPPED and any(c.isalnum() for c in term)]
+    return [term for term in dict.fromkeys(found) if any(c.isalnum() for c in term)]
 
 
 def label_groups(members: Sequence[Sequence[Sequence[str]]], *, most: int = 4) -> list[str]:
     """One label a group. `members[g]` holds the terms of each member of group g.
 
-    Class-based tf-idf (Grootendorst 2022): tf in the group * log(1 + mean group size in terms / tf over all groups). A term must belong to at
+    Class-based tf-idf (Grootendorst 2022): tf in the group * log(1 + mean group size in terms / tf over all groups). A term must belong to
+    at
     least two members (or a sixth of them). "" where nothing is shared.
     """
     counts = [Counter(term for member in group for term in set(member)) for group in members]

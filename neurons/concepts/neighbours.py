@@ -51,7 +51,9 @@ def by_description(index: SearchIndex, side: NeuronSide, *, top: int = 10) -> tu
 
 
 def by_places(atlas: Atlas, side: NeuronSide, *, top: int = 10) -> tuple[Neighbour, ...]:
-    """Sides whose strongest places of the corpus are the same: the share of this side's exemplars that are the other's too (co-activation)."""
+    """Sides whose strongest places of the corpus are the same: the share of this side's exemplars that are the other's too
+    (co-activation).
+    """
     mine = atlas.exemplar_arrays(side.layer)
     own = int(side.polarity == "-")
     if not 0 <= side.index < atlas.n_neurons:

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from neurons.atlas.store import Atlas
+from neurons.atlas.store import Atlas, open_atlas
 from neurons.concepts.embed import embed_query
 from neurons.concepts.space import ConceptSpace
 from neurons.describe.edits import Edits
 from neurons.describe.kinds import KINDS, UNCLEAR
 from neurons.errors import InvalidInput, NotFound
-from neurons.types import NeuronSide, Polarity
+from neurons.types import ModelRef, NeuronSide, Polarity
 
 LIKENESS = 0.25
 """Weight of the description's likeness beside the reading (whose weight is 1)."""
@@ -195,3 +195,11 @@ class SearchIndex:
             similarity=round(similarity, 4),
             reading=round(reading, 4),
         )
+
+
+def open_search(ref: ModelRef) -> SearchIndex:
+    """The search over a model's atlas. Raises `NotFound` when it has no atlas, or no descriptions yet."""
+    atlas = open_atlas(ref)
+    if atlas is None:
+        raise NotFound(f"there is no atlas of {ref.name}; build one with `neuronscope atlas build`")
+    return SearchIndex(atlas)

@@ -1,11 +1,13 @@
 """The space in which texts find neurons: a linear map from a text's embedding to how strongly each neuron side fires on such a text.
 
-For chunks c of the describing corpus (64 tokens) with embeddings e_c, and a_cn = log(1 + strongest activation of side n in c), standardised:
+For chunks c of the describing corpus (64 tokens) with embeddings e_c, and
+a_cn = log(1 + strongest activation of side n in c), standardised:
     reading_n = argmin_b  sum_c (a_cn - b . w_c)^2 + lambda |b|^2_s,      w_c = whitened first K principal components of e_c
 so `reading_n . w / |w|` is the (shrunk) correlation, over the corpus, of the side's activation with the direction of a text's embedding:
 what search ranks by is a prediction of what the model does, not a likeness of words. Readings are stored as int8, one scale a side.
 
-Beside it stands what the descriptions say: each visible part ("words for animals", "than") has an embedding of its own, so a query is compared
+Beside it stands what the descriptions say: each visible part ("words for animals", "than") has an embedding of its own, so a query is
+compared
 with a few thousand parts, and each side's description gets the level-weighted mean.
 """
 

@@ -62,7 +62,9 @@ class CeilingTable:
 
 
 def ceiling_prediction(train: Contexts, acts_TN: NDArray[np.float32], held: Contexts) -> NDArray[np.float32]:
-    """Predicted activations of the held-out positions: token means, plus the previous token's mean of what those leave. Shape (T_held, N)."""
+    """Predicted activations of the held-out positions: token means, plus the previous token's mean of what those leave. Shape (T_held,
+    N).
+    """
     base_N = acts_TN.mean(axis=0)
     tokens = CeilingTable(np.unique(train.token_T), acts_TN.shape[1])
     tokens.add(train.token_T, acts_TN)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from neurons.atlas.corpus import Corpus
 from neurons.atlas.records import ExemplarArrays, TokenArrays
@@ -17,6 +20,8 @@ BEFORE, AFTER = 24, 8
 """Tokens of an exemplar's surroundings whose words count for its theme."""
 PROMOTED_Z = 3.5
 """A promoted token must stand this many standard deviations out of the vocabulary."""
+ALIKE = 0.15
+"""Promoted tokens are named when their mean cosine is at least this; that of random tokens exceeds 0.07 once in a hundred times."""
 _CLOSED = frozenset(
     word for name, words in WORD_CLASSES.items() if name not in ("kinship", "colour", "month", "nationality") for word in words
 )
@@ -26,7 +31,9 @@ _IDS = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """The exemplars of one layer's sides (positive sides first): flat positions into the corpus's tokens, (N, K), -1 where there is none."""
+    """The exemplars of one layer's sides (positive sides first): flat positions into the corpus's tokens, (N, K), -1 where there is
+    none.
+    """
 
     position_NK: _IDS
     token_NK: _IDS
@@ -36,7 +43,9 @@ class Places:
 
 @dataclass(frozen=True, eq=False)
 class Words:
-    """What the vocabulary's ids say: `keys[id]` as quoted, `content_V` the number of its content word or -1, `share_W` how common each is."""
+    """What the vocabulary's ids say: `keys[id]` as quoted, `content_V` the number of its content word or -1, `share_W` how common each
+    is.
+    """
 
     keys: tuple[str, ...]
     content_V: _IDS
@@ -60,7 +69,9 @@ def places(corpus: Corpus, exemplars: ExemplarArrays) -> Places:
 
 
 def vocabulary_words(pieces: Sequence[str], counts_V: NDArray[np.int64]) -> Words:
-    """Content words among the tokens: whole words (with a leading space or a capital) of WordNet, three letters or more, not function words."""
+    """Content words among the tokens: whole words (with a leading space or a capital) of WordNet, three letters or more, not function
+    words.
+    """
     keys = tuple(key(piece) for piece in pieces)
     numbers: dict[str, int] = {}
     content_V = np.full(len(pieces), -1, dtype=np.int64)
@@ -79,14 +90,18 @@ def peak_tokens(found: Places, words: Words, *, most: int = 3) -> list[str]:
     texts = []
     for row in found.token_NK:
         names = [words.keys[token] for token in row if token >= 0]
-        counted = Counter(name if name.strip() else "line break" if name == "\n" else "white space" for name in names)
+        counted = Counter(
+            json.dumps(name, ensure_ascii=False) if name.strip() else "line break" if name == "\n" else "white space" for name in names
+        )
         shown = sorted(counted.items(), key=lambda item: -item[1])[:most]
         texts.append(", ".join(f"{name} {count}" for name, count in shown) + (f" of {len(names)}" if names else ""))
     return texts
 
 
 def themes(corpus: Corpus, found: Places, words: Words) -> list[str]:
-    """For each side, up to five content words that stand near its strongest places far more often than by chance; "" where there are none."""
+    """For each side, up to five content words that stand near its strongest places far more often than by chance; "" where there are
+    none.
+    """
     if not words.words:
         return [""] * len(found.position_NK)
     steps = np.array([step for step in range(-BEFORE, AFTER + 1) if step])
@@ -109,24 +124,49 @@ def themes(corpus: Corpus, found: Places, words: Words) -> list[str]:
     return [", ".join(chosen) for chosen in texts]
 
 
-def readable(token_ids: Sequence[int], scores: Sequence[float], words: Words, *, most: int = 5) -> tuple[str, ...]:
-    """The readable ones of promoted (or suppressed) tokens; none at all unless half of the outstanding ones are words, numbers or signs."""
-    standing = [words.keys[token] for token, score in zip(token_ids, scores, strict=True) if token >= 0 and abs(score) >= PROMOTED_Z]
-    good = [
-        name
-        for name in dict.fromkeys(standing)
-        if name.strip() and (is_word(name) or (not name.isalpha() and name.isascii() and len(name) < 4))
-    ]
-    return tuple(good[:most]) if len(good) >= 2 and 2 * len(good) >= len(set(standing)) else ()
+class Likeness:
+    """How alike tokens are to the model itself: the mean cosine between their centred input embeddings."""
+
+    def __init__(self, embedding_VD: Tensor) -> None:
+        self._rows = embedding_VD.detach()
+        self._mean_D = self._rows.float().mean(dim=0)
+
+    def __call__(self, token_ids: Sequence[int]) -> float:
+        """0 for unrelated tokens, 1 for the same token again; 0 for fewer than two."""
+        count = len(token_ids)
+        if count < 2:
+            return 0.0
+        rows = self._rows[torch.tensor(list(token_ids), device=self._rows.device)].float() - self._mean_D
+        rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        return float(((rows.sum(dim=0) ** 2).sum() - count) / (count * count - count))
 
 
-def second_lines(found: Places, promoted: TokenArrays, suppressed: TokenArrays, words: Words) -> tuple[list[str], NDArray[np.float64]]:
+def readable(token_ids: Sequence[int], scores: Sequence[float], words: Words, alike: Likeness | None, *, most: int = 5) -> tuple[str, ...]:
+    """The readable ones of promoted (or suppressed) tokens; none at all unless half of those that stand out are words, numbers or signs,
+    and these are alike: a list without a common thread is junk, not a meaning.
+    """
+    standing = [int(token) for token, score in zip(token_ids, scores, strict=True) if token >= 0 and abs(score) >= PROMOTED_Z]
+    names = {words.keys[token]: token for token in reversed(standing)}
+    good = {name: token for name, token in names.items() if _shown(name)}
+    if len(good) < 2 or 2 * len(good) < len(names) or (alike is not None and alike(sorted(good.values())) < ALIKE):
+        return ()
+    order = [name for name in dict.fromkeys(words.keys[token] for token in standing) if name in good]
+    return tuple(order[:most])
+
+
+def _shown(name: str) -> bool:
+    return bool(name.strip()) and (is_word(name) or (not any(c.isalpha() for c in name) and name.isascii() and len(name) < 4))
+
+
+def second_lines(
+    found: Places, promoted: TokenArrays, suppressed: TokenArrays, words: Words, alike: Likeness | None = None
+) -> tuple[list[str], NDArray[np.float64]]:
     """(a line a side on what it promotes and suppresses, the share of its strongest places that a promoted token follows)."""
     lines, said = [], []
     up_ids, up = (np.concatenate(list(a)) for a in (promoted.ids_2IK, promoted.values_2IK))
     down_ids, down = (np.concatenate(list(a)) for a in (suppressed.ids_2IK, suppressed.values_2IK))
     for row in range(len(up_ids)):
-        more, less = readable(up_ids[row], up[row], words), readable(down_ids[row], down[row], words)
+        more, less = readable(up_ids[row], up[row], words, alike), readable(down_ids[row], down[row], words, alike)
         following = [words.keys[token] for token in found.next_NK[row] if token >= 0]
         names = {words.keys[token] for token in up_ids[row] if token >= 0}
         share = sum(name in names for name in following) / max(1, len(following))
@@ -139,4 +179,4 @@ def second_lines(found: Places, promoted: TokenArrays, suppressed: TokenArrays, 
 
 
 def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
+    return ", ".join(json.dumps(name, ensure_ascii=False) for name in names)

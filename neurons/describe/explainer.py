@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from neurons.atlas.store import Atlas
 from neurons.concepts.space import ConceptSpace, WindowPeaks
 from neurons.describe.ceiling import Contexts, ceiling_prediction, contexts_of
-from neurons.describe.evidence import Words, peak_tokens, places, second_lines, themes, vocabulary_words
+from neurons.describe.evidence import Likeness, Words, peak_tokens, places, second_lines, themes, vocabulary_words
 from neurons.describe.fit import Fitted, carried, fit_layer
 from neurons.describe.kinds import UNCLEAR, kind_of
 from neurons.describe.patterns import predict
 from neurons.describe.recording import Recording, record_windows
 from neurons.describe.render import render
-from neurons.describe.score import pearson, score_layer
+from neurons.describe.score import other_neurons, pearson, score_layer
 from neurons.describe.survey import TOKENS, Survey, Windows, describing_rows, heldout_rows, piece_table, read_windows, survey
 from neurons.errors import InvalidInput
 from neurons.files import write_json
@@ -36,7 +36,7 @@ CLEAR = 0.15
 """A side is described only where its description correlates this much with its activation on the check documents; else it is unclear."""
 HELD_TOKENS = 49_152
 _BLOCK = 384
-FLOATS = ("score", "null", "ceiling", "auprc", "auprc_null", "top_random", "top_random_null", "check")
+FLOATS = ("score", "null", "ceiling", "ceiling_null", "auprc", "auprc_null", "top_random", "top_random_null", "check")
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,8 @@ class _Run:
         self.index = {part: n for n, part in enumerate(self.survey.vocabulary)}
         self.held_TF = self.held.features(self.index, range(len(self.held.ids)))
         self.words: Words = vocabulary_words(self.pieces, atlas.token_counts_V())
+        embeddings: Any = loaded.model.get_input_embeddings()
+        self.alike = Likeness(embeddings.weight)
         key = f"{corpus.fingerprint}:{loaded.ref.weights_hash}:{loaded.ref.dtype}"
         self.recording: Recording = record_windows(
             loaded,
@@ -131,7 +133,7 @@ class _Run:
 
     def _describe(self, layer: int) -> pd.DataFrame:
         found = places(self.atlas.corpus, self.atlas.exemplar_arrays(layer))
-        second, said = second_lines(found, *self.atlas.projection_arrays(layer), self.words)
+        second, said = second_lines(found, *self.atlas.projection_arrays(layer), self.words, self.alike)
         neurons = self.atlas.n_neurons
         table = pd.DataFrame(
             {
@@ -173,6 +175,7 @@ class _Run:
             "score": scores.pearson,
             "null": scores.pearson_null,
             "ceiling": pearson(ceiling_TN, held_TN),
+            "ceiling_null": pearson(ceiling_TN[:, other_neurons(len(fitted), np.ones(len(fitted), dtype=bool), seed=layer)], held_TN),
             "auprc": scores.auprc,
             "auprc_null": scores.auprc_null,
             "top_random": scores.top_random,

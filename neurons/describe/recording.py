@@ -33,7 +33,7 @@ class Recording:
     def acts(self, layer: int) -> NDArray[np.float16]:
         """(T, I), a memory map; narrower layers are padded with zeros."""
         opened: NDArray[np.float16] = np.load(self.folder / f"acts-{layer:03d}.npy", mmap_mode="r")
-        return opened
+        return opened[: self.tokens]
 
     def sides(self, layer: int, neurons: slice = slice(None)) -> NDArray[np.float32]:
         """Both sides of some neurons, (T, 2n): the positive part of the activations, then the positive part of their opposites."""

@@ -123,6 +123,8 @@ def parse(phrase: str) -> Pattern:
         fresh_group = fresh_item = False
         if text:
             parts.append((_value(text, place), level))
+    if not parts:
+        raise InvalidInput(f"{phrase!r} names no token and no class; it is kept as free text, without a score")
     return Pattern(tuple(parts))
 
 

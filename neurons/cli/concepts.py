@@ -1,0 +1,229 @@
+"""`neuronscope concept ...`: saved sets of neurons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neurons.cli.common import Json, Model, emit, load, stderr_progress, table
+from neurons.errors import InvalidInput
+from neurons.types import NeuronSide
+
+if TYPE_CHECKING:
+    from neurons.concepts.sets import Concept
+
+Name = Annotated[str, typer.Argument(help="Name of the concept.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Overwrite a concept of that name.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group `concept`."""
+    group = typer.Typer(help="Saved sets of neurons: from a search, examples or a list; combined like sets.", no_args_is_help=True)
+    group.command("save")(save)
+    group.command("list")(list_concepts)
+    group.command("show")(show)
+    group.command("union")(union)
+    group.command("intersection")(intersection)
+    group.command("difference")(difference)
+    group.command("rename")(rename)
+    group.command("note")(note)
+    group.command("delete")(delete)
+    group.command("restore")(restore)
+    group.command("export")(export)
+    group.command("import")(import_)
+    app.add_typer(group, name="concept")
+
+
+def save(
+    name: Name,
+    text: Annotated[str | None, typer.Option("--text", help="Search for this.", show_default=False)] = None,
+    neurons: Annotated[str | None, typer.Option(help="Neurons, such as 17:803,4:12-.", show_default=False)] = None,
+    examples: Annotated[Path | None, typer.Option(help="File with an example text on each line.", show_default=False)] = None,
+    counter_examples: Annotated[
+        Path | None, typer.Option(help="File with counter-examples. [default: built-in neutral sentences]", show_default=False)
+    ] = None,
+    top: Annotated[int, typer.Option("--top", "-k", help="Neurons to take from a search or examples.", min=1, max=100_000)] = 50,
+    note: Annotated[str, typer.Option(help="A note to keep with it.")] = "",
+    replace: Replace = False,
+    model: Model = "default",
+    as_json: Json = False,
+) -> None:
+    """Save a concept from a search (--text), a list (--neurons) or example texts (--examples)."""
+    from neurons.cli.search import model_ref
+    from neurons.concepts.sets import Concept, ConceptShelf
+
+    if sum(given is not None for given in (text, neurons, examples)) != 1:
+        raise InvalidInput("give exactly one of --text, --neurons and --examples", field="text")
+    if text is not None:
+        from neurons.concepts.search import open_search
+
+        ref = model_ref(model, quiet=as_json)
+        hits = open_search(ref).search(text, top=top)
+        concept = Concept.of((hit.side for hit in hits), ref=ref, origin=f"search: {text}", note=note)
+    elif neurons is not None:
+        ref = model_ref(model, quiet=as_json)
+        sides = [NeuronSide.parse(part) for part in neurons.split(",") if part.strip()]
+        wrong = next((s for s in sides if not (0 <= s.layer < ref.n_layers and 0 <= s.index < ref.n_neurons)), None)
+        if wrong is not None:
+            raise InvalidInput(
+                f"{ref.name} has no neuron {wrong}: layers 0 to {ref.n_layers - 1}, neurons 0 to {ref.n_neurons - 1}", field="neurons"
+            )
+        concept = Concept.of(sides, ref=ref, origin="hand-picked", note=note)
+    else:
+        from neurons.concepts.contrast import contrast
+
+        loaded = load(model, quiet=as_json)
+        positive, negative = _lines(examples), _lines(counter_examples) if counter_examples else []
+        with stderr_progress(quiet=as_json) as progress:
+            found = contrast(loaded, positive, negative, top=top, progress=progress)
+        kept = [one.side for one in found.found if one.effect > found.chance_effect]
+        concept = Concept.of(kept, ref=loaded.ref, origin=f"{found.examples} examples against {found.counter}", note=note)
+    ConceptShelf().save(name, concept, replace=replace)
+    emit({"name": name, **concept.to_json()}, as_json, lambda: f"saved {name!r}: {len(concept.sides)} neurons")
+
+
+def _lines(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}", field="examples") from error
+
+
+def list_concepts(as_json: Json = False) -> None:
+    """All saved concepts."""
+    from neurons.concepts.sets import ConceptShelf
+
+    entries = [
+        {"name": e.name, "changed": e.changed, "neurons": len(e.content["neurons"]), "origin": e.content["origin"]}
+        for e in ConceptShelf().list()
+    ]
+    columns = ("name", "neurons", "origin", "changed")
+    emit({"rows": entries}, as_json, lambda: table(columns, [[entry[c] for c in columns] for entry in entries]))
+
+
+def show(name: Name, as_json: Json = False) -> None:
+    """A concept's neurons, with their descriptions where the atlas has them."""
+    from neurons.concepts.sets import ConceptShelf
+
+    concept = ConceptShelf().load(name)
+    said = _descriptions(concept)
+    rows = [{"layer": s.layer, "index": s.index, "polarity": s.polarity, "description": said.get(s, "")} for s in concept.sides]
+    answer = {"name": name, **concept.to_json(), "rows": rows}
+    emit(answer, as_json, lambda: table(("neuron", "description"), [(str(s), said.get(s, "")) for s in concept.sides]))
+
+
+def _descriptions(concept: Concept) -> dict[NeuronSide, str]:
+    from neurons.atlas.store import list_atlases
+    from neurons.concepts.search import open_search
+
+    ref = next((info.model for info in list_atlases() if info.model.weights_hash == concept.weights_hash and info.described), None)
+    if ref is None:
+        return {}
+    index = open_search(ref)
+    known = [side for side in concept.sides if len(index.rows([side]))]
+    return dict(zip(known, index.table["description"].iloc[index.rows(known)].astype(str), strict=True))
+
+
+def union(
+    first: Name,
+    second: Name,
+    into: Annotated[str, typer.Argument(help="Name of the result.")],
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
+    """Neurons of either concept."""
+    _combine("union", first, second, into, replace, as_json)
+
+
+def intersection(
+    first: Name,
+    second: Name,
+    into: Annotated[str, typer.Argument(help="Name of the result.")],
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
+    """Neurons of both concepts."""
+    _combine("intersection", first, second, into, replace, as_json)
+
+
+def difference(
+    first: Name,
+    second: Name,
+    into: Annotated[str, typer.Argument(help="Name of the result.")],
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
+    """Neurons of the first concept that the second lacks."""
+    _combine("difference", first, second, into, replace, as_json)
+
+
+def _combine(operation: str, first: str, second: str, into: str, replace: bool, as_json: bool) -> None:
+    from dataclasses import replace as changed
+
+    from neurons.concepts.sets import ConceptShelf
+
+    shelf = ConceptShelf()
+    one, other = shelf.load(first), shelf.load(second)
+    result = {"union": one.union, "intersection": one.intersection, "difference": one.difference}[operation](other)
+    result = changed(result, origin=f"{operation} of {first} and {second}")
+    shelf.save(into, result, replace=replace)
+    emit({"name": into, **result.to_json()}, as_json, lambda: f"saved {into!r}: {len(result.sides)} neurons")
+
+
+def rename(name: Name, new_name: Annotated[str, typer.Argument(help="Its new name.")], as_json: Json = False) -> None:
+    """Give a concept another name."""
+    from neurons.concepts.sets import ConceptShelf
+
+    entry = ConceptShelf().rename(name, new_name)
+    emit({"name": entry.name}, as_json, f"renamed to {entry.name!r}")
+
+
+def note(name: Name, text: Annotated[str, typer.Argument(help="The note; empty removes it.")], as_json: Json = False) -> None:
+    """Write a concept's note."""
+    from neurons.concepts.sets import ConceptShelf
+
+    entry = ConceptShelf().note(name, text)
+    emit({"name": entry.name, "note": entry.content["note"]}, as_json, "noted")
+
+
+def delete(name: Name, as_json: Json = False) -> None:
+    """Delete a concept; `restore` puts it back."""
+    from neurons.concepts.sets import ConceptShelf
+
+    token = ConceptShelf().delete(name)
+    emit({"name": name, "restore": token}, as_json, f"deleted; put it back with: neuronscope concept restore {token}")
+
+
+def restore(token: Annotated[str, typer.Argument(help="What `delete` printed.")], as_json: Json = False) -> None:
+    """Put a deleted concept back."""
+    from neurons.concepts.sets import ConceptShelf
+
+    entry = ConceptShelf().restore(token)
+    emit({"name": entry.name}, as_json, f"{entry.name!r} is back")
+
+
+def export(name: Name, path: Annotated[Path, typer.Argument(help="File to write.")], as_json: Json = False) -> None:
+    """Write a concept to a JSON file."""
+    from neurons.concepts.sets import ConceptShelf
+    from neurons.files import write_json
+
+    write_json(path, ConceptShelf().load(name).to_json())
+    emit({"name": name, "path": str(path)}, as_json, f"wrote {path}")
+
+
+def import_(
+    path: Annotated[Path, typer.Argument(help="A concept's JSON file, or a JSON list of neurons.")],
+    name: Annotated[str | None, typer.Option(help="Its name. [default: the file's]", show_default=False)] = None,
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
+    """Read a concept from a JSON file."""
+    from neurons.concepts.sets import ConceptShelf, read_concept
+
+    concept = read_concept(path)
+    entry = ConceptShelf().save(name or path.stem, concept, replace=replace)
+    emit({"name": entry.name, **concept.to_json()}, as_json, lambda: f"saved {entry.name!r}: {len(concept.sides)} neurons")

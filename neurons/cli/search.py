@@ -1,0 +1,218 @@
+"""`neuronscope search | neuron | clusters`: find neurons by meaning, read one, group those of a trace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neurons.cli.common import Device, Dtype, Json, Model, emit, load, stderr_progress, table
+from neurons.errors import InvalidInput
+from neurons.types import NeuronSide, TargetSpec, parse_ranges
+
+if TYPE_CHECKING:
+    from neurons.concepts.search import SearchIndex
+    from neurons.types import ModelRef
+
+Top = Annotated[int, typer.Option("--top", "-k", help="Rows to print.", min=1, max=100_000)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the three commands."""
+    app.command()(search)
+    app.command()(neuron)
+    app.command()(clusters)
+
+
+def model_ref(model: str, *, quiet: bool) -> ModelRef:
+    """The reference of a model, from its atlas where one names it, else by loading it."""
+    from neurons.atlas.store import list_atlases
+
+    known = [info.model for info in list_atlases() if model in (info.model.id, info.model.name)]
+    return known[0] if known else load(model, quiet=quiet).ref
+
+
+def parse_layers(text: str | None) -> tuple[int, int] | None:
+    """Read "10:20" or "12": first and last layer, both included."""
+    if text is None:
+        return None
+    first, _, last = text.partition(":")
+    if not first.strip().isdigit() or (last.strip() and not last.strip().isdigit()):
+        raise InvalidInput(f"layers are {text!r}; write the first and the last, such as 10:20", field="layers")
+    return int(first), int(last or first)
+
+
+def search(
+    text: Annotated[str, typer.Argument(help='What the neurons should be about, such as "court and law"; "" lists by the filters alone.')],
+    top: Top = 20,
+    polarity: Annotated[str | None, typer.Option(help="+ or -. [default: both]", show_default=False)] = None,
+    layers: Annotated[str | None, typer.Option(help="First and last layer, such as 10:20.", show_default=False)] = None,
+    keyword: Annotated[str, typer.Option(help="Words that must stand in the description or beside it.")] = "",
+    kind: Annotated[list[str] | None, typer.Option(help="Type of neuron, such as token or meaning; several times for several.")] = None,
+    least_score: Annotated[float | None, typer.Option(help="Held-out correlation of the description, at least.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Leave out neurons whose description is unclear.")] = False,
+    model: Model = "default",
+    as_json: Json = False,
+) -> None:
+    """Find the neurons that fire most on texts about something."""
+    from neurons.concepts.search import Filters, open_search
+
+    if polarity not in (None, "+", "-"):
+        raise InvalidInput(f"polarity is {polarity!r}; use + or -", field="polarity")
+    filters = Filters(keyword, parse_layers(layers), polarity, least_score, tuple(kind or ()), clear)  # type: ignore[arg-type]
+    index = open_search(model_ref(model, quiet=as_json))
+    hits = index.search(text, top=top, filters=filters)
+    columns = ("neuron", "similarity", "score", "kind", "description")
+    rows = [(str(hit.side), hit.similarity, hit.score, hit.kind, hit.description) for hit in hits]
+    emit({"text": text, "model": index.atlas.ref.name, "note": index.atlas.info.note, "rows": hits}, as_json, lambda: table(columns, rows))
+
+
+def neuron(
+    name: Annotated[str, typer.Argument(metavar="L:I", help="Layer and index, such as 17:803 or 17:803-.")],
+    examples: Annotated[int, typer.Option(help="Strongest places to print, each side.", min=0, max=24)] = 5,
+    model: Model = "default",
+    as_json: Json = False,
+) -> None:
+    """What is known of one neuron: both sides' descriptions, scores, strongest places and tokens."""
+    from neurons.concepts.search import open_search
+
+    wanted = NeuronSide.parse(name)
+    ref = model_ref(model, quiet=as_json)
+    index = open_search(ref)
+    index.row(wanted)
+    pieces = _Pieces(model)
+    signs = ("-",) if name.rstrip().endswith("-") else ("+",) if name.rstrip().endswith("+") else ("+", "-")
+    sides = [_side(index, NeuronSide(wanted.layer, wanted.index, sign), examples, pieces) for sign in signs]  # type: ignore[arg-type]
+    answer = {
+        "layer": wanted.layer,
+        "index": wanted.index,
+        "model": ref.name,
+        "tokens": index.atlas.tokens,
+        "mean": float(index.atlas.mean_LI()[wanted.layer, wanted.index]),
+        "sides": sides,
+    }
+    emit(answer, as_json, lambda: "\n\n".join(_side_text(side) for side in sides))
+
+
+class _Pieces:
+    """Token texts from the model's tokenizer, without loading its weights."""
+
+    def __init__(self, model: str) -> None:
+        from transformers import AutoTokenizer
+
+        from neurons.models.load import find_source
+
+        source = find_source(model)
+        folder, options = (source.path, {}) if source.kind != "gguf" else (source.path.parent, {"gguf_file": source.path.name})
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, **options)
+
+    def __call__(self, ids: Any) -> str:
+        return str(self._tokenizer.decode([int(i) for i in ids]))
+
+
+def _side(index: SearchIndex, side: NeuronSide, examples: int, pieces: _Pieces) -> dict[str, Any]:
+    row = index.table.iloc[index.row(side)]
+    edit = index.edits.get(side)
+    atlas = index.atlas
+    stats, promoted = atlas.token_stats(side.layer, side.index, side.polarity), atlas.promoted(side.layer, side.index, side.polarity)
+    suppressed = atlas.suppressed(side.layer, side.index, side.polarity)
+    found = atlas.exemplars(side.layer, side.index, side.polarity)[:examples] if examples else ()
+    texts = ("polarity", "description", "second", "kind", "source", "peaks", "theme")
+    numbers = ("score", "null", "ceiling", "auprc", "auprc_null", "check")
+    return {
+        **{name: str(row[name]) for name in texts},
+        **{name: float(row[name]) for name in numbers},
+        "vote": edit.vote,
+        "locked": edit.locked,
+        "note": edit.note,
+        "extreme": float(atlas.extremes(side.layer)[int(side.polarity == "-"), side.index, 0]),
+        "tokens": [{"text": pieces([i]), "mean": v, "count": c} for i, v, c in zip(stats.ids, stats.values, stats.counts, strict=True)],
+        "promotes": [{"text": pieces([i]), "z": v} for i, v in zip(promoted.ids, promoted.values, strict=True)],
+        "suppresses": [{"text": pieces([i]), "z": v} for i, v in zip(suppressed.ids, suppressed.values, strict=True)],
+        "examples": [
+            {
+                "value": e.value,
+                "source": e.source,
+                "before": pieces(e.ids[: e.peak]),
+                "token": pieces(e.ids[e.peak : e.peak + 1]),
+                "after": pieces(e.ids[e.peak + 1 :]),
+            }
+            for e in found
+        ],
+    }
+
+
+def _side_text(side: dict[str, Any]) -> str:
+    score = "unscored" if side["score"] != side["score"] else f"score {side['score']:.2f} of a ceiling of {side['ceiling']:.2f}"
+    lines = [f"[{side['polarity']}] {side['description']}   ({side['kind']}, {score})"]
+    lines += [f"    {side[name]}" for name in ("second",) if side[name]]
+    lines += [f"    {label}: {side[name]}" for label, name in (("peaks", "peaks"), ("speaks of", "theme"), ("note", "note")) if side[name]]
+    for e in side["examples"]:
+        shown = f"{e['before'][-60:]}>>{e['token']}<<{e['after'][:40]}".replace("\n", "\\n")
+        lines.append(f"    {e['value']:8.2f}  {shown}")
+    return "\n".join(lines)
+
+
+def clusters(
+    trace: Annotated[str, typer.Argument(help="Id of a trace; see `neuronscope traces list`.")],
+    by: Annotated[str, typer.Option(help="activation, or attribution (of --token).")] = "activation",
+    token: Annotated[
+        int | None, typer.Option("--token", "-t", help="The token explained, for --by attribution.", show_default=False)
+    ] = None,
+    tokens: Annotated[
+        str | None, typer.Option(help="Tokens whose activations count, such as 3:9. [default: all]", show_default=False)
+    ] = None,
+    top: Annotated[int, typer.Option("--top", "-k", help="Neurons to cluster, the strongest.", min=10, max=15_000)] = 1000,
+    min_size: Annotated[int, typer.Option(help="Fewest members of a cluster.")] = 5,
+    min_samples: Annotated[int, typer.Option(help="Neighbours that make a place dense.")] = 3,
+    method: Annotated[str, typer.Option(help="leaf (many fine clusters) or eom (fewer, broader).")] = "leaf",
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Model to run. [default: the trace's own]", show_default=False)] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Group the neurons that a trace is about by meaning."""
+    from neurons.concepts.active import Active, active_sides, attributed_sides
+    from neurons.concepts.clusters import ClusterSettings, cluster_sides
+    from neurons.concepts.search import open_search
+    from neurons.quantiles import quantiles_for
+    from neurons.replay import activations_of, check_model
+    from traces.store import TraceStore
+
+    if by not in ("activation", "attribution"):
+        raise InvalidInput(f"--by is {by!r}; use activation or attribution", field="by")
+    if by == "attribution" and token is None:
+        raise InvalidInput("name the token to explain with --token; position 0 is the prompt's first", field="token")
+    settings = ClusterSettings(min_size, min_samples, method).check()
+    store = TraceStore()
+    record = store.load(trace)
+    ids = (*record.prompt_ids, *record.answer_ids)
+    loaded = load(model or record.model.id, device=device, dtype=dtype, quiet=as_json)
+    check_model(loaded, record)
+    index = open_search(loaded.ref)
+    with stderr_progress(quiet=as_json) as progress:
+        found: Active
+        if by == "activation":
+            chosen = None if tokens is None else [n for start, stop in parse_ranges(tokens) for n in range(start, min(stop, len(ids)))]
+            acts_LTI = activations_of(loaded, record, store, progress=progress)
+            found = active_sides(acts_LTI, quantiles_for(loaded, progress=progress).norm_2LI, tokens=chosen, top=top)
+        else:
+            from neurons import attribution
+
+            result = attribution.attribute(
+                loaded, ids, TargetSpec(int(token or 0)), steers=record.steers, prompt_tokens=len(record.prompt_ids)
+            )
+            found = attributed_sides(attribution.top_rows(result, 4 * top).rows, top=top)
+        clustering = cluster_sides(index, found.sides, weights=found.weights, settings=settings, progress=progress)
+    answer = {
+        "trace": record.id,
+        "by": by,
+        "token": token,
+        "settings": settings,
+        "neurons": clustering.sides,
+        "noise": clustering.noise,
+        "note": clustering.note,
+        "rows": clustering.rows(),
+    }
+    rows = [(c.number, len(c.sides), c.weight, c.coherence, c.label, ", ".join(map(str, c.sides[:4]))) for c in clustering.clusters]
+    emit(answer, as_json, lambda: table(("cluster", "size", by, "coherence", "label", "neurons"), rows))
