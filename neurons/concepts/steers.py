@@ -32,8 +32,8 @@ class ConceptSteer:
 
     def line(self) -> str:
         """One sentence: what will be done."""
-        return f"{self.action} {self.text!r}: {len(self.steer.neurons)} neurons ({self.origin}) "
-            f"set to {self.steer.strength:g} x their own extreme"
+        done = f"{len(self.steer.neurons)} neurons ({self.origin}) set to {self.steer.strength:g} x their own extreme"
+        return f"{self.action} {self.text!r}: {done}"
 
 
 def default_size(action: Action, ref: ModelRef) -> int:
