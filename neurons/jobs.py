@@ -1,6 +1,7 @@
 """Background jobs that survive a restart: progress, cancelling, errors by row, resuming. No streamlit, no model.
 
 <home>/jobs/<id>/job.json     kind, title, parameters: written once
+                 payload.json what is too large for the parameters, such as the prompts: written once
                  state.json   state, progress: replaced atomically as it goes
                  rows.jsonl   one line a finished row, appended; a row may hold an error
                  cancel       exists when somebody asked it to stop
@@ -84,6 +85,10 @@ class JobContext:
         self._first_done: int | None = None
         self._written = self._looked = 0.0
 
+    def payload(self) -> Any:
+        """What `JobRunner.start` was given as payload. Raises `StoreError` when it is damaged."""
+        return _read_payload(self._folder)
+
     def progress(self, done: int, total: int | None, message: str) -> None:
         """A `Progress`: saves it (a few times a second) and raises `Cancelled` when somebody asked to stop."""
         self.check()
@@ -144,8 +149,11 @@ class JobRunner:
         """Say how jobs of a kind are done. The worker skips the rows in `context.rows`, reports, and returns its result."""
         self._workers[kind] = worker
 
-    def start(self, kind: str, params: Mapping[str, Any], *, title: str) -> Job:
-        """Queue a new job. Raises `InvalidInput` for a kind nobody registered or parameters that JSON cannot hold."""
+    def start(self, kind: str, params: Mapping[str, Any], *, title: str, payload: Any = None) -> Job:
+        """Queue a new job. `params` are read with every look at the job: keep them small; `payload` is read by the worker alone.
+
+        Raises `InvalidInput` for a kind nobody registered or values that JSON cannot hold.
+        """
         if kind not in self._workers:
             known = ", ".join(self._workers) or "none"
             raise InvalidInput(f"there are no jobs of kind {kind!r} here; this program does {known}", field="kind")
@@ -153,6 +161,8 @@ class JobRunner:
         folder = self.folder / job.id
         folder.mkdir()
         try:
+            if payload is not None:
+                write_json(folder / "payload.json", payload)
             write_json(folder / "job.json", {"id": job.id, "kind": kind, "title": title, "created": job.created, "params": dict(params)})
         except (ValueError, TypeError) as error:
             shutil.rmtree(folder)
@@ -301,6 +311,13 @@ _STATE_FIELDS = ("state", "done", "total", "message", "errors", "result", "eta_s
 def _write_state(folder: Path, job: Job) -> None:
     values = asdict(job)
     write_json(folder / "state.json", {name: values[name] for name in _STATE_FIELDS})
+
+
+def _read_payload(folder: Path) -> Any:
+    try:
+        return json.loads((folder / "payload.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"job {folder.name} has lost its payload ({error}); start it again") from error
 
 
 def _mend_rows(folder: Path) -> None:

@@ -73,7 +73,6 @@ def start(
         raise InvalidInput(f"name the run, with 1 to {MAX_NAME} characters", field="run")
     params = {
         "run": run.strip(),
-        "prompts": to_json(prompts),
         "model": model,
         "device": device,
         "dtype": dtype,
@@ -82,12 +81,12 @@ def start(
         "system": system,
         "record": record,
     }
-    return runner.start(KIND, params, title=f"{run.strip()} ({len(prompts.rows)} prompts)")
+    return runner.start(KIND, params, title=f"{run.strip()} ({len(prompts.rows)} prompts)", payload=to_json(prompts))
 
 
 def _work(context: JobContext, load_model: LoadModel, store: TraceStore) -> dict[str, Any]:
     params = context.params
-    prompts = from_json(params["prompts"])
+    prompts = from_json(context.payload())
     total = len(prompts.rows)
     finished = {row["row"] for row in context.rows}
     context.progress(len(finished), total, "loading the model")

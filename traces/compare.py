@@ -278,5 +278,7 @@ def _neurons(
             token = int(gap_TI[:, index].argmax())
             values = (float(mean_I[index]), float(gap_TI[token, index]), token, float(a_TI[token, index]), float(b_TI[token, index]))
             rows.append(NeuronDifference(layer, int(index), *values))
+    if any(store.activation_state(record.id) != "stored" for record in (a, b)):
+        return (), "the activations were removed while they were compared: recompute them"
     rows.sort(key=lambda row: (-row.mean_abs, row.layer, row.index))
     return tuple(rows[:top]), "" if rows else "every activation is the same"

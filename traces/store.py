@@ -237,7 +237,10 @@ class TraceStore:
                     f"the activations of trace {trace_id} were removed to keep the disk budget; recompute them (traces replay --keep)"
                 )
             raise NotFound(f"trace {trace_id} has no {name}; it was recorded without")
-        return read_array(dataset, name, selection)
+        values = read_array(dataset, name, selection)
+        if name == ACTIVATIONS and self.activation_state(trace_id) != "stored":
+            raise Evicted(f"the activations of trace {trace_id} were removed while they were read; recompute them")
+        return values
 
     def verify(self, trace_id: str) -> VerifyReport:
         """Check every byte against the manifests, and the record against its schema."""
@@ -388,18 +391,19 @@ class TraceStore:
     def _row(self, folder: Path) -> tuple[TraceSummary, str] | None:
         try:
             record = self.folders.read_record(folder)
-            state = activations.holding(folder).state
+            held = activations.holding(folder)
         except NeuronscopeError:
-            record, state = unreadable(folder.name), "none"
-        target = folder / GROUP / ACTIVATIONS
-        stored = state == "stored" and target.exists()
+            record, held = unreadable(folder.name), activations.Holding("none", {})
+        target = folder / GROUP / ACTIVATIONS / "zarr.json"
+        tensors = sum(entry.size for name, entry in held.files.items() if name.startswith(activations.PREFIX)) if target.exists() else 0
+        small = sum(entry.size for name, entry in held.files.items() if not name.startswith(activations.PREFIX))
         example = self.folders.is_example(folder)
         summary = summarise(
             record,
-            activations=state,
-            size=tree_size(folder),
-            tensor_size=tree_size(target) if stored and not example else 0,
-            tensors_at=(target / "zarr.json").stat().st_mtime if stored and (target / "zarr.json").exists() else 0.0,
+            activations=held.state,
+            size=tensors + small + tree_size(folder / attributions.FOLDER),
+            tensor_size=0 if example else tensors,
+            tensors_at=target.stat().st_mtime if tensors else 0.0,
             trashed=folder.parent.name == TRASH or (example and (self.folders.hidden / folder.name).exists()),
             example=example,
         )

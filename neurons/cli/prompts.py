@@ -150,8 +150,7 @@ def list_jobs(as_json: Json = False) -> None:
 
     jobs = _Runner(quiet=True).jobs.list(promptruns.KIND)
     rows = [(j.id, j.created.replace("T", " ").rstrip("Z"), j.title, j.state, f"{j.done}/{j.total or '?'}", j.errors) for j in jobs]
-    items = [{**vars(job), "params": {k: v for k, v in job.params.items() if k != "prompts"}} for job in jobs]
-    emit({"jobs": items}, as_json, lambda: table(("id", "created (UTC)", "run", "state", "done", "failed"), rows))
+    emit({"jobs": jobs}, as_json, lambda: table(("id", "created (UTC)", "run", "state", "done", "failed"), rows))
 
 
 def resume(job_id: _JobId, as_json: Json = False) -> None:
