@@ -12,13 +12,13 @@ from streamlit.delta_generator import DeltaGenerator
 from neurons.activations import Ranking, rank_activations
 from neurons.atlas.store import open_atlas
 from neurons.errors import NeuronscopeError
-from neurons.models.loaded import LoadedModel
 from neurons.quantiles import quantiles_for
 from neurons.replay import recompute
 from neurons.summary import visible
 from pages.widgets import engine, neuron_table, strip, trace_context
 from pages.widgets.trace_attribution import describe
 from pages.widgets.trace_context import TraceContext
+from traces.schema import TraceRecord
 from traces.store import Evicted
 
 _THRESHOLD = "trace.threshold"
@@ -44,7 +44,7 @@ COLUMNS: dict[str, Any] = {
 def draw(context: TraceContext) -> None:
     """Filters, table and actions."""
     try:
-        found = ranking(context)
+        found, frame = _ranked(context)
     except Evicted:
         _recompute(context)
         return
@@ -54,7 +54,7 @@ def draw(context: TraceContext) -> None:
     where = f"at token {strip.spoken(context.ranges)}" if context.ranges else "at any token but the first"
     st.caption(f"{found.passed:,} neuron sides pass the threshold {where}. Strength is measured against {found.normaliser}.")
     neuron_table.draw(
-        table(context, found), COLUMNS, key="trace.acts", ref=context.record.model, stem=f"activations-{context.id}",
+        frame, COLUMNS, key="trace.acts", ref=context.record.model, stem=f"activations-{context.id}",
         signs=("positive", "negative"), floor=_threshold,
     )  # fmt: skip
 
@@ -68,33 +68,36 @@ def _threshold(place: DeltaGenerator) -> None:
 
 def ranking(context: TraceContext) -> Ranking:
     """The neurons that pass the threshold over the selected tokens. Raises `Evicted`, `NotFound`, `InvalidInput`."""
+    return _ranked(context)[0]
+
+
+def _ranked(context: TraceContext) -> tuple[Ranking, pd.DataFrame]:
     positions = tuple(strip.positions(context.ranges))
     threshold = float(st.session_state.get(_THRESHOLD, DEFAULT_THRESHOLD))
-    return _ranking(engine.store().root.as_posix(), context.id, positions, threshold, _with_atlas(context.loaded))
-
-
-def _with_atlas(loaded: LoadedModel | None) -> bool:
-    return loaded is not None and open_atlas(loaded.ref) is not None
+    atlas = None if context.loaded is None else open_atlas(context.loaded.ref)
+    known = "" if atlas is None else f"{atlas.folder}/{(atlas.manifest.get('descriptions') or {}).get('table')}"
+    return _ranking(engine.store().root.as_posix(), context.id, positions, threshold, known)
 
 
 @st.cache_resource(show_spinner="Ranking the neurons", max_entries=12)
-def _ranking(root: str, trace_id: str, positions: tuple[int, ...], threshold: float, with_atlas: bool) -> Ranking:
+def _ranking(root: str, trace_id: str, positions: tuple[int, ...], threshold: float, atlas: str) -> tuple[Ranking, pd.DataFrame]:
+    """The ranking and its table, shared: not to be written to. `atlas` says which atlas and descriptions it rests on, "" for none."""
     loaded = engine.model()
-    quantiles = quantiles_for(loaded) if with_atlas and loaded is not None else None
-    acts_LTI = trace_context.activations_of(trace_id)
-    return rank_activations(acts_LTI, tokens=positions or None, quantiles=quantiles, threshold=threshold)
+    quantiles = quantiles_for(loaded) if atlas and loaded is not None else None
+    found = rank_activations(trace_context.activations_of(trace_id), tokens=positions or None, quantiles=quantiles, threshold=threshold)
+    return found, table(found, engine.store().load(trace_id))
 
 
-def table(context: TraceContext, found: Ranking) -> pd.DataFrame:
+def table(found: Ranking, record: TraceRecord) -> pd.DataFrame:
     """The ranking as the frame that `neuron_table` shows."""
     frame = found.table.copy()
     frame["neuron"] = frame["layer"].astype(str) + ":" + frame["index"].astype(str) + frame["polarity"].astype(str)
-    words = [visible(context.word(i)) for i in range(len(context.record.token_ids))]
+    words = [visible(trace_context.word_at(record, i)) for i in range(len(record.token_ids))]
     frame["text"] = [
         " ".join(words[i] for i in places[:_WORDS_SHOWN]) + (" …" if len(places) > _WORDS_SHOWN else "")
         for places in frame.pop("positions")
     ]
-    frame["description"] = describe(context, frame["neuron"])
+    frame["description"] = describe(record.model, frame["neuron"])
     frame["signed"] = frame["activation"]
     frame["strength"] = frame["normalised"]
     return frame.set_index(pd.Index(frame["neuron"].to_numpy(object)))

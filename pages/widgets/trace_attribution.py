@@ -17,7 +17,7 @@ from neurons.attribution import DEFAULT, Attribution, attribute, top_rows
 from neurons.errors import InvalidInput, NeuronscopeError
 from neurons.models.chat import single_token
 from neurons.summary import visible
-from neurons.types import Metric, TargetSpec, parse_ranges
+from neurons.types import Metric, ModelRef, TargetSpec, parse_ranges
 from pages.widgets import engine, neuron_table, plain, strip
 from pages.widgets.descriptions import descriptions_for
 from pages.widgets.trace_context import STRIP_KEY, TraceContext
@@ -262,13 +262,13 @@ def table(context: TraceContext, attribution: StoredAttribution) -> pd.DataFrame
     frame["neuron"] = frame["layer"].astype(str) + ":" + frame["index"].astype(str) + frame["polarity"]
     words = {int(t): visible(context.word(int(t))) for t in np.unique(attribution.token_N)}
     frame["text"] = frame["token"].map(words)
-    frame["description"] = describe(context, frame["neuron"])
+    frame["description"] = describe(context.record.model, frame["neuron"])
     frame["signed"] = frame["attribution"]
     frame["strength"] = frame["attribution"].abs()
     return frame.set_index(pd.Index((frame["neuron"] + "@" + frame["token"].astype(str)).to_numpy(object)))
 
 
-def describe(context: TraceContext, names: Sequence[str] | pd.Series) -> list[str]:
+def describe(ref: ModelRef, names: Sequence[str] | pd.Series) -> list[str]:
     """The description of each neuron named "17:803+", "" where there is none."""
-    known = descriptions_for(context.record.model)
+    known = descriptions_for(ref)
     return [known.get(name, "") for name in names] if known else [""] * len(names)

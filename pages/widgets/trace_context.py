@@ -71,9 +71,7 @@ class TraceContext:
 
     def word(self, position: int) -> str:
         """The text of the token at `position`; that of the whole character where it is a part of one."""
-        while position > 0 and self.record.pieces[position] == "":
-            position -= 1
-        return self.record.pieces[position]
+        return word_at(self.record, position)
 
     def words(self, token_ids: Sequence[int]) -> list[str]:
         """The text of token ids; "id 17" where the trace's model is not loaded."""
@@ -91,6 +89,13 @@ def _facts(root: str, trace_id: str) -> dict[str, Any]:
 @st.cache_resource(show_spinner="Reading the activations", max_entries=4)
 def _activations(root: str, trace_id: str) -> np.ndarray[Any, Any]:
     return engine.store().read(trace_id, ACTIVATIONS)
+
+
+def word_at(record: TraceRecord, position: int) -> str:
+    """The text of the token at `position`; that of the whole character where it is a part of one."""
+    while position > 0 and record.pieces[position] == "":
+        position -= 1
+    return record.pieces[position]
 
 
 def activations_of(trace_id: str) -> np.ndarray[Any, Any]:
