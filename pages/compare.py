@@ -75,3 +75,9 @@ def _show(a: str, b: str) -> None:
     st.query_params["a"] = a
     st.query_params["b"] = b
     st.rerun()
+
+
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()

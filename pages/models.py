@@ -156,3 +156,9 @@ def _progress(job: Job) -> None:
     st.progress(share, text=f"{plain.escape(job.message or job.what)} ({time.monotonic() - job.started:.0f} s)")
     st.caption("The present model stays in use until the new one is ready.")
     st.button("Stop", icon=":material/stop_circle:", on_click=job.stop, key="models.stop", disabled=job.stopping.is_set())
+
+
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()

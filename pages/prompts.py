@@ -91,3 +91,9 @@ def _show(run: str, *, rerun: bool = True) -> None:
         st.session_state.pop(_RUN, None)
         st.session_state.pop(f"{_RUN}.seen", None)
         st.rerun()
+
+
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()

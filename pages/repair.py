@@ -164,3 +164,9 @@ def _first_time() -> None:
                 st.query_params[name] = value
             st.session_state["repair.propose"] = True
             st.rerun()
+
+
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()

@@ -70,3 +70,9 @@ def _tabs(context: TraceContext, attribution: StoredAttribution | None) -> None:
                 trace_attribution.draw(context, attribution)
             else:
                 trace_activations.draw(context)
+
+
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()

@@ -15,6 +15,7 @@ from traces.schema import TraceRecord
 
 _TINTS: tuple[View, ...] = ("surprisal", "entropy", "activation")
 _TOP = 60
+_NAMED = 12
 
 
 def draw(a_id: str, b_id: str, *, key: str, wide: bool = False) -> None:
@@ -57,7 +58,7 @@ def _strips(
 ) -> None:
     tokens_a_line, limit = (20, 26.0) if wide else (9, 20.0)
     tint = st.segmented_control(
-        "Tint", _TINTS, default=_TINTS[0], key=f"{key}.tint", required=True, format_func=str.capitalize, width="content"
+        "Tint", _TINTS, default=_TINTS[0], key=f"{key}.tint", required=True, format_func=str.capitalize, label_visibility="collapsed"
     )
     marks = compare_words.marked_tokens(a, b, found.words)
     for side, place in enumerate(st.columns(2, gap="small")):
@@ -87,7 +88,8 @@ def _steers(record: TraceRecord, *, key: str) -> None:
     how = "greedy" if record.sampling.temperature == 0 else f"temperature {record.sampling.temperature:g}, seed {record.sampling.seed}"
     lines: list[plain.Part] = [(f"{record.model.name}, {how}, {len(record.answer_ids)} tokens, ended: {record.finish_reason}\n", "muted")]
     for steer in active:
-        lines += [(steer.name or "Steer", "strong"), (f": {steer_state.sentence(steer)}\n", "")]
+        named = ", ".join(str(side) for side in steer.neurons[:_NAMED]) + (" …" if len(steer.neurons) > _NAMED else "")
+        lines += [(steer.name or "Steer", "strong"), (f": {steer_state.sentence(steer)} ", ""), (f"{named}\n", "muted")]
     plain.draw(lines, key=f"{key}.steers", size="0.85rem")
 
 

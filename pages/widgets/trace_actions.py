@@ -240,7 +240,7 @@ def _report(report: ReplayReport, title: str) -> None:
             if report.activations == "same"
             else "its activations are not stored to compare"
         )
-        st.success(f"Replayed {title}: the same token ids; {stored}.", icon=":material/check_circle:")
+        st.success(f"Replayed “{title}”: the same token ids; {stored}.", icon=":material/check_circle:")
         return
     what = "the token ids differ" if not report.ids_same else "the ids are the same, but stored numbers differ"
     where = (
@@ -248,7 +248,7 @@ def _report(report: ReplayReport, title: str) -> None:
         if report.first_difference is not None
         else ""
     )
-    st.warning(f"Replayed {title}: {what}.{plain.escape(where)} {plain.escape(report.reason)}", icon=":material/difference:")
+    st.warning(f"Replayed “{title}”: {what}.{plain.escape(where)} {plain.escape(report.reason)}", icon=":material/difference:")
 
 
 def budget() -> None:

@@ -81,10 +81,11 @@ class Tab:
         expect(self.page.get_by_role("button", name="Regenerate")).to_be_visible(timeout=PATIENCE)
         self.ready()
 
-    def shoot(self, name: str) -> Path:
-        """A screenshot of what is seen."""
+    def shoot(self, name: str, *, pointer: bool = False) -> Path:
+        """A screenshot of what is seen; with `pointer`, also of what shows because the pointer is where it is."""
         self.settle()
-        self.page.mouse.move(0, 0)
+        if not pointer:
+            self.page.mouse.move(0, 0)
         self.shots.mkdir(parents=True, exist_ok=True)
         path = self.shots / f"{name}.png"
         self.page.screenshot(path=path)
@@ -186,7 +187,9 @@ def open_tab(browser: Browser, app: App, tmp_path: Path) -> Iterator[Callable[..
         tab = Tab(page, on or app, shots)
 
         def hear(message: ConsoleMessage) -> None:
-            if message.type == "error" and not any(word in message.text for word in _HARMLESS):
+            # Streamlit looks for its server below a deep link's path first.
+            probe = "/_stcore/" in str(message.location.get("url")) and "404" in message.text
+            if message.type == "error" and not probe and not any(word in message.text for word in _HARMLESS):
                 tab.complaints.append(message.text)
 
         page.on("console", hear)
