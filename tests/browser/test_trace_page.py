@@ -49,7 +49,7 @@ def test_ask_hover_click_select_and_reload(tab: Tab) -> None:
     tip = page.locator(".ns-tip")
     expect(tip).to_contain_text("rank 1")
     expect(tip).to_contain_text("Sydney")
-    tab.shoot("trace-answer")
+    tab.shoot("trace-answer", pointer=True)
 
     word.click()
     expect(page.locator(".ns-plain").first).to_contain_text("Canberra", timeout=PATIENCE)
