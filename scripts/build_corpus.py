@@ -11,9 +11,11 @@ from pathlib import Path
 from corpus_sources import SHARES, SOURCES, documents, fetch
 
 from neurons.atlas.chat_corpus import ChatSettings, generate_conversations, read_conversations
-from neurons.atlas.corpus import Document, build_corpus, describe_shares
+from neurons.atlas.corpus import Corpus, Document, build_corpus, describe_shares
 from neurons.models.chat import encode_text
 from neurons.models.load import load_model
+from neurons.models.loaded import LoadedModel
+from neurons.types import Progress, no_progress
 
 CHAT = 1
 
@@ -25,27 +27,34 @@ def chat_documents(path: Path) -> Iterator[Document]:
         yield Document(CHAT, name, ids=conversation.ids, prefix=conversation.prefix)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--tokens", type=int, default=1_150_000)
-    parser.add_argument("--conversations", type=int, default=640, help="0 takes what the folder's chat.jsonl holds")
-    options = parser.parse_args()
-    loaded = load_model("default")
-    chat = options.folder / "chat.jsonl"
-    if options.conversations:
-        generate_conversations(loaded, chat, ChatSettings(conversations=options.conversations, batch=40))
+def build(loaded: LoadedModel, folder: Path, *, tokens: int, conversations: int, progress: Progress = no_progress) -> Corpus:
+    """Fetch, clean, generate, cut; writes `folder`/corpus.zarr.zip. `conversations` 0 takes what `folder`/chat.jsonl holds."""
+    chat = folder / "chat.jsonl"
+    unpacked = fetch(folder / "fetch")
+    if conversations:
+        generate_conversations(loaded, chat, ChatSettings(conversations=conversations, batch=40), progress=progress)
     corpus = build_corpus(
-        chain(documents(fetch(options.folder / "fetch")), chat_documents(chat)),
+        chain(documents(unpacked), chat_documents(chat)),
         SOURCES,
         encode=lambda text: encode_text(loaded, text, bos=False),
         start_ids=encode_text(loaded, ""),
         n_vocab=loaded.ref.n_vocab,
-        budgets=[None if number == CHAT else int(options.tokens * share) for number, share in enumerate(SHARES)],
+        budgets=[None if number == CHAT else int(tokens * share) for number, share in enumerate(SHARES)],
         held_out=0.1,
         align=64,
+        progress=progress,
     )
-    corpus.save(options.folder / "corpus.zarr.zip")
+    corpus.save(folder / "corpus.zarr.zip")
+    return corpus
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tokens", type=int, default=1_250_000)
+    parser.add_argument("--conversations", type=int, default=640, help="0 takes what the folder's chat.jsonl holds")
+    options = parser.parse_args()
+    corpus = build(load_model("default"), options.folder, tokens=options.tokens, conversations=options.conversations)
     sys.stdout.write(describe_shares(corpus) + f"\n{corpus.counted_tokens} describing, {corpus.held_tokens} held out\n")
 
 

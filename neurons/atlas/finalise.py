@@ -56,7 +56,7 @@ def finalise(
     ids, scores = project_outputs(loaded, keep=settings.projected, banned=banned_V, progress=progress)
     arrays["promoted_id"], arrays["promoted_score"] = ids.astype(arrays["token_id"].dtype), scores.astype(np.float16)
     if settings.probe:
-        ids, values = probe_vocabulary(loaded, keep=settings.probed, banned=banned_V, progress=progress)
+        ids, values = _probe(loaded, collection.folder / "probe.npz", settings.probed, banned_V, progress)
         arrays["probe_id"], arrays["probe_value"] = ids.astype(arrays["token_id"].dtype), _half(values)
     arrays["mean"] = collection.mean_LI()
     arrays["token_count"] = counts_V.astype(np.uint32)
@@ -85,6 +85,19 @@ def finalise(
         }
     )
     return folder
+
+
+def _probe(
+    loaded: LoadedModel, path: Path, keep: int, banned_V: NDArray[np.bool_], progress: Progress
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The vocabulary probe, kept beside the collection: it depends on the model alone, not on how much text was read."""
+    if not path.exists():
+        ids, values = probe_vocabulary(loaded, keep=keep, banned=banned_V, progress=progress)
+        partial = path.with_suffix(".partial.npz")
+        np.savez_compressed(partial, ids=ids, values=values)
+        partial.replace(path)
+    with np.load(path, allow_pickle=False) as stored:
+        return stored["ids"][..., :keep], stored["values"][..., :keep]
 
 
 def unlisted_tokens(loaded: LoadedModel) -> NDArray[np.bool_]:

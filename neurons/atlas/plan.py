@@ -31,13 +31,13 @@ class CollectSettings:
     exemplars: int = 24
     per_document: int = 2
     """At most this many exemplars of a neuron side come from one document."""
-    tokens: int = 4608
+    tokens: int = 4096
     """Token ids whose mean activation is kept, the most frequent ones."""
-    previous: int = 2048
+    previous: int = 1536
     """Likewise by the token before."""
     occurrences: int = 256
     """A token's mean is taken over its first occurrences, at most this many (the windows are shuffled, so they are a fair sample)."""
-    body: int = 3072
+    body: int = 2048
     """Uniformly drawn tokens whose activations are all kept, for histograms and quantiles of the body."""
     block: int = 64
     """Windows a block: the unit of work and of checkpoints."""

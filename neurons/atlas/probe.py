@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import DynamicCache
 
 from neurons.hooks import run_forward
 from neurons.models.loaded import LoadedModel
@@ -31,13 +34,14 @@ def probe_vocabulary(
     keep = min(keep, len(allowed))
     values = torch.full((2, loaded.n_layers, loaded.n_neurons, keep), -torch.inf)
     ids = torch.full((2, loaded.n_layers, loaded.n_neurons, keep), -1, dtype=torch.int32)
-    start = start_id(loaded)
+    before = _start_cache(loaded)
     for at in range(0, len(allowed), _BATCH):
         chunk = torch.from_numpy(allowed[at : at + _BATCH])
-        ids_BT = torch.stack([torch.full_like(chunk, start), chunk], dim=1)
+        cache = copy.deepcopy(before)
+        cache.batch_repeat_interleave(len(chunk))
 
         def record(layer: int, acts_BTI: Tensor, chunk: Tensor = chunk) -> None:
-            acts_IB = acts_BTI.float().reshape(len(chunk), 2, -1)[:, 1].T.cpu()
+            acts_IB = acts_BTI.float().reshape(len(chunk), -1).T.cpu()
             width = acts_IB.shape[0]
             for side, sign in ((0, 1.0), (1, -1.0)):
                 both = torch.cat([values[side, layer, :width], acts_IB * sign], dim=1)
@@ -46,7 +50,14 @@ def probe_vocabulary(
                 values[side, layer, :width] = top.values
                 ids[side, layer, :width] = tokens.gather(1, top.indices)
 
-        run_forward(loaded, ids_BT, record=record, logits_to_keep=1)
+        run_forward(loaded, chunk[:, None], record=record, cache=cache, start=1, logits_to_keep=1)
         progress(min(at + _BATCH, len(allowed)), len(allowed), "tokens probed alone")
     signed = torch.where(ids >= 0, values, 0.0) * torch.tensor([1.0, -1.0])[:, None, None, None]
     return ids.numpy(), signed.numpy()
+
+
+def _start_cache(loaded: LoadedModel) -> DynamicCache:
+    """The start token's keys and values, computed once."""
+    cache = DynamicCache(config=loaded.model.config)
+    run_forward(loaded, torch.tensor([[start_id(loaded)]]), cache=cache, logits_to_keep=1)
+    return cache
