@@ -2,8 +2,9 @@
 
 from traces.attributions import AttributionInfo, StoredAttribution, attribution_key, from_rows
 from traces.catalogue import TraceSummary
+from traces.reports import Usage, VerifyReport
 from traces.schema import TraceRecord, new_id, now
-from traces.store import Evicted, TraceStore, Usage, VerifyReport
+from traces.store import Evicted, TraceStore
 
 __all__ = [
     "AttributionInfo",

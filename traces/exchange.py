@@ -25,7 +25,7 @@ from traces.files import MANIFEST, FileEntry, fsync_tree, manifest_bytes, missin
 from traces.folders import META, RECORD, is_id
 from traces.schema import TraceRecord, meta_of, new_id, to_json
 from traces.store import TraceStore
-from traces.untrusted import ALLOWED_NAMES, check_folder
+from traces.untrusted import ALLOWED_NAMES, MAX_JSON, check_folder
 
 INDEX = "export.json"
 FORMAT = "neuronscope-export"
@@ -173,6 +173,8 @@ def _unpack(archive: zipfile.ZipFile, bench: Path, *, max_bytes: int, progress: 
                 left -= len(block)
                 if left < 0:
                     raise InvalidFile(f"the zip file unpacks to more than {max_bytes / 1e9:.1f} GB")
+                if written > MAX_JSON and "/c/" not in entry.filename:
+                    raise InvalidFile(f"{entry.filename[:100]!r} has more than {MAX_JSON >> 20} MB")
                 if written > max(_FREE_RATIO, MAX_RATIO * entry.compress_size):
                     raise InvalidFile(f"{entry.filename[:100]!r} unpacks to {MAX_RATIO} times its size: refused as a zip bomb")
                 sink.write(block)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from traces.attributions import AttributionInfo, StoredAttribution
 from traces.catalogue import Catalogue, TraceSummary, haystack_of, summarise
 from traces.files import changed, missing_or_resized, tree_size, write_atomic, write_folder
 from traces.folders import META, RECORD, TRASH, TraceFolders, unreadable
+from traces.reports import Usage, VerifyReport
 from traces.schema import TraceRecord, check_id, check_record, meta_of, new_id, now, to_json, with_meta
 from traces.tensors import ACTIVATIONS, GROUP, check_shapes, narrow, open_dataset, read_array, write_group
 
@@ -40,29 +41,6 @@ DEFAULT_BUDGET = 5 * 10**9
 
 class Evicted(StoreError):
     """The activations were removed to keep the disk budget. `neurons.replay.recompute` brings them back, bit for bit."""
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """The result of checking every byte of a trace."""
-
-    id: str
-    ok: bool
-    problems: tuple[str, ...]
-    files: int
-    bytes: int
-    activations: str
-    """stored, evicted or none."""
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Disk use of the user's traces (examples not counted)."""
-
-    traces: int
-    bytes: int
-    activation_bytes: int
-    budget_bytes: int
 
 
 class TraceStore:

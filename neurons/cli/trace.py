@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,7 +42,7 @@ from neurons.cli.stored import (
     store,
 )
 from neurons.errors import InvalidInput
-from neurons.types import Polarity, parse_ranges
+from neurons.types import Polarity, Progress, parse_ranges
 
 if TYPE_CHECKING:
     from neurons.quantiles import QuantileTable
@@ -96,6 +98,7 @@ def trace(
             name=name,
             tags=tag or (),
             record=not no_activations,
+            on_token=_counter(progress, max_new_tokens),
             progress=progress,
         )
     emit(run_json(record), as_json, lambda: _human(record))
@@ -181,8 +184,17 @@ def compare(
     steers = all_steers(loaded, steer, suppress=suppress, strengthen=strengthen)
     traces = store()
     with stderr_progress(quiet=as_json) as progress:
+        tick = _counter(progress, 2 * max_new_tokens)
         pair = run_pair(
-            loaded, as_messages(text, system=system), steers, sampling=settings, store=traces, name=name, tags=tag or (), progress=progress
+            loaded,
+            as_messages(text, system=system),
+            steers,
+            sampling=settings,
+            store=traces,
+            name=name,
+            tags=tag or (),
+            on_token=lambda side, token: tick(token),
+            progress=progress,
         )
         found = compare_traces(
             traces, pair.baseline.id, pair.steered.id, top=top, decode=lambda i: token_text(loaded, i), progress=progress
@@ -265,6 +277,12 @@ def sweep(
         return head + table(("strength", "probability", "rank", "KL", "changed words", "answer"), rows)
 
     emit(found, as_json, human)
+
+
+def _counter(progress: Progress, most: int) -> Callable[[int], None]:
+    """Shows each token as it comes."""
+    taken = count(1)
+    return lambda token: progress(next(taken), most, "answering")
 
 
 def _human(record: TraceRecord) -> str:
