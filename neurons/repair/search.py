@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from neurons.repair.batch import Action, Neuron, Plan
-from neurons.repair.evaluate import GOAL, Evaluator, Point
+from neurons.repair.evaluate import GOAL, SAFE, Evaluator, Point
 from neurons.repair.linear import LinearModel, Matrix, Weights, path
 from neurons.types import Progress, no_progress
 
 _POOL = 400  # neurons in the convex problem
-_SIZES = (1, 2, 3, 4, 6, 8, 10, 14, 20)
-_HALVED = (4, 8, 14)
+_SIZES = (1, 2, 3, 4, 6, 9, 14, 20)
+_HALVED = (4, 9)
 _STEP_LOGITS = 1.5  # no neuron may move a question by more in one round
 _PROBES = 2
 _FEW = 10
@@ -107,7 +107,7 @@ def _round(evaluator: Evaluator, state: SearchState) -> bool:
     lack = here.lack if here is not None else evaluator.questions([state.at])[0].lack
     turned = [p for p in points if p.turns]
     promising = list(
-        dict.fromkeys([*map(id, sorted(points, key=lambda p: p.lack)[:3]), *map(id, sorted(turned, key=lambda p: p.neurons)[:1])])
+        dict.fromkeys([*map(id, sorted(points, key=lambda p: p.lack)[:2]), *map(id, sorted(turned, key=lambda p: p.neurons)[:1])])
     )
     measured = [evaluator.with_controls(p) for p in points if id(p) in promising]
     chosen = max(measured, key=Point.rank)
@@ -171,21 +171,36 @@ def _allowed(within: Sequence[object], layers: int, width: int) -> Matrix:
 
 
 def prune(evaluator: Evaluator, state: SearchState) -> None:
-    """Drop the neuron that is missed least, as long as no fewer training questions turn and enough controls stay."""
+    """Drop the neuron that is missed least, as long as the steer is as good without it: questions, margin, controls.
+
+    A neuron that could not be spared from a larger set is not tried again in a smaller one.
+    """
     best = state.best
-    while best is not None and best.neurons > 1:
-        without: list[Plan] = [{n: a for n, a in best.plan.items() if n != gone} for gone in best.plan]
-        points = evaluator.questions(without)
+    if best is None:
+        return
+    spare = list(best.plan)
+    chain = [best]
+    while spare and chain[-1].neurons > 1:
+        plan = chain[-1].plan
+        points = evaluator.questions([{n: a for n, a in plan.items() if n != gone} for gone in spare])
+        least = min(best.margin, SAFE)
+        good = [(p, gone) for p, gone in zip(points, spare, strict=True) if p.turned >= best.turned and p.margin >= least]
+        spare = [gone for _, gone in good]
         smaller = None
-        for point in sorted((p for p in points if p.turned >= best.turned and p.prompt_turned), key=lambda p: p.lack)[:2]:
+        for point, gone in sorted(good, key=lambda pair: pair[0].lack)[:2]:
             measured = evaluator.with_controls(point)
-            if measured.holds and (confirmed := evaluator.confirm(measured)).turned >= best.turned and confirmed.holds:
-                smaller = confirmed
+            spare.remove(gone)
+            if measured.holds and measured.rank() > chain[-1].rank():
+                smaller = measured
                 break
         if smaller is None:
+            break
+        chain.append(smaller)
+    for point in reversed(chain[1:]):  # the smallest that is really answered right
+        confirmed = evaluator.confirm(point)
+        state.points.append(confirmed)
+        if confirmed.holds and confirmed.turned >= best.turned:
             return
-        state.points.append(smaller)
-        best = smaller
 
 
 def _message(state: SearchState) -> str:
