@@ -192,3 +192,21 @@ def test_why_steers_are_not_ready() -> None:
     assert "Add a steer" in steer_run.ready(())
     assert "same" in steer_run.ready((Steer((), "set"),))
     assert steer_run.ready((SOME,)) == ""
+
+
+def test_a_saved_concept_becomes_a_card_and_words_without_an_atlas_say_what_is_missing(record: TraceRecord) -> None:
+    from neurons.concepts.sets import Concept, ConceptShelf
+
+    ConceptShelf().save("capitals", Concept.of(SOME.neurons, ref=loaded().ref))
+    app = open_tab(record)
+    app.selectbox(key="steer.concept").set_value("capitals").run()
+    app.button(key="steer.concept.strengthen").click().run()
+    assert not app.exception
+    assert cards(app)[0].neurons == SOME.neurons
+    assert cards(app)[0].strength == 0.75
+    app.selectbox(key="steer.concept").set_value(None).run()
+    app.text_input(key="steer.concept.words").set_value("court and law").run()
+    app.button(key="steer.concept.suppress").click().run()
+    assert not app.exception
+    assert "atlas" in texts(app)
+    assert len(cards(app)) == 1

@@ -8,6 +8,8 @@ from typing import Any
 
 import streamlit as st
 
+from neurons.concepts.sets import ConceptShelf
+from neurons.concepts.steers import concept_steer
 from neurons.errors import InvalidInput, NeuronscopeError
 from neurons.models.loaded import LoadedModel
 from neurons.shelf import JsonShelf
@@ -33,7 +35,7 @@ def draw(loaded: LoadedModel | None, *, disabled: bool) -> None:
     with st.container(horizontal=True, gap="small"):
         with st.popover("Type", icon=":material/keyboard:", disabled=disabled, help="Neurons by layer and index"):
             _typed(loaded)
-        with st.popover("Concept", icon=":material/category:", disabled=disabled, help="The neurons of a saved concept"):
+        with st.popover("Concept", icon=":material/category:", disabled=disabled, help="The neurons of a saved concept, or of words"):
             _from_concept(loaded)
         with st.popover("Saved", icon=":material/bookmark:", disabled=disabled, help="Steers saved under a name"):
             _saved(loaded)
@@ -60,17 +62,29 @@ def _typed(loaded: LoadedModel | None) -> None:
 
 
 def _from_concept(loaded: LoadedModel | None) -> None:
-    entries = JsonShelf("concepts").list()
-    if not entries:
-        st.caption("No concepts yet. Keep neurons as a concept in the Neurons tab, or make one on the Concepts page.")
-        return
-    chosen = st.selectbox("Concept", [entry.name for entry in entries], key="steer.concept")
-    if st.button("Add", type="primary", key="steer.concept.add", width="stretch"):
-        with engine.errors_shown():
-            content = next(entry.content for entry in entries if entry.name == chosen)
-            sides = parse_steers({"neurons": list(content.get("neurons", []))})[0].neurons
-            steer_state.check(sides, loaded)
-            _begin(chosen, sides)
+    """A saved concept, or words that are searched in the descriptions of the model's atlas."""
+    with engine.errors_shown():
+        names = [entry.name for entry in ConceptShelf().list()]
+        saved = st.selectbox(
+            "Saved concept", names, index=None, key="steer.concept", placeholder="choose one" if names else "none saved yet"
+        )
+        words = st.text_input(
+            "Or words",
+            key="steer.concept.words",
+            placeholder="court and law",
+            disabled=saved is not None,
+            help="The neurons whose descriptions fit the words best, from the model's atlas; how many depends on the model's size",
+        )
+        text = saved or words.strip()
+        left, right = st.columns(2)
+        idle = not text or loaded is None
+        suppress = left.button("Suppress", key="steer.concept.suppress", disabled=idle, width="stretch")
+        strengthen = right.button("Strengthen", key="steer.concept.strengthen", disabled=idle, width="stretch")
+        if loaded is not None and (suppress or strengthen):
+            with st.spinner("Searching the descriptions"):
+                made = concept_steer(loaded.ref, text, "suppress" if suppress else "strengthen")
+            steer_state.check(made.steer.neurons, loaded)
+            steer_state.add(made.steer)
             st.rerun()
 
 

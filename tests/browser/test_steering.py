@@ -51,6 +51,7 @@ def type_steer(tab: Tab, neurons: str, name: str, *, close: bool = True) -> None
     tab.settle()
     if close:
         page.keyboard.press("Escape")
+        page.evaluate("document.activeElement.blur()")
 
 
 def run_steered(tab: Tab) -> None:
