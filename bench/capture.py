@@ -125,8 +125,10 @@ def measure(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[f
         for name, run in runs.items():
             started = time.perf_counter()
             run()
+            took = time.perf_counter() - started
+            print(f"round {number}, {name}: {took:.2f} s{'' if number else ' (warming up)'}", file=sys.stderr)
             if number:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(took)
     return seconds
 
 
