@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ import torch
 from tiny_models import tiny_model
 
 from neurons.criteria import Criterion, fixed, parse_criterion
-from neurons.errors import Cancelled, InvalidInput
+from neurons.describe.endpoint import Endpoint
+from neurons.errors import Cancelled, EndpointError, InvalidInput
 from neurons.generate import generate
 from neurons.hooks import run_forward
 from neurons.models.loaded import LoadedModel
@@ -28,6 +31,7 @@ from neurons.repair.problem import Problem, decide, margins, prepare
 from neurons.repair.regex_example import examples
 from neurons.repair.repair import check_steers, repair
 from neurons.repair.result import RepairResult, pareto_front, result_to_json
+from neurons.repair.rewording import endpoint_paraphrases
 from neurons.repair.search import SearchState, search
 from neurons.repair.spec import RepairSpec, load_spec, parse_spec, spec_to_json
 from neurons.repair.state import load_state, save_state, state_path
@@ -229,6 +233,43 @@ def test_bad_specs_name_their_field(change: dict[str, object], field: str) -> No
     with pytest.raises(InvalidInput) as error:
         parse_spec({**GOOD, **change})
     assert error.value.field == field
+
+
+class _Endpoint(BaseHTTPRequestHandler):
+    """A chat endpoint that answers what the test asks for by the model's name."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        content = {"good": '1. Name it.\n- "Say it!"\n\nWhat is it?\nName it.', "empty": ""}.get(asked["model"])
+        if content is None:
+            self.send_error(500)
+            return
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
+        body = json.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_args: object) -> None:
+        """Quiet."""
+
+
+def test_paraphrases_from_an_endpoint() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    try:
+        assert endpoint_paraphrases(Endpoint(url, "good", attempts=1), "What is it?") == ("Name it.", "Say it!")
+        for model in ("empty", "broken"):
+            with pytest.raises(EndpointError):
+                endpoint_paraphrases(Endpoint(url, model, attempts=1), "What is it?")
+    finally:
+        server.shutdown()
+        server.server_close()
+    with pytest.raises(EndpointError):
+        endpoint_paraphrases(Endpoint(url, "good", attempts=1), "What is it?")
 
 
 def test_specs_round_trip_and_propose() -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 import streamlit as st
 
+from neurons.describe.endpoint import Endpoint
 from neurons.errors import InvalidInput
 from neurons.promptsets import load_set, shelf
 from neurons.repair.controls import builtin_controls
 from neurons.repair.paraphrases import template_paraphrases
 from neurons.repair.repair import BUDGET
+from neurons.repair.rewording import endpoint_paraphrases
 from neurons.repair.spec import RepairSpec, parse_spec
 from neurons.shelf import JsonShelf
 
@@ -19,7 +21,7 @@ _FROM_ADDRESS = ("prompt", "wanted", "unwanted")
 
 
 def draw(*, disabled: bool) -> tuple[RepairSpec | None, dict[str, Any], bool, bool]:
-    """(the repair or None while it is not one, its options, whether 'check' and whether 'search' was pressed). Raises `InvalidInput`."""
+    """(the repair, or None while it is not one; its options; was 'check', was 'search' pressed). Raises `InvalidInput`, `EndpointError`."""
     _take_address()
     prompt = st.text_area(
         "Question that is answered wrong", key="repair.prompt", height=68, placeholder="What is the capital of Turkey?", max_chars=20_000
@@ -73,6 +75,8 @@ def _paraphrases(prompt: str) -> list[str]:
     """Other wordings, one a line."""
     if st.session_state.pop("repair.propose", False):
         st.session_state["repair.paraphrases"] = "\n".join(template_paraphrases(prompt))
+    if proposed := st.session_state.pop("repair.proposed", None):
+        st.session_state["repair.paraphrases"] = proposed
     text = st.text_area(
         "Other wordings that should change too, one a line",
         key="repair.paraphrases",
@@ -80,14 +84,29 @@ def _paraphrases(prompt: str) -> list[str]:
         placeholder="Name the capital city of Turkey.\nWhich city is the capital of Turkey?",
         help="Half of them are held out: the search never sees them, and the result says how many of them are fixed.",
     )
-    propose, fill = st.columns([1, 1], vertical_alignment="bottom")
+    propose, endpoint, fill = st.columns(3, vertical_alignment="bottom")
     if propose.button(
-        "Propose from templates", icon=":material/auto_awesome:", key="repair.propose.go", disabled=not prompt.strip(), width="stretch"
+        "From templates", icon=":material/auto_awesome:", key="repair.propose.go", disabled=not prompt.strip(), width="stretch"
     ):
         st.session_state["repair.propose"] = True
         st.rerun()
+    with endpoint.popover("From an endpoint", icon=":material/cloud:", disabled=not prompt.strip(), width="stretch"):
+        _endpoint(prompt)
     _fill_from_set(fill, "repair.paraphrases")
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _endpoint(prompt: str) -> None:
+    """Ask an OpenAI-compatible endpoint. The prompt is sent there, and nowhere else."""
+    base = st.text_input("Address", placeholder="http://localhost:8000/v1", key="repair.endpoint.url")
+    model = st.text_input("Model", key="repair.endpoint.model")
+    key = st.text_input("Key (optional, not stored)", type="password", key="repair.endpoint.key")
+    st.caption("Your question is sent to this address.")
+    if st.button("Ask for wordings", key="repair.endpoint.go", type="primary", width="stretch"):
+        with st.spinner("Waiting for the endpoint"):
+            found = endpoint_paraphrases(Endpoint(base, model, key or "none", attempts=1), prompt)
+        st.session_state["repair.proposed"] = "\n".join(found)
+        st.rerun()
 
 
 def _fill_from_set(place: Any, key: str) -> None:
