@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import tiny_model
+from typer.testing import CliRunner
 
+from neurons.cli.main import app as cli
 from neurons.criteria import Criterion, fixed, parse_criterion
 from neurons.describe.endpoint import Endpoint
 from neurons.errors import Cancelled, EndpointError, InvalidInput
@@ -24,6 +26,7 @@ from neurons.repair.baselines import added_to_residual, random_match
 from neurons.repair.batch import Action, Batcher, Row
 from neurons.repair.controls import builtin_controls
 from neurons.repair.evaluate import Evaluator, Point
+from neurons.repair.experiments import experiments
 from neurons.repair.export import python_script, report_html, steer_file
 from neurons.repair.linear import LinearModel, Weights, path, solve
 from neurons.repair.paraphrases import template_paraphrases
@@ -475,3 +478,26 @@ def test_verdicts_agree_between_batched_and_unbatched(tiny_problem: Problem) -> 
     assert quick.kl == pytest.approx(full.kl)
     assert verifier.quick({}).kl == pytest.approx(0, abs=1e-6)
     assert verifier.quick({}).controls.share == 1
+
+
+def test_the_command(tiny: LoadedModel, tmp_path: Path, home: Path) -> None:
+    folder = tmp_path / "model"
+    tiny.model.save_pretrained(folder)
+    tiny.tokenizer.save_pretrained(folder)
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(spec_to_json(_spec(tiny))), encoding="utf-8")
+    outputs = {name: tmp_path / f"out.{name}" for name in ("steer-out", "report", "script")}
+    files = [part for name, path_ in outputs.items() for part in (f"--{name}", str(path_))]
+    arguments = ["repair", str(spec), "--budget", "300", "--no-compare", "-m", str(folder), "--save", "kept", *files]
+    ran = CliRunner().invoke(cli, [*arguments, "--json"])
+    data = json.loads(ran.stdout)
+    assert ran.exit_code == (0 if data["found"] else 1)
+    assert {"heldout", "controls", "random", "baselines", "forward_passes", "seconds"} <= set(data)
+    assert experiments().load("kept")["neurons"] == data["neurons"]
+    assert all(path_.stat().st_size > 100 for path_ in outputs.values())
+    told = CliRunner().invoke(cli, arguments)
+    assert told.exit_code == ran.exit_code
+    assert "held-out" in told.stdout
+    spec.write_text(json.dumps({**GOOD, "unwanted": "Ankara"}), encoding="utf-8")
+    assert CliRunner().invoke(cli, arguments).exit_code == 2
+    assert CliRunner().invoke(cli, ["repair", str(tmp_path / "none.json")]).exit_code == 2
