@@ -15,6 +15,7 @@ from neurons.types import Sampling, Steer
 from pages.widgets import engine
 from pages.widgets.tables import table_key
 from traces.schema import TraceRecord
+from traces.store import TraceStore
 
 PATIENCE = 120
 SHORT = Sampling(max_new_tokens=6)
@@ -31,7 +32,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def app_home(home: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home whose server has the tiny model loaded."""
+    """An empty home, without the example traces, whose server has the tiny model loaded."""
+    monkeypatch.setitem(TraceStore.__init__.__kwdefaults__, "examples", None)
     monkeypatch.setenv(engine.MODEL_VARIABLE, str(tiny_folder))
     until(lambda: engine.model() is not None)
     return home
