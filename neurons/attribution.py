@@ -26,8 +26,8 @@ from neurons.types import AttributionRow, Metric, Steer, TargetSpec
 
 __all__ = ["DEFAULT", "METHODS", "Attribution", "TopRows", "attribute", "top_rows"]
 
-DEFAULT = "refined"
-"""The method that agreed best with measured effects for its cost: see docs/attribution.md."""
+DEFAULT = "grad"
+"""Activation times gradient, as published and as docs/attribution.md defines attribution. `refined` costs more and re-measures the top."""
 
 
 @dataclass(frozen=True, eq=False)

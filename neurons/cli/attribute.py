@@ -26,7 +26,7 @@ MetricOption = Annotated[
 ]
 Against = Annotated[str | None, typer.Option(help="For the contrast: the other token, as text or id.", show_default=False)]
 Instead = Annotated[str | None, typer.Option("--of", help="Explain this token at that place instead of the one that stands there.")]
-Method = Annotated[str | None, typer.Option(help="How to estimate: refined, grad, logodds, ig, direct, frozen or relp. [default: refined]")]
+Method = Annotated[str | None, typer.Option(help="How to estimate: grad, refined, logodds, ig, direct, frozen or relp. [default: grad]")]
 Top = Annotated[int, typer.Option("--top", "-k", help="Rows to print.", min=1, max=1_000_000)]
 Tokens = Annotated[str | None, typer.Option("--tokens", help="Source tokens to consider, such as 3:9,12.", show_default=False)]
 Layers = Annotated[str | None, typer.Option("--layers", help="Layers to consider, such as 10:20.", show_default=False)]
