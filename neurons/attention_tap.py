@@ -63,20 +63,22 @@ class AttentionTap(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        options = dict(kwargs or {})
         if func is functional.scaled_dot_product_attention:
-            query, key, value = args[0], args[1], args[2]
-            if self.freeze:
-                query, key = query.detach(), key.detach()
-                self.frozen += 1
-            out = func(query, key, value, *args[3:], **options)
-            if self.keep:
-                self.calls.append(AttentionCall(query, key, value, out, options))
-            return out
-        out = func(*args, **options)
+            return self._attend(func, args, dict(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
         if self.freeze and func in SOFTMAXES and out.dim() == 4:
             self.frozen += 1
             return out.detach()
+        return out
+
+    def _attend(self, func: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
+        query, key, value = args[0], args[1], args[2]
+        if self.freeze:
+            query, key = query.detach(), key.detach()
+            self.frozen += 1
+        out: Tensor = func(query, key, value, *args[3:], **options)
+        if self.keep:
+            self.calls.append(AttentionCall(query, key, value, out, options))
         return out
 
 

@@ -89,6 +89,7 @@ class Ablator:
             at_BS = torch.arange(token, len(self.baseline.ids)).expand(count, -1)
             for number in range(layer):
                 stack.enter_context(frozen_output(self.layers[number], self.baseline.outputs[number], at_BS))
+            stack.enter_context(_contiguous_head(self.loaded))
             output = run_forward(self.loaded, ids_BT, replace=self._replace(cases, token), cache=cache, start=token, logits_to_keep=1)
         assert output.logits is not None
         return output.logits[:, -1]
@@ -213,6 +214,17 @@ def _run_baseline(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit]
     assert output.logits is not None
     usable = cache.get_seq_length() == len(ids) and len(cache.layers) == loaded.n_layers
     return Baseline(tuple(ids), output.logits[0, -1], outputs, cache if usable else None, acts)
+
+
+@contextmanager
+def _contiguous_head(loaded: LoadedModel) -> Iterator[None]:
+    """The last token's hidden states of a batch are a strided view, for which the matrix product takes a slow path: copy them."""
+    model: Any = loaded.model
+    handle = model.get_output_embeddings().register_forward_pre_hook(lambda _module, args: (args[0].contiguous(),))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def frozen_output(layer: nn.Module, output: Any, at_BS: Tensor) -> AbstractContextManager[None]:

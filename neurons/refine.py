@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -35,7 +36,7 @@ from neurons.types import TargetSpec
 BUDGET = 0.9
 """Arithmetic spent on re-estimating, as a multiple of one forward pass over the text."""
 DOUBT = 0.2
-LEAST, MOST = 48, 512
+LEAST, MOST = 48, 400
 """Fewest and most entries re-estimated, whatever the length."""
 MAX_KEYS = 65_536
 """Rows x tokens of one batch, for memory's sake: each row gets its copy of a layer's keys."""
@@ -131,27 +132,25 @@ def _choose(run: FirstRun, acts: Sequence[Tensor], found: _Gradients, budget: fl
     layers, tokens = len(acts), len(run.ids)
     if len(run.keys) != layers or any(keys.shape[-2] != tokens for keys, _values in run.keys):
         return []
-    best: list[tuple[float, Entry]] = []
+    scores, firsts = [], []
     for layer, (attr_TI, act_TI) in enumerate(zip(found.attrs, acts, strict=True)):
         output = run.outputs[layer]
         residual_TD = (output[0] if isinstance(output, tuple) else output).detach()[0].float()
-        write_TI = act_TI.abs() * run.loaded.sites[layer].output_norms.to(act_TI)
+        write_TI = act_TI * run.loaded.sites[layer].output_norms.to(act_TI)
         doubt_T1 = (DOUBT * found.residual_LT[layer] / residual_TD.norm(dim=-1))[:, None]
-        score_TI = attr_TI.abs() + doubt_T1 * write_TI**2
-        if layer == layers - 1 or not found.calls:
-            # Above the last layer nothing attends; where attention cannot be seen, its answer is not known.
-            score_TI = score_TI[-1:]
-        top = torch.topk(score_TI.flatten(), min(MOST, score_TI.numel()))
-        first = tokens - len(score_TI)
-        for value, place in zip(top.values.tolist(), top.indices.tolist(), strict=True):
-            token, index = divmod(place, score_TI.shape[1])
-            best.append((value, Entry(layer, token + first, index)))
-    best.sort(key=lambda pair: -pair[0])
+        # Above the last layer nothing attends; where attention cannot be seen, its answer is not known.
+        firsts.append(tokens - 1 if layer == layers - 1 or not found.calls else 0)
+        scores.append(torch.addcmul(attr_TI.abs(), doubt_T1, write_TI.square())[firsts[-1] :])
+    starts = np.cumsum([0, *(score_TI.numel() for score_TI in scores)])
+    flat = torch.cat([score_TI.flatten() for score_TI in scores])
     body, width = _arithmetic(run.loaded)
     left = budget * (tokens * body + run.loaded.ref.n_vocab * width)
     chosen: list[Entry] = []
-    for _value, entry in best[:MOST]:
-        left -= body * (layers - entry.layer) / layers + (columns * width if entry.token == tokens - 1 else 0)
+    for place in torch.topk(flat, min(MOST, len(flat))).indices.tolist():
+        layer = int(np.searchsorted(starts, place, side="right")) - 1
+        token, index = divmod(place - int(starts[layer]), scores[layer].shape[1])
+        entry = Entry(layer, token + firsts[layer], index)
+        left -= body * (layers - layer) / layers + (columns * width if entry.token == tokens - 1 else 0)
         if left < 0 and len(chosen) >= LEAST:
             break
         chosen.append(entry)
