@@ -25,7 +25,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from neurons.generate import generate
+from neurons.generation import generate
 from neurons.models.chat import encode_prompt
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel

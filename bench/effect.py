@@ -50,7 +50,8 @@ def main() -> None:
     print(f"{len(rows)} rows, {len(ids)} tokens, {torch.get_num_threads()} threads, shortened passes: {fast.fast}")
     print(f"shortened {fast.seconds:.1f} s (goal {GOAL_SECONDS:.0f} s: {'reached' if fast.seconds <= GOAL_SECONDS else 'not reached'})")
     print(
-        f"whole passes {seconds:.1f} s (from {len(sample)} rows): {seconds / fast.seconds:.1f} times as long; largest difference {error:.1e}"
+        f"whole passes {seconds:.1f} s (from {len(sample)} rows): {seconds / fast.seconds:.1f} times as long; "
+        f"largest difference {error:.1e}"
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from neurons.errors import Cancelled, InvalidInput
-from neurons.generate import generate
+from neurons.generation import generate
 from neurons.hooks import run_forward
 from neurons.models.chat import check_length, decode, encode_prompt, token_text
 from neurons.models.loaded import LoadedModel

@@ -16,7 +16,7 @@ import torch
 
 from neurons.criteria import Criterion, parse_criterion
 from neurons.errors import InvalidInput
-from neurons.generate import generate
+from neurons.generation import generate
 from neurons.hooks import run_forward
 from neurons.jobs import JobContext
 from neurons.models.chat import decode, encode_prompt, single_token
@@ -38,6 +38,8 @@ class Conversation:
 
     id: str
     messages: tuple[Message, ...]
+    expected: Criterion | None = None
+    """What this prompt's own answer should hold; None: the comparison's criterion."""
 
     @property
     def text(self) -> str:
@@ -130,14 +132,15 @@ def _row(
     """One pair and its random companions, as plain JSON values."""
     try:
         ids = encode_prompt(loaded, prompt.messages).ids
+        criterion = prompt.expected or spec.criterion
         sampling = replace(spec.sampling, seed=spec.sampling.seed + seed)
         plain_ids = generate(loaded, ids, sampling=sampling, record=False).answer_ids
         plain_TV = _log_probabilities(loaded, ids, plain_ids, ())
-        facts = {"plain": _facts(loaded, spec, plain_ids, plain_TV, None, token_id)}
+        facts = {"plain": _facts(loaded, criterion, plain_ids, plain_TV, None, token_id)}
         for name, used in (("steered", steers), *((f"random {n + 1}", draw) for n, draw in enumerate(draws))):
             answer = generate(loaded, ids, sampling=sampling, steers=used, record=False).answer_ids
             forced_TV = _log_probabilities(loaded, ids, plain_ids, used)
-            facts[name] = _facts(loaded, spec, answer, forced_TV, plain_TV, token_id)
+            facts[name] = _facts(loaded, criterion, answer, forced_TV, plain_TV, token_id)
     except InvalidInput as error:
         return {"row": key, "prompt_id": prompt.id, "prompt": prompt.text, "seed": seed, "error": str(error)}
     return {"row": key, "prompt_id": prompt.id, "prompt": prompt.text, "seed": seed, **facts}
@@ -153,7 +156,7 @@ def _log_probabilities(loaded: LoadedModel, ids: Sequence[int], answer: Sequence
 
 def _facts(
     loaded: LoadedModel,
-    spec: ComparisonSpec,
+    criterion: Criterion | None,
     answer: Sequence[int],
     forced_TV: torch.Tensor,
     plain_TV: torch.Tensor | None,
@@ -164,7 +167,7 @@ def _facts(
     kl = 0.0 if plain_TV is None else float((plain_TV.exp() * (plain_TV - forced_TV)).sum(-1).mean())
     return {
         "answer": text,
-        "met": None if spec.criterion is None else spec.criterion.met(text),
+        "met": None if criterion is None else criterion.met(text),
         "token_probability": None if token_id is None else float(forced_TV[0, token_id].exp()),
         "kl": max(0.0, kl),
         "length": len(answer),
@@ -203,7 +206,7 @@ def spec_to_json(spec: ComparisonSpec) -> dict[str, Any]:
     """The parameters of a job."""
     criterion = spec.criterion
     return {
-        "prompts": [{"id": p.id, "messages": [{"role": m.role, "content": m.content} for m in p.messages]} for p in spec.prompts],
+        "prompts": [_conversation_json(p) for p in spec.prompts],
         "steers": [steer_to_json(s) for s in spec.steers],
         "criterion": None if criterion is None else {criterion.kind: criterion.text},
         "token": spec.token,
@@ -216,9 +219,7 @@ def spec_to_json(spec: ComparisonSpec) -> dict[str, Any]:
 
 def spec_from_json(data: Mapping[str, Any]) -> ComparisonSpec:
     """Read the parameters back."""
-    prompts = tuple(
-        Conversation(str(p["id"]), tuple(Message(_role(m["role"]), str(m["content"])) for m in p["messages"])) for p in data["prompts"]
-    )
+    prompts = tuple(_conversation(p) for p in data["prompts"])
     criterion = None if data.get("criterion") is None else parse_criterion(dict(data["criterion"]), "criterion")
     return ComparisonSpec(
         prompts,
@@ -230,6 +231,18 @@ def spec_from_json(data: Mapping[str, Any]) -> ComparisonSpec:
         Sampling(**data["sampling"]),
         str(data.get("name", "")),
     ).check()
+
+
+def _conversation_json(conversation: Conversation) -> dict[str, Any]:
+    messages = [{"role": m.role, "content": m.content} for m in conversation.messages]
+    expected = conversation.expected
+    return {"id": conversation.id, "messages": messages, "expected": None if expected is None else {expected.kind: expected.text}}
+
+
+def _conversation(data: Mapping[str, Any]) -> Conversation:
+    messages = tuple(Message(_role(m["role"]), str(m["content"])) for m in data["messages"])
+    expected = None if data.get("expected") is None else parse_criterion(dict(data["expected"]), "expected")
+    return Conversation(str(data["id"]), messages, expected)
 
 
 def job_worker(load: Callable[[Mapping[str, Any], Progress], LoadedModel]) -> Callable[[JobContext], Mapping[str, Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from neurons.errors import Cancelled, InvalidInput, ModelError
-from neurons.generate import TOP_K, Decoder, Generation
+from neurons.generation import TOP_K, Decoder, Generation
 from neurons.models.chat import EncodedPrompt, decode, encode_prompt, token_pieces
 from neurons.models.loaded import LoadedModel
 from neurons.quantiles import quantiles_for

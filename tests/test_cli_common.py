@@ -155,7 +155,15 @@ def test_models_commands(default_model: object) -> None:
 
 @pytest.fixture
 def interruptible(bare_home: Path) -> Callable[[], subprocess.Popen[str]]:
-    return lambda: subprocess.Popen([*RUN, "models", "fetch"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    # A test run in the background may itself ignore Ctrl-C, and a child would inherit that.
+    return lambda: subprocess.Popen(
+        [*RUN, "models", "fetch"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def test_ctrl_c_is_clean(interruptible: Callable[[], subprocess.Popen[str]], bare_home: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from tiny_models import ARCHITECTURES, tiny_model
 
 from neurons.errors import Cancelled, InvalidInput, ModelError
-from neurons.generate import Decoder, Generation, generate
+from neurons.generation import Decoder, Generation, generate
 from neurons.hooks import run_forward
 from neurons.models.chat import encode_prompt
 from neurons.types import Message, NeuronSide, Sampling, Steer

@@ -19,7 +19,7 @@ from neurons.cli.main import app as cli
 from neurons.criteria import Criterion, fixed, parse_criterion
 from neurons.describe.endpoint import Endpoint
 from neurons.errors import Cancelled, EndpointError, InvalidInput
-from neurons.generate import generate
+from neurons.generation import generate
 from neurons.hooks import run_forward
 from neurons.models.loaded import LoadedModel
 from neurons.repair.baselines import added_to_residual, random_match

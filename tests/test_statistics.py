@@ -15,7 +15,7 @@ from neurons.cli.main import app as cli
 from neurons.cli.stats import rows_csv
 from neurons.criteria import Criterion
 from neurons.errors import Cancelled, InvalidInput
-from neurons.generate import generate
+from neurons.generation import generate
 from neurons.jobs import JobRunner
 from neurons.models.chat import decode, encode_prompt
 from neurons.models.loaded import LoadedModel

@@ -10,7 +10,7 @@ import torch
 from tiny_models import ARCHITECTURES, tiny_model
 
 from neurons.errors import InvalidFile, InvalidInput, InvalidSteer
-from neurons.generate import generate
+from neurons.generation import generate
 from neurons.hooks import hooked, run_forward
 from neurons.models.loaded import LoadedModel
 from neurons.quantiles import quantiles_for

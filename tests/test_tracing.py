@@ -12,7 +12,7 @@ import torch
 
 from neurons.errors import Cancelled, InvalidInput, ModelError
 from neurons.models.loaded import LoadedModel
-from neurons.replay import activations_of, recompute, replay
+from neurons.replaying import activations_of, recompute, replay
 from neurons.tracing import run_pair, run_trace
 from neurons.types import Message, NeuronSide, Sampling, Steer
 from tests.tiny_models import tiny_model

@@ -40,7 +40,7 @@ DEFAULT_BUDGET = 5 * 10**9
 
 
 class Evicted(StoreError):
-    """The activations were removed to keep the disk budget. `neurons.replay.recompute` brings them back, bit for bit."""
+    """The activations were removed to keep the disk budget. `neurons.replaying.recompute` brings them back, bit for bit."""
 
 
 class TraceStore:

@@ -176,7 +176,7 @@ def clusters(
     from neurons.concepts.clusters import ClusterSettings, cluster_sides
     from neurons.concepts.search import open_search
     from neurons.quantiles import quantiles_for
-    from neurons.replay import activations_of, check_model
+    from neurons.replaying import activations_of, check_model
     from traces.store import TraceStore
 
     if by not in ("activation", "attribution"):

@@ -325,7 +325,7 @@ def _strengths(text: str) -> list[float]:
 
 def _activations(traces: TraceStore, record: TraceRecord, model: str | None, *, quiet: bool) -> Any:
     """From disk, or recomputed when they are not there: then the model is loaded."""
-    from neurons.replay import activations_of
+    from neurons.replaying import activations_of
 
     if traces.activation_state(record.id) == "stored":
         return activations_of(None, record, traces)

@@ -144,7 +144,7 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Run a trace again: the same ids and bits? Exit status 1 when not, with where and why."""
-    from neurons import replay as replaying
+    from neurons import replaying
 
     traces, record = find(trace_id)
     loaded = load(model or record.model.id, device=device or _device(record.model), dtype=dtype or _dtype(record.model), quiet=as_json)

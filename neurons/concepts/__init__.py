@@ -1,0 +1,1 @@
+"""Find neurons by meaning, group them, keep them as concepts, and turn words into steers."""

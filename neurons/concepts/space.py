@@ -7,8 +7,7 @@ so `reading_n . w / |w|` is the (shrunk) correlation, over the corpus, of the si
 what search ranks by is a prediction of what the model does, not a likeness of words. Readings are stored as int8, one scale a side.
 
 Beside it stands what the descriptions say: each visible part ("words for animals", "than") has an embedding of its own, so a query is
-compared
-with a few thousand parts, and each side's description gets the level-weighted mean.
+compared with a few thousand parts, and each side's description gets the level-weighted mean.
 """
 
 from __future__ import annotations

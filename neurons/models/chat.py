@@ -5,8 +5,10 @@ User text is tokenised with special tokens split, so nobody can type a role mark
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from jinja2.exceptions import TemplateError
@@ -36,13 +38,18 @@ def encode_prompt(loaded: LoadedModel, messages: Sequence[Message]) -> EncodedPr
     """
     if not messages or not any(m.content.strip() for m in messages if m.role == "user"):
         raise InvalidInput("the prompt is empty; type something to ask", field="prompt")
-    pieces = _templated(loaded, messages) if loaded.has_chat_template else _plain(loaded, messages)
+    parts = _templated(loaded, messages) if loaded.has_chat_template else _plain(loaded, messages)
+    pieces = _encoded_whole(loaded, parts) or [_encode_part(loaded, part) for part in parts]
     ids: list[int] = []
     segments: list[Segment] = []
-    for role, template, piece in pieces:
-        if piece:
-            segments.append(Segment(role, len(ids), len(ids) + len(piece), template))
-            ids.extend(piece)
+    for part, piece in zip(parts, pieces, strict=True):
+        split = 0
+        if part.template and loaded.has_chat_template:  # up to its last end marker it closes the previous turn, the rest opens the next
+            split = max((i + 1 for i, token in enumerate(piece) if token in loaded.eos_ids), default=0)
+        for role, some in ((part.previous, piece[:split]), (part.role, piece[split:])):
+            if some:
+                segments.append(Segment(role, len(ids), len(ids) + len(some), part.template))
+                ids.extend(some)
     check_length(loaded, len(ids))
     return EncodedPrompt(tuple(ids), tuple(segments))
 
@@ -132,22 +139,36 @@ def _bos_ids(loaded: LoadedModel) -> list[int]:
     return [bos] if bos is not None and list(tokenizer.encode("a"))[:1] == [bos] else []
 
 
-def _plain(loaded: LoadedModel, messages: Sequence[Message]) -> list[tuple[str, bool, list[int]]]:
-    """Plain completion: the contents, a newline between them."""
-    pieces: list[tuple[str, bool, list[int]]] = [("template", True, _bos_ids(loaded))]
+@dataclass(frozen=True)
+class _Part:
+    """A stretch of a prompt: a turn's content, or the template's text between two contents."""
+
+    role: str
+    """Whose turn it belongs to or opens."""
+    text: str
+    template: bool = False
+    previous: str = "system"
+    """For the template's text: whose turn it closes."""
+    token_ids: tuple[int, ...] | None = None
+    """An earlier answer's own ids."""
+
+
+def _plain(loaded: LoadedModel, messages: Sequence[Message]) -> list[_Part]:
+    """Plain completion: the contents, a newline between them, after the start token where the tokenizer uses one."""
+    parts = [_Part("template", "", template=True, token_ids=tuple(_bos_ids(loaded)))]
     for number, message in enumerate(messages):
         if number:
-            pieces.append(("template", True, _encode(loaded, "\n", special=True)))
-        pieces.append((message.role, False, _content_ids(loaded, message, message.content)))
-    return pieces
+            parts.append(_Part("template", "\n", template=True))
+        parts.append(_Part(message.role, message.content, token_ids=message.token_ids))
+    return parts
 
 
-def _templated(loaded: LoadedModel, messages: Sequence[Message]) -> list[tuple[str, bool, list[int]]]:
-    """(role, template?, ids) pieces: the template's own text with its markers as control tokens, the contents without."""
+def _templated(loaded: LoadedModel, messages: Sequence[Message]) -> list[_Part]:
+    """The template's own text and the contents, in turn."""
     marked = [{"role": m.role, "content": _MARK.format(i)} for i, m in enumerate(messages)]
     rendered = _render(loaded, marked)
     trims = _render(loaded, [{**m, "content": f" {m['content']} "} for m in marked]) == rendered
-    pieces: list[tuple[str, bool, list[int]]] = []
+    parts: list[_Part] = []
     previous = "system"
     for number, message in enumerate(messages):
         before, found, rendered = rendered.partition(_MARK.format(number))
@@ -155,27 +176,40 @@ def _templated(loaded: LoadedModel, messages: Sequence[Message]) -> list[tuple[s
             raise InvalidInput(
                 f"this model's chat template drops the {message.role} turn; leave it out or use another model", field="system"
             )
-        pieces.extend(_between(loaded, before, previous, message.role))
+        parts.append(_Part(message.role, before, template=True, previous=previous))
         content = message.content.strip() if trims else message.content
-        pieces.append((message.role, False, _content_ids(loaded, message, content)))
+        parts.append(_Part(message.role, content, token_ids=message.token_ids))
         previous = message.role
-    pieces.extend(_between(loaded, rendered, previous, "assistant"))
+    parts.append(_Part("assistant", rendered, template=True, previous=previous))
+    return parts
+
+
+def _encoded_whole(loaded: LoadedModel, parts: Sequence[_Part]) -> list[list[int]] | None:
+    """The ids of each part when the whole text is tokenised at once, as the model's own pipeline does: spaces at the joints merge.
+
+    None where that must not be: an earlier answer has ids of its own, a content holds a control token, or offsets are not known.
+    """
+    if not loaded.tokenizer.is_fast or any(part.token_ids for part in parts):
+        return None
+    tokenizer: Any = loaded.tokenizer
+    encoded = tokenizer("".join(part.text for part in parts), add_special_tokens=False, return_offsets_mapping=True)
+    control = set(tokenizer.added_tokens_decoder)
+    pieces: list[list[int]] = [[] for _ in parts]
+    ends = list(accumulate(len(part.text) for part in parts))
+    for token, (start, _stop) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        number = bisect_right(ends, start)
+        if number >= len(parts) or (token in control and not parts[number].template):
+            return None
+        pieces[number].append(token)
     return pieces
 
 
-def _between(loaded: LoadedModel, text: str, previous: str, following: str) -> list[tuple[str, bool, list[int]]]:
-    """The template's text between two contents: up to its last end marker it closes the previous turn, the rest opens the next."""
-    ids = _encode(loaded, text, special=True)
-    split = max((i + 1 for i, token in enumerate(ids) if token in loaded.eos_ids), default=0)
-    return [(previous, True, ids[:split]), (following, True, ids[split:])]
-
-
-def _content_ids(loaded: LoadedModel, message: Message, content: str) -> list[int]:
-    """A turn's own ids where it has them (less an end marker, which the template writes), else its text, special tokens split."""
-    if message.token_ids is None:
-        return _encode(loaded, content, special=False)
-    ids = list(message.token_ids)
-    while ids and ids[-1] in loaded.eos_ids:
+def _encode_part(loaded: LoadedModel, part: _Part) -> list[int]:
+    """One part on its own: special tokens only in the template's text, an earlier answer as its ids less the end marker."""
+    if part.token_ids is None:
+        return _encode(loaded, part.text, special=part.template)
+    ids = list(part.token_ids)
+    while not part.template and ids and ids[-1] in loaded.eos_ids:
         ids.pop()
     return ids
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
 
-from neurons.generate import generate
+from neurons.generation import generate
 from neurons.models.chat import decode
 from neurons.repair.batch import Plan
 from neurons.repair.problem import Problem, Question

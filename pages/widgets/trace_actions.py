@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from neurons.errors import NeuronscopeError
-from neurons.replay import ReplayReport, replay
+from neurons.replaying import ReplayReport, replay
 from pages.widgets import engine, links, plain
 from pages.widgets.engine import Job
 from traces.catalogue import TraceSummary

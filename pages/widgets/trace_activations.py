@@ -13,7 +13,7 @@ from neurons.activations import Ranking, rank_activations
 from neurons.atlas.store import open_atlas
 from neurons.errors import NeuronscopeError
 from neurons.quantiles import quantiles_for
-from neurons.replay import recompute
+from neurons.replaying import recompute
 from neurons.summary import visible
 from pages.widgets import engine, neuron_table, strip, trace_context
 from pages.widgets.trace_attribution import describe

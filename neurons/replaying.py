@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurons.errors import InvalidInput, NotFound, StoreError
-from neurons.generate import Decoder, Generation
+from neurons.generation import Decoder, Generation
 from neurons.models.loaded import LoadedModel
 from neurons.tracing import arrays_of
 from neurons.types import Progress, no_progress
