@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import PATIENCE, Tab
-from tests.browser.test_steering import shorten
+from tests.browser.test_steering_journey import shorten
 
 pytestmark = pytest.mark.browser
 

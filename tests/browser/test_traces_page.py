@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import PATIENCE, SIZE, Tab, start_app, stop_app
-from tests.browser.test_steering import ask, tick
+from tests.browser.test_steering_journey import ask, tick
 
 pytestmark = pytest.mark.browser
 

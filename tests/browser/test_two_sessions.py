@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import PATIENCE, Tab
-from tests.browser.test_steering import ISTANBUL, QUESTION, ask, type_steer
+from tests.browser.test_steering_journey import ISTANBUL, QUESTION, ask, type_steer
 from traces.store import TraceStore
 
 pytestmark = pytest.mark.browser
