@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data" / "repair.json")
     parser.add_argument("--per-kind", type=int, default=8)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--fresh", action="store_true", help="begin anew; else kinds that are in the file are kept")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -130,20 +131,34 @@ def main() -> None:
     probe = [encode_prompt(loaded, [Message("user", text)]).ids for text in ("A", "7", '"')]
     head = next(i for i in range(len(probe[0])) if len({p[i] for p in probe}) > 1)
     batcher = Batcher(loaded, probe[0][:head])
-    cases: list[dict[str, object]] = []
     started = time.perf_counter()
+    kept = {} if options.fresh or not options.out.exists() else json.loads(options.out.read_text(encoding="utf-8"))
+    same = kept.get("model", {}).get("weights_hash") == loaded.ref.weights_hash
+    cases: list[dict[str, object]] = kept["cases"] if same else []
+    done = list(kept.get("kinds", [])) if same else []
     for kind in KINDS:
+        if kind.name in done:
+            continue
         found = cases_of(loaded, batcher, kind, options.per_kind)
         cases += found
+        done.append(kind.name)
+        write(options.out, loaded, cases, done)
         sys.stderr.write(f"{kind.name}: {len(found)} cases of {len(kind.facts)} facts, {time.perf_counter() - started:.0f} s\n")
+
+
+def write(path: Path, loaded: LoadedModel, cases: Sequence[dict[str, object]], kinds: Sequence[str]) -> None:
+    """Write what there is, so that a run that is cut short goes on with the next kind."""
     document = {
         "format": "neuronscope-repair-bench",
         "version": 1,
         "model": {"id": loaded.ref.id, "name": loaded.ref.name, "weights_hash": loaded.ref.weights_hash},
         "new_tokens": NEW_TOKENS,
-        "cases": cases,
+        "kinds": list(kinds),
+        "cases": list(cases),
     }
-    options.out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The Repair, Statistics and Tours pages on a tiny random model."""
+"""The Repair and Statistics pages on a tiny random model."""
 
 from __future__ import annotations
 
