@@ -36,8 +36,6 @@ def test_known_groups_are_found_and_noise_stays_noise() -> None:
     assert adjusted_rand_score(truth, found) > 0.8
     assert (found[truth == NOISE] == NOISE).mean() > 0.65
     assert np.array_equal(found, cluster_vectors(vectors, broad)[0])
-    fine = cluster_vectors(vectors)[0]
-    assert all(len(np.unique(truth[(fine == n) & (truth >= 0)])) == 1 for n in np.unique(fine[fine >= 0]))
 
 
 def test_the_same_as_the_reference_implementations_other_algorithm() -> None:

@@ -13,6 +13,7 @@ from neurons.types import Message, NeuronSide
 from pages.widgets import engine, trace_chat
 from pages.widgets.trace_attribution import KEPT
 from traces.schema import TraceRecord
+from traces.store import EXAMPLES, TraceStore
 
 pytestmark = pytest.mark.usefixtures("app_home")
 
@@ -31,7 +32,8 @@ def _view(app: AppTest, name: str) -> AppTest:
     return app.button_group(key="trace.view").set_value(name).run()
 
 
-def test_first_visit_shows_an_example() -> None:
+def test_first_visit_shows_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.server(), "store", TraceStore(examples=EXAMPLES))  # the page tests' server has none
     app = open_page("trace")
     assert not app.exception
     shown = app.query_params["trace"]
