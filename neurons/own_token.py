@@ -86,26 +86,34 @@ def run_own_tokens(run: FirstRun, entries: Sequence[Entry], readout: Readout) ->
     return OwnTokens(ordered, logits_RC, cache.fresh)
 
 
-def attention_answer(call: AttentionCall, grad_HTD: Tensor, tokens_B: Tensor, key_BGD: Tensor, value_BGD: Tensor) -> Tensor:
-    """sum of grad(out) . (out' - out) over one layer's heads and all tokens after each row's own (`tokens_B`), shape (B,).
+def attention_answers(
+    calls: Sequence[AttentionCall], grad_LHTD: Tensor, tokens_B: Tensor, active_LB: Tensor, key_LBGD: Tensor, value_LBGD: Tensor
+) -> Tensor:
+    """sum of grad(out) . (out' - out) over layers, heads and all tokens after each row's own (`tokens_B`), shape (B,).
 
-    `call` is the first run's attention, `grad_HTD` the gradient of its output, the keys and values are each row's new ones.
+    `calls` are the first run's attention in L layers of the same shape, `grad_LHTD` the gradient of their outputs, the keys and
+    values are each row's new ones; a row counts in the layers where it is active.
     """
-    heads, count, _channels = grad_HTD.shape
-    later_B1T = (torch.arange(count, device=tokens_B.device) > tokens_B[:, None])[:, None]
-    scores_HTT, log_pattern_HTT = call.log_pattern()
-    old_BHT = scores_HTT[:, :, tokens_B].permute(2, 0, 1).float()
-    pattern_BHT = log_pattern_HTT[:, :, tokens_B].permute(2, 0, 1).float().exp()
-    key_BHD, new_BHD = (per_head(x[:, :, None], heads)[:, :, 0].float() for x in (key_BGD, value_BGD))
-    new_BHT = torch.einsum("htd,bhd->bht", call.query_BHTD[0].detach().float(), key_BHD) * call.scale
-    ratio_BHT = torch.where(later_B1T, new_BHT - old_BHT, torch.zeros_like(old_BHT)).clamp(max=MAX_EXPONENT).exp()
-    rest_BHT = 1 / (1 - pattern_BHT + pattern_BHT * ratio_BHT).clamp(min=TINY)
-    value_HTD = per_head(call.value_BGTD[0].detach(), heads).float()
-    grad_new_BHT = torch.einsum("htd,bhd->bht", grad_HTD, new_BHD)
-    grad_old_BHT = torch.einsum("htd,bhd->bht", grad_HTD, value_HTD[:, tokens_B].permute(1, 0, 2))
-    grad_out_HT = (grad_HTD * call.out_BHTD[0].detach().float()).sum(-1)
-    change_BHT = pattern_BHT * ratio_BHT * rest_BHT * grad_new_BHT + (grad_out_HT - pattern_BHT * grad_old_BHT) * rest_BHT - grad_out_HT
-    return torch.where(later_B1T, change_BHT, torch.zeros_like(change_BHT)).sum((1, 2))
+    _layers, heads, count, _channels = grad_LHTD.shape
+    patterns = [call.log_pattern() for call in calls]
+    old_LBHT = torch.stack([scores[:, :, tokens_B] for scores, _log in patterns]).permute(0, 3, 1, 2).float()
+    pattern_LBHT = torch.stack([log[:, :, tokens_B] for _scores, log in patterns]).permute(0, 3, 1, 2).float().exp()
+    query_LHTD, out_LHTD = (
+        torch.stack([x.detach()[0] for x in xs]).float() for xs in ([c.query_BHTD for c in calls], [c.out_BHTD for c in calls])
+    )
+    value_LHTD = per_head(torch.stack([call.value_BGTD.detach()[0] for call in calls]), heads).float()
+    later_BT = torch.arange(count, device=tokens_B.device) > tokens_B[:, None]
+    counted_LB1T = (later_BT & active_LB[:, :, None])[:, :, None]
+    key_LBHD, fresh_LBHD = (per_head(x[..., None, :], heads)[..., 0, :].float() for x in (key_LBGD, value_LBGD))
+    new_LBHT = torch.einsum("lhtd,lbhd->lbht", query_LHTD, key_LBHD) * calls[0].scale
+    ratio_LBHT = torch.where(counted_LB1T, new_LBHT - old_LBHT, 0.0).clamp(max=MAX_EXPONENT).exp()
+    rest_LBHT = 1 / (1 - pattern_LBHT + pattern_LBHT * ratio_LBHT).clamp(min=TINY)
+    grad_new_LBHT = torch.einsum("lhtd,lbhd->lbht", grad_LHTD, fresh_LBHD)
+    grad_old_LBHT = torch.einsum("lhtd,lhbd->lbht", grad_LHTD, value_LHTD[:, :, tokens_B])
+    grad_out_L1HT = (grad_LHTD * out_LHTD).sum(-1)[:, None]
+    kept_LBHT = (grad_out_L1HT - pattern_LBHT * grad_old_LBHT) * rest_LBHT
+    change_LBHT = pattern_LBHT * ratio_LBHT * rest_LBHT * grad_new_LBHT + kept_LBHT - grad_out_L1HT
+    return torch.where(counted_LB1T, change_LBHT, 0.0).sum((0, 2, 3))
 
 
 def _run(run: FirstRun, rows: Sequence[Entry], readout: Readout, cache: _OneTokenCache) -> Tensor:

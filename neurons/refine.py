@@ -29,17 +29,21 @@ from neurons.effect_batch import decoder_layers
 from neurons.hooks import Edit, run_forward
 from neurons.metrics import effect_from_latent, latent_value, metric_value
 from neurons.models.loaded import LoadedModel
-from neurons.own_token import Entry, FirstRun, OwnTokens, attention_answer, run_own_tokens
+from neurons.own_token import Entry, FirstRun, OwnTokens, attention_answers, run_own_tokens
 from neurons.readout import Readout, make_readout
 from neurons.types import TargetSpec
 
-BUDGET = 0.9
+BUDGET = 0.8
 """Arithmetic spent on re-estimating, as a multiple of one forward pass over the text."""
 DOUBT = 0.2
 LEAST, MOST = 48, 400
 """Fewest and most entries re-estimated, whatever the length."""
 MAX_KEYS = 65_536
 """Rows x tokens of one batch, for memory's sake: each row gets its copy of a layer's keys."""
+
+
+MAX_SCORES = 8_000_000
+"""Attention scores worked on at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,11 +174,35 @@ def _changes(run: FirstRun, own: OwnTokens, found: _Gradients, readout: Readout)
     at_last = [n for n, entry in enumerate(own.entries) if entry.token == last]
     changes_B[at_last] = readout.changes(own.logits_RC)
     earlier = [n for n, entry in enumerate(own.entries) if entry.token < last]
-    for layer, grad_HTD in enumerate(found.out):
-        rows = [n for n in earlier if own.entries[n].layer < layer]
-        if grad_HTD is None or not rows:
-            continue
-        keys, values = (fresh[[n + 1 for n in rows]] for fresh in own.fresh[layer])
-        tokens_B = torch.tensor([own.entries[n].token for n in rows], device=run.loaded.device)
-        changes_B[rows] -= attention_answer(found.calls[layer], grad_HTD, tokens_B, keys, values)
+    if earlier:
+        tokens_B = torch.tensor([own.entries[n].token for n in earlier], device=run.loaded.device)
+        for layers in _alike(found, len(earlier), above=min(own.entries[n].layer for n in earlier)):
+            active_LB = torch.tensor([[own.entries[n].layer < layer for n in earlier] for layer in layers], device=run.loaded.device)
+            keys, values = (torch.stack([_rows(own.fresh[layer][which], earlier) for layer in layers]) for which in (0, 1))
+            grads_LHTD = torch.stack([grad for layer in layers if (grad := found.out[layer]) is not None])
+            calls = [found.calls[layer] for layer in layers]
+            changes_B[earlier] -= attention_answers(calls, grads_LHTD, tokens_B, active_LB, keys, values)
     return changes_B
+
+
+def _alike(found: _Gradients, rows: int, *, above: int) -> list[list[int]]:
+    """The layers above `above` whose attention has a gradient, in runs of the same shape and scale, few enough for memory."""
+    runs: list[list[int]] = []
+    kinds: list[tuple[torch.Size, float]] = []
+    for layer, grad_HTD in enumerate(found.out):
+        if grad_HTD is None or layer <= above:
+            continue
+        kind = (grad_HTD.shape, found.calls[layer].scale)
+        fits = bool(runs) and (len(runs[-1]) + 1) * rows * grad_HTD.shape[0] * grad_HTD.shape[1] <= MAX_SCORES
+        if fits and kinds[-1] == kind:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+            kinds.append(kind)
+    return runs
+
+
+def _rows(fresh_RGD: Tensor, entries: Sequence[int]) -> Tensor:
+    """The entries' rows of a layer's new keys or values; zeros for those that have not joined yet."""
+    joined = [n + 1 for n in entries if n + 1 < len(fresh_RGD)]
+    return torch.nn.functional.pad(fresh_RGD[joined], (0, 0, 0, 0, 0, len(entries) - len(joined)))

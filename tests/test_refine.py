@@ -17,9 +17,10 @@ from neurons.effect import agreement, measure_effects
 from neurons.effect_batch import Place, decoder_layers
 from neurons.errors import ModelError
 from neurons.hooks import run_forward
-from neurons.metrics import METRICS, effect_from_latent, from_latent, latent_value, metric_value
-from neurons.own_token import attention_answer
+from neurons.metrics import METRICS, check_target, effect_from_latent, from_latent, latent_value, metric_value
+from neurons.own_token import attention_answers
 from neurons.readout import make_readout
+from neurons.steering import compile_edits
 from neurons.types import AttributionRow, NeuronSide, Steer, TargetSpec, TokenScope
 from tests.tiny_models import ARCHITECTURES, tiny_model
 
@@ -75,6 +76,19 @@ def test_steers_hold_while_tokens_run_again() -> None:
     assert agreement([row.attribution for row in rows], effects).spearman > 0.9
 
 
+def test_entries_of_the_upper_layers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = tiny_model("llama", num_hidden_layers=6)
+    monkeypatch.setattr(refine, "LEAST", 3)
+    monkeypatch.setattr(refine, "MAX_SCORES", 1)
+    steer = Steer(tuple(NeuronSide(layer, index) for layer in (0, 1, 2) for index in range(48)), "scale", 1e-3)
+    target = TargetSpec(TARGET, "logit")
+    few = refine.refined(loaded, IDS[:TARGET], check_target(loaded, IDS, target), compile_edits(loaded, [steer], 6), budget=0.01)
+    assert few.count == 3
+    monkeypatch.undo()
+    again = refine.refined(loaded, IDS[:TARGET], check_target(loaded, IDS, target), compile_edits(loaded, [steer], 6))
+    assert again.count > few.count
+
+
 def test_attention_answers_in_closed_form() -> None:
     generator = torch.Generator().manual_seed(0)
 
@@ -85,7 +99,7 @@ def test_attention_answers_in_closed_form() -> None:
     with AttentionTap(keep=True) as tap:
         out = functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
     tokens_B, new_key, new_value = torch.tensor([0, 3, 8]), random(3, 2, 6) * 3, random(3, 2, 6)
-    answer = attention_answer(tap.calls[0], grad.float(), tokens_B, new_key, new_value)
+    answer = attention_answers(tap.calls, grad.float()[None], tokens_B, torch.ones(1, 3, dtype=torch.bool), new_key[None], new_value[None])
     for row, token in enumerate(tokens_B.tolist()):
         changed_key, changed_value = key.clone(), value.clone()
         changed_key[0, :, token], changed_value[0, :, token] = new_key[row], new_value[row]
