@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--limit", type=int, default=0, help="use the first N prompts only")
     parser.add_argument("--curves-every", type=int, default=5, help="curves for every n-th prompt; 0 for none")
-    parser.add_argument("--repeats", type=int, default=3, help="timings a method and prompt")
+    parser.add_argument("--repeats", type=int, default=2, help="timings a method and prompt")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 for torch's own choice")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
