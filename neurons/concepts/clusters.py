@@ -22,6 +22,8 @@ from neurons.types import NeuronSide, Progress, no_progress
 NOISE = -1
 _BRUTE_LIMIT = 15_000
 _SAMPLE = 12_000
+TIGHT = 2.5
+"""A cluster's members must be this many standard deviations of unrelated pairs more alike than the usual pair."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,9 @@ def cluster_vectors(vectors: NDArray[np.float32], settings: ClusterSettings = Cl
     components = min(settings.components if count <= _BRUTE_LIMIT else 30, count - 1, vectors.shape[1])
     reduced = PCA(components, svd_solver="covariance_eigh").fit_transform(vectors.astype(np.float64)).astype(np.float32)
     if count <= _BRUTE_LIMIT:
-        return _hdbscan(reduced, settings), ""
+        return _tight(vectors, _hdbscan(reduced, settings)), ""
     sample = np.linspace(0, count - 1, _SAMPLE).astype(np.int64)
-    label_S = _hdbscan(reduced[sample], settings)
+    label_S = _tight(vectors[sample], _hdbscan(reduced[sample], settings))
     labels = np.full(count, NOISE, dtype=np.int64)
     numbers = np.unique(label_S[label_S >= 0])
     if len(numbers):
@@ -126,6 +128,21 @@ def _hdbscan(reduced: NDArray[np.float32], settings: ClusterSettings) -> NDArray
         copy=True,
     )
     return np.asarray(model.fit_predict(reduced), dtype=np.int64)
+
+
+def _tight(vectors: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Labels with loose clusters called noise: members must be more alike, on average, than unrelated sides are.
+
+    The cosines of unrelated pairs are read off the lower half of random pairs: the upper half holds members of the same groups.
+    Without this HDBSCAN makes small clusters of what merely lies near by chance.
+    """
+    unit = _unit(vectors - vectors.mean(axis=0))
+    pairs = np.random.default_rng(0).integers(0, len(unit), (20_000, 2))
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    low, middle = np.quantile(np.einsum("nd,nd->n", unit[pairs[:, 0]], unit[pairs[:, 1]]), (0.16, 0.5))
+    least = float(middle + TIGHT * (middle - low))
+    loose = [number for number in np.unique(labels[labels >= 0]) if _mean_cosine(unit[labels == number]) < least]
+    return np.where(np.isin(labels, loose), NOISE, labels)
 
 
 def cluster_sides(

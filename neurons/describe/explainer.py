@@ -5,6 +5,7 @@ Deterministic: the same atlas, model and settings give the same table. See docs/
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from neurons.atlas.store import Atlas
+from neurons.concepts.map2d import POINTS, draw_map
 from neurons.concepts.space import ConceptSpace, WindowPeaks
 from neurons.describe.ceiling import Contexts, ceiling_prediction, contexts_of
 from neurons.describe.evidence import Likeness, Words, peak_tokens, places, second_lines, themes, vocabulary_words
@@ -35,6 +37,8 @@ from neurons.types import Progress, no_progress
 CLEAR = 0.15
 """A side is described only where its description correlates this much with its activation on the check documents; else it is unclear."""
 HELD_TOKENS = 49_152
+SAYS = 0.4
+"""A side "says" what it promotes where one of the promoted tokens follows in this share of its strongest places."""
 _BLOCK = 384
 FLOATS = ("score", "null", "ceiling", "ceiling_null", "auprc", "auprc_null", "top_random", "top_random_null", "check")
 
@@ -48,6 +52,8 @@ class DescribeSettings:
     held_tokens: int = HELD_TOKENS
     """Held-out tokens to score on."""
     clear: float = CLEAR
+    map_points: int = POINTS
+    """Sides shown on the map."""
     secondary: bool = False
     """Compute the published top-and-random score too (slow)."""
 
@@ -80,7 +86,8 @@ def describe_atlas(
     if encode is not None:
         progress(0, None, "embedding the corpus's windows for search")
         space = ConceptSpace.fit(run.peaks(), encode(run.chunk_texts()), encode, table["description"].tolist())
-        arrays = space.arrays()
+        usable = np.asarray(table["kind"].to_numpy() != UNCLEAR)
+        arrays = {**space.arrays(), **draw_map(space, usable, points=settings.map_points, progress=progress).arrays()}
     meta = {"method": "template", "tokens": run.describing.tokens, "held_out_tokens": run.held.tokens, "clear": settings.clear}
     described = atlas.with_descriptions(table, arrays=arrays, meta=meta)
     if not keep_work:
@@ -118,47 +125,47 @@ class _Run:
             loaded, self.held, work / "held-out", key=f"{key}:held:{len(self.held.ids)}", progress=progress, message="held-out tokens read"
         )
         self.contexts: tuple[Contexts, Contexts] = contexts_of(self.describing), contexts_of(self.held)
-        self.settings_key = f"{key}:{settings}"
+        self.settings_key = f"{key}:{settings.tokens}:{settings.held_tokens}:{settings.clear}:{settings.secondary}"
 
     def layer(self, layer: int) -> pd.DataFrame:
-        """The rows of one layer, from disk where they are done."""
-        path = self.work / f"layer-{layer:03d}.parquet"
-        stamp = self.work / f"layer-{layer:03d}.json"
-        if path.exists() and stamp.exists() and stamp.read_text(encoding="utf-8").strip() == f'"{self.settings_key}"':
-            return pd.read_parquet(path)
-        table = self._describe(layer)
-        table.to_parquet(path, index=False)
-        write_json(stamp, self.settings_key)
-        return table
-
-    def _describe(self, layer: int) -> pd.DataFrame:
+        """The rows of one layer: descriptions and scores (from disk where they are done), and the evidence of the atlas as it is now."""
+        fitted = self._fitted(layer)
         found = places(self.atlas.corpus, self.atlas.exemplar_arrays(layer))
         second, said = second_lines(found, *self.atlas.projection_arrays(layer), self.words, self.alike)
+        says = fitted["kind"].isin(("next", "mixed", "context")).to_numpy() & (said >= SAYS)
         neurons = self.atlas.n_neurons
-        table = pd.DataFrame(
+        return pd.DataFrame(
             {
                 "layer": np.int16(layer),
                 "index": np.tile(np.arange(neurons, dtype=np.int32), 2),
                 "polarity": np.repeat(["+", "-"], neurons),
-                "description": UNCLEAR,
+                "description": fitted["description"],
                 "second": second,
-                "kind": UNCLEAR,
+                "kind": np.where(says, "says", fitted["kind"]),
                 "peaks": peak_tokens(found, self.words),
                 "theme": themes(self.atlas.corpus, found, self.words),
                 "source": "template",
-                **dict.fromkeys(FLOATS, np.float32(np.nan)),
+                **{name: fitted[name] for name in FLOATS},
             }
         )
+
+    def _fitted(self, layer: int) -> pd.DataFrame:
+        """Description, kind and scores of one layer's sides, positive ones first."""
+        path, stamp = self.work / f"layer-{layer:03d}.parquet", self.work / f"layer-{layer:03d}.json"
+        if path.exists() and stamp.exists() and json.loads(stamp.read_text(encoding="utf-8")) == self.settings_key:
+            return pd.read_parquet(path)
+        neurons = self.atlas.n_neurons
+        table = pd.DataFrame({"description": [UNCLEAR] * (2 * neurons), "kind": UNCLEAR, **dict.fromkeys(FLOATS, np.float32(np.nan))})
         for at in range(0, neurons, _BLOCK):
             some = np.arange(at, min(at + _BLOCK, neurons))
-            rows = np.concatenate([some, some + neurons])
-            block = self._describe_block(layer, some, said[rows])
-            for column, values in block.items():
-                table.loc[rows, column] = values
+            for column, values in self._describe_block(layer, some).items():
+                table.loc[np.concatenate([some, some + neurons]), column] = values
         table[list(FLOATS)] = table[list(FLOATS)].astype(np.float32).round(3)
+        table.to_parquet(path, index=False)
+        write_json(stamp, self.settings_key)
         return table
 
-    def _describe_block(self, layer: int, some: NDArray[np.int64], said: NDArray[np.float64]) -> dict[str, Any]:
+    def _describe_block(self, layer: int, some: NDArray[np.int64]) -> dict[str, Any]:
         """Columns of some neurons of a layer, positive sides first."""
         columns = slice(int(some[0]), int(some[-1]) + 1)
         acts_TN, held_TN = self.recording.sides(layer, columns), self.held_recording.sides(layer, columns)
@@ -171,7 +178,7 @@ class _Run:
         ceiling_TN = ceiling_prediction(self.contexts[0], acts_TN, self.contexts[1])
         return {
             "description": [render(one.pattern) if ok else UNCLEAR for one, ok in zip(fitted, clear, strict=True)],
-            "kind": [self._kind(one, bool(clear[n]), float(said[n]), fit.cov_NF[n]) for n, one in enumerate(fitted)],
+            "kind": [self._kind(one, bool(clear[n]), fit.cov_NF[n]) for n, one in enumerate(fitted)],
             "score": scores.pearson,
             "null": scores.pearson_null,
             "ceiling": pearson(ceiling_TN, held_TN),
@@ -183,11 +190,10 @@ class _Run:
             "check": np.array([one.check for one in fitted], dtype=np.float32),
         }
 
-    def _kind(self, one: Fitted, clear: bool, said: float, cov_F: NDArray[np.float32]) -> str:
+    def _kind(self, one: Fitted, clear: bool, cov_F: NDArray[np.float32]) -> str:
         if not clear:
             return UNCLEAR
-        kind = kind_of([part for part, _ in one.pattern.parts], carried(one.pattern, self.index, cov_F))
-        return "says" if kind in ("next", "mixed", "context") and said >= 0.4 else kind
+        return kind_of([part for part, _ in one.pattern.parts], carried(one.pattern, self.index, cov_F))
 
     def peaks(self) -> WindowPeaks:
         """Each side's strongest activation in each 64-token chunk of the describing windows, layer by layer."""

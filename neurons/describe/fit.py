@@ -19,13 +19,13 @@ from neurons.describe.patterns import LEVELS, Pattern
 from neurons.describe.render import MAX_WORDS, count_words, render, value_text
 from neurons.describe.survey import LayerMoments, Moments
 
-MAX_PARTS = 12
+MAX_PARTS = 14
 RIDGE_TOKENS = 20.0
 """A part seen in this many tokens has its weight halved."""
-WORD_COST = 0.08
+WORD_COST = 0.15
 """How much of a part's gain each further word of its text takes away."""
-FRAGMENT_COST = 0.5
-WORTH = 0.04
+FRAGMENT_COST = 0.3
+WORTH = 0.02
 """A longer description is kept when it adds this share to the correlation on the check documents."""
 _BLOCK = 384
 _ARRAY = NDArray[np.float32]

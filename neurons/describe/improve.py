@@ -96,8 +96,7 @@ def improve_descriptions(
     """Ask about `sides` and write what proved better into the atlas. Hand-written and locked descriptions are never asked about.
 
     Stopping keeps every answer on disk; the next run with the same endpoint model goes on. Raises `EndpointError` when the endpoint does
-    not
-    answer at all, `InvalidInput` when the atlas is of other weights, `NotFound` when it has no descriptions.
+    not answer at all, `InvalidInput` when the atlas is of other weights, `NotFound` when it has no descriptions.
     """
     if atlas.ref.weights_hash != loaded.ref.weights_hash:
         raise InvalidInput(f"this atlas was collected from {atlas.ref.name} with other weights; use that model", field="atlas")

@@ -24,12 +24,12 @@ TOKENS = 131_072
 CHUNK = 64
 """Tokens of a chunk: the unit of meaning for concept search, and the window of the secondary score."""
 MAX_PARTS = 2400
-LEAST_DOCUMENTS = 6
+LEAST_DOCUMENTS = 5
 """A part that stands in fewer documents says more of them than of a neuron."""
 _LEAST_FREQUENT = {
-    ("at", "word"): 12,
-    ("after", "word"): 60,
-    ("before", "word"): 60,
+    ("at", "word"): 8,
+    ("after", "word"): 30,
+    ("before", "word"): 30,
     ("at", "class"): 30,
     ("after", "class"): 60,
     ("before", "class"): 60,
