@@ -45,6 +45,8 @@ class Estimate:
     attrs: list[Tensor]
     refined: int = 0
     """How many entries were re-estimated one by one."""
+    gradients: list[Tensor] | None = None
+    """activation x gradient of the metric where a method knows it besides its own estimate."""
 
 
 Method = Callable[[LoadedModel, Sequence[int], TargetSpec, Sequence[Edit]], Estimate]
@@ -67,7 +69,7 @@ def log_odds(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits:
 def refined_log_odds(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]) -> Estimate:
     """`log_odds`, its strongest entries re-estimated by running their own token: see `neurons.refine`."""
     run = refined(loaded, ids, target, edits)
-    return Estimate(run.value, run.acts, run.attrs, run.count)
+    return Estimate(run.value, run.acts, run.attrs, run.count, run.gradients)
 
 
 def integrated(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]) -> Estimate:

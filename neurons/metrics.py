@@ -82,6 +82,14 @@ def from_latent(latent: Tensor, target: TargetSpec) -> Tensor:
     return functional.logsigmoid(latent) if target.metric == "logprob" else latent
 
 
+def slope(latent: float, target: TargetSpec) -> float:
+    """d metric / d latent: turns a gradient of the latent into one of the metric."""
+    at = torch.tensor(latent, dtype=torch.float64)
+    if target.metric == "prob":
+        return float(torch.sigmoid(at) * torch.sigmoid(-at))
+    return float(torch.sigmoid(-at)) if target.metric == "logprob" else 1.0
+
+
 def effect_from_latent(latent: float, change: Tensor, target: TargetSpec) -> Tensor:
     """The effect on the metric of an effect `change` (present minus ablated) on the latent."""
     present = torch.tensor(latent, dtype=change.dtype, device=change.device)

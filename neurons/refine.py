@@ -27,7 +27,7 @@ from transformers import DynamicCache
 from neurons.attention_tap import AttentionCall, AttentionTap
 from neurons.effect_batch import decoder_layers
 from neurons.hooks import Edit, run_forward
-from neurons.metrics import effect_from_latent, latent_value, metric_value
+from neurons.metrics import effect_from_latent, latent_value, metric_value, slope
 from neurons.models.loaded import LoadedModel
 from neurons.own_token import Entry, FirstRun, OwnTokens, attention_answers, run_own_tokens
 from neurons.readout import Readout, make_readout
@@ -48,11 +48,12 @@ MAX_SCORES = 8_000_000
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """Activations and attributions a layer, each (T, I) float32; `count` entries were re-estimated."""
+    """Activations, attributions and activation x gradient a layer, each (T, I) float32; `count` entries were re-estimated."""
 
     value: float
     acts: list[Tensor]
     attrs: list[Tensor]
+    gradients: list[Tensor]
     count: int
 
 
@@ -79,6 +80,7 @@ def refined(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: 
     with loaded.lock:
         run, acts, found = _first_run(loaded, ids, target, edits)
         attrs = [effect_from_latent(found.latent, attr, target) for attr in found.attrs]
+        gradients = [attr * slope(found.latent, target) for attr in found.attrs]
         readout = make_readout(loaded, run.logits_V, target)
         entries = [] if readout is None else _choose(run, acts, found, budget, readout.columns)
         size = max(1, MAX_KEYS // len(ids))
@@ -91,7 +93,7 @@ def refined(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: 
             for entry, effect in zip(own.entries, effects_B.tolist(), strict=True):
                 attrs[entry.layer][entry.token, entry.index] = effect
             count += len(own.entries)
-    return Refined(float(metric_value(run.logits_V[None], target)[0]), acts, attrs, count)
+    return Refined(float(metric_value(run.logits_V[None], target)[0]), acts, attrs, gradients, count)
 
 
 def _first_run(

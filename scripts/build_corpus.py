@@ -40,7 +40,7 @@ def build(loaded: LoadedModel, folder: Path, *, tokens: int, conversations: int,
         start_ids=encode_text(loaded, ""),
         n_vocab=loaded.ref.n_vocab,
         budgets=[None if number == CHAT else int(tokens * share) for number, share in enumerate(SHARES)],
-        held_out=0.1,
+        held_out=0.07,
         align=64,
         progress=progress,
     )

@@ -20,6 +20,7 @@ from neurons.models.chat import encode_prompt, encode_text
 from neurons.models.loaded import LoadedModel
 from neurons.types import AttributionRow, Message, TargetSpec
 from tests.tiny_models import tiny_tokenizer, tiny_torch_model
+from traces.store import TraceStore
 
 APP = build()
 
@@ -46,6 +47,25 @@ def traced(home: Path, model: str) -> dict[str, Any]:
 
 def last(traced: dict[str, Any]) -> int:
     return len(traced["prompt_token_ids"]) + len(traced["answer_token_ids"]) - 1
+
+
+def test_attribute_is_stored_in_the_trace_and_knows_the_plain_gradient(traced: dict[str, Any]) -> None:
+    token = str(last(traced))
+    refined = cli("attribute", traced["trace_id"], "--token", token, "--top", "40")
+    plain = cli("attribute", traced["trace_id"], "--token", token, "--top", "100000", "--method", "grad")
+    gradients = {(r["layer"], r["index"], r["token"]): r["attribution"] for r in plain["rows"]}
+    for row in refined["rows"]:
+        assert row["gradient"] == pytest.approx(gradients[row["layer"], row["index"], row["token"]], rel=1e-3, abs=1e-7)
+    assert all(row["gradient"] == row["attribution"] for row in plain["rows"])
+    cli("attribute", traced["trace_id"], "--token", token, "--tokens", "1:3", "--metric", "logit")
+    stored = TraceStore().attributions(traced["trace_id"])
+    assert {(info.method, info.target.metric, info.sources) for info in stored} == {
+        ("refined", "prob", ""),
+        ("grad", "prob", ""),
+        ("refined", "logit", "1:3"),
+    }
+    top = TraceStore().attribution(traced["trace_id"], next(i.key for i in stored if i.method == "refined" and i.target.metric == "prob"))
+    assert [row.attribution for row in top.rows(40)] == pytest.approx([row["attribution"] for row in refined["rows"]])
 
 
 def test_attribute(traced: dict[str, Any]) -> None:

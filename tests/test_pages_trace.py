@@ -9,9 +9,9 @@ from page_helpers import SHORT, app_home, loaded, open_page, saved, select, text
 from streamlit.testing.v1 import AppTest
 
 from neurons.concepts.sets import ConceptShelf
+from neurons.kept_attributions import KEPT
 from neurons.types import Message, NeuronSide
 from pages.widgets import engine, trace_chat
-from pages.widgets.trace_attribution import KEPT
 from traces.schema import TraceRecord
 from traces.store import EXAMPLES, TraceStore
 

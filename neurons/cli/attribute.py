@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from neurons.models.loaded import LoadedModel
     from traces.schema import TraceRecord
+    from traces.store import TraceStore
 
 Trace = Annotated[str, typer.Argument(help="Id of a trace; see `neuronscope traces list`.")]
 Token = Annotated[
@@ -26,7 +27,12 @@ MetricOption = Annotated[
 ]
 Against = Annotated[str | None, typer.Option(help="For the contrast: the other token, as text or id.", show_default=False)]
 Instead = Annotated[str | None, typer.Option("--of", help="Explain this token at that place instead of the one that stands there.")]
-Method = Annotated[str | None, typer.Option(help="How to estimate: grad, refined, logodds, ig, direct, frozen or relp. [default: grad]")]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="How to estimate: refined, grad (activation x gradient, as published), logodds, ig, direct, frozen or relp. [default: refined]"
+    ),
+]
 Top = Annotated[int, typer.Option("--top", "-k", help="Rows to print.", min=1, max=1_000_000)]
 Tokens = Annotated[str | None, typer.Option("--tokens", help="Source tokens to consider, such as 3:9,12.", show_default=False)]
 Layers = Annotated[str | None, typer.Option("--layers", help="Layers to consider, such as 10:20.", show_default=False)]
@@ -56,8 +62,12 @@ def attribute(
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """Attribute one token of a trace to the neurons before it: positive promoted it, negative suppressed it."""
+    """Attribute one token of a trace to the neurons before it: positive promoted it, negative suppressed it.
+
+    The strongest 5,000 rows are stored in the trace. `gradient` is activation x gradient, which the default method refines.
+    """
     from neurons import attribution
+    from neurons.kept_attributions import kept
 
     case = _open(trace, token, model, device, dtype, quiet=as_json)
     target = _target(case, token, metric, against, of)
@@ -65,8 +75,14 @@ def attribute(
         case.loaded, case.ids, target, steers=case.record.steers, prompt_tokens=case.prompt_tokens, method=method or attribution.DEFAULT
     )
     found = attribution.top_rows(result, top, tokens=_numbers(tokens, token), layers=_numbers(layers, case.loaded.n_layers))
+    if layers is None:
+        case.store.save_attribution(case.record.id, kept(result, sources=_ranges_text(tokens, token)))
     said = _descriptions(case.loaded)
-    rows = [_row(case, row, said) for row in found.rows]
+    grad_LTI = result.grad_LTI
+    rows = [
+        {**_row(case, row, said), "gradient": None if grad_LTI is None else float(grad_LTI[row.layer, row.token, row.index])}
+        for row in found.rows
+    ]
     answer = {
         **_about(case, result.target),
         "method": result.method,
@@ -230,6 +246,7 @@ class _Case:
 
     record: TraceRecord
     loaded: LoadedModel
+    store: TraceStore
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -258,7 +275,7 @@ def _open(trace: str, token: int, model: str | None, device: str | None, dtype: 
         raise ModelError(f"trace {record.id} was made with {theirs.name}, not {ours.name}; leave --model out, or name that model")
     if ours.weights_hash != theirs.weights_hash:
         typer.echo(f"note: the weights of {ours.name} are not those that made this trace; numbers may differ", err=True)
-    return _Case(record, loaded)
+    return _Case(record, loaded, store)
 
 
 def _target(case: _Case, token: int, metric: str | None, against: str | None, of: str | None) -> TargetSpec:
@@ -285,6 +302,11 @@ def _numbers(text: str | None, stop: int) -> list[int] | None:
     if not found:
         raise InvalidInput(f"{text!r} holds nothing before {stop}", field="tokens")
     return found
+
+
+def _ranges_text(text: str | None, stop: int) -> str:
+    """Source tokens in the form that the app stores them under: "3:9,12:13"; "" for all."""
+    return "" if text is None else ",".join(f"{start}:{min(end, stop)}" for start, end in parse_ranges(text) if start < stop)
 
 
 def _named_rows(case: _Case, result: Any, neurons: str, at: Sequence[int] | None) -> list[AttributionRow]:

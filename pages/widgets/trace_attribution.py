@@ -13,18 +13,17 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from neurons.attribution import DEFAULT, Attribution, attribute, top_rows
+from neurons.attribution import DEFAULT, Attribution, attribute
 from neurons.errors import InvalidInput, NeuronscopeError
+from neurons.kept_attributions import kept
 from neurons.models.chat import single_token
 from neurons.summary import visible
 from neurons.types import Metric, ModelRef, TargetSpec, parse_ranges
 from pages.widgets import engine, neuron_table, plain, strip
 from pages.widgets.descriptions import descriptions_for
 from pages.widgets.trace_context import STRIP_KEY, TraceContext
-from traces.attributions import AttributionInfo, StoredAttribution, attribution_key, from_rows
+from traces.attributions import StoredAttribution, attribution_key
 
-KEPT = 5_000
-"""Rows kept of each attribution: the strongest."""
 _FOCUS = "trace.focus"
 _METRIC = "trace.metric"
 _METRICS: dict[Metric, str] = {
@@ -45,7 +44,7 @@ COLUMNS: dict[str, Any] = {
         "Attribution",
         format="%+.4f",
         width=85,
-        help="activation x gradient of the metric: above 0 it promoted the token, below 0 it suppressed it",
+        help="Estimate of what the metric would lose without the neuron there: above 0 it promoted the token, below 0 it suppressed it",
     ),
     "token": st.column_config.NumberColumn("At", width=45, help="Position of the source token"),
     "text": st.column_config.TextColumn("Token", width=90, help="The source token, where the neuron fired"),
@@ -193,7 +192,7 @@ def _answer(context: TraceContext, question: Question) -> StoredAttribution:
     target = question.target
     with st.spinner(f"Attributing token {target.token} to every neuron at the {target.token} tokens before it"):
         full = _full(store.root.as_posix(), context.id, target.token, target.metric, target.token_id, target.against_id)
-        result = _kept(full, question)
+        result = kept(full, sources=question.source_text)
         store.save_attribution(context.id, result)
     return result
 
@@ -207,27 +206,6 @@ def _full(root: str, trace_id: str, token: int, metric: Metric, token_id: int | 
         raise InvalidInput("the model is still loading; click again in a moment")
     target = TargetSpec(token, metric, token_id, against_id)
     return attribute(loaded, record.token_ids, target, steers=record.steers, prompt_tokens=len(record.prompt_ids))
-
-
-def _kept(full: Attribution, question: Question) -> StoredAttribution:
-    positions = strip.positions(question.sources) or None
-    top = top_rows(full, KEPT, tokens=positions)
-    mass_LT = np.abs(full.attr_LTI).sum(axis=2)
-    if positions is not None:
-        outside = np.setdiff1d(np.arange(mass_LT.shape[1]), positions)
-        mass_LT[:, outside] = 0
-    layers, tokens, neurons = full.attr_LTI.shape
-    info = AttributionInfo(
-        full.target,
-        full.method,
-        full.metric_value,
-        min(1.0, top.share),
-        layers * neurons * (tokens if positions is None else len(positions)),
-        len(top.rows),
-        sources=question.source_text,
-        extra={"seconds": round(full.seconds, 3)},
-    )
-    return from_rows(info, top.rows, mass_LT=mass_LT)
 
 
 def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
