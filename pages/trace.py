@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import streamlit as st
 
 from pages.widgets import (
+    clusters_choice,
     strip,
     trace_activations,
     trace_attribution,
@@ -29,12 +30,14 @@ def page() -> None:
     trace_context.view()
     context = trace_context.current()
     trace_bar.draw(context)
+    if context is not None:
+        clusters_choice.hear(context)
     left, right = st.columns([45, 55], gap="medium")
     with right:
         top = st.container(height=strip.room_beside(), border=False)
         attribution = _attribution(context, top)
     with left:
-        shown = trace_views.strip_of(context, attribution) if context is not None else None
+        shown = clusters_choice.tinted(context, trace_views.strip_of(context, attribution)) if context is not None else None
         ranges = trace_chat.draw(context, shown)
     if context is None:
         with top:

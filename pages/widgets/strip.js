@@ -9,6 +9,7 @@ export default function ({ data, parentElement, setStateValue }) {
   let strip = STATES.get(parentElement);
   if (!strip) STATES.set(parentElement, (strip = build(parentElement)));
   strip.send = (name, value) => setStateValue(name, value);
+  document.addEventListener("neuronscope:tint", strip.onTint);
   update(strip, data);
   return () => leave(strip);
 }
@@ -35,6 +36,7 @@ function build(parentElement) {
   tip.popover = "manual";
   const strip = { parentElement, root, low, scale, high, status, clear, template, copy, list, tip,
     data: null, spans: [], owner: [], ranges: [], base: [], active: null, anchor: null, drag: null, nonce: null, timer: 0, group: "" };
+  strip.onTint = (event) => preview(strip, event.detail);
   clear.onclick = () => { strip.active = null; select(strip, []); };
   template.onclick = () => showTemplate(strip, list.classList.contains("hide-template"));
   copy.onclick = () => copyText(strip);
@@ -56,6 +58,7 @@ function build(parentElement) {
 
 function leave(strip) {
   hideTip(strip);
+  document.removeEventListener("neuronscope:tint", strip.onTint);
   clearTimeout(strip.timer);
   GROUPS.get(strip.group)?.delete(strip);
 }
@@ -188,16 +191,26 @@ function fill(span, text, template) {
   if (!text) element("span", "ws", span, "∅");
 }
 
+// Another tint for as long as something elsewhere on the page (a cluster's card) is looked at; null brings the own one back.
+function preview(strip, detail) {
+  const now = detail && strip.data && detail.trace_id === strip.data.trace_id && Array.isArray(detail.tint) ? detail : null;
+  if (now === (strip.preview ?? null)) return;
+  strip.preview = now;
+  strip.root.classList.toggle("previewing", now !== null);
+  paint(strip);
+}
+
 function paint(strip) {
   const { data } = strip;
+  const shown = strip.preview ?? data;
   for (const [index, span] of strip.spans.entries()) {
     if (!span) continue;
     const stop = Number(span.dataset.stop);
     let tint = 0;
-    for (let i = index; i < stop; i++) if (Math.abs(data.tint[i] ?? 0) > Math.abs(tint)) tint = data.tint[i];
+    for (let i = index; i < stop; i++) if (Math.abs(shown.tint[i] ?? 0) > Math.abs(tint)) tint = shown.tint[i];
     if (span.tint !== tint) { span.style.setProperty("--t", Math.abs(tint)); span.tint = tint; }
-    span.classList.toggle("pos", data.scale === "diverging" && tint > 0);
-    span.classList.toggle("neg", data.scale === "diverging" && tint < 0);
+    span.classList.toggle("pos", shown.scale === "diverging" && tint > 0);
+    span.classList.toggle("neg", shown.scale === "diverging" && tint < 0);
     span.classList.toggle("steered", Boolean(data.steered[index]));
     span.classList.toggle("marked", Boolean(data.marked[index]));
     span.classList.toggle("target", data.target !== null && index <= data.target && data.target < stop);

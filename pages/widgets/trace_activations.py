@@ -15,7 +15,7 @@ from neurons.errors import NeuronscopeError
 from neurons.quantiles import quantiles_for
 from neurons.replaying import recompute
 from neurons.summary import visible
-from pages.widgets import engine, neuron_table, strip, trace_context
+from pages.widgets import clusters_choice, engine, neuron_table, strip, trace_context
 from pages.widgets.trace_attribution import describe
 from pages.widgets.trace_context import TraceContext
 from traces.schema import TraceRecord
@@ -53,6 +53,7 @@ def draw(context: TraceContext) -> None:
         return
     where = f"at token {strip.spoken(context.ranges)}" if context.ranges else "at any token but the first"
     st.caption(f"{found.passed:,} neuron sides pass the threshold {where}. Strength is measured against {found.normaliser}.")
+    frame = clusters_choice.narrowed(context, frame, key="trace.acts")
     neuron_table.draw(
         frame, COLUMNS, key="trace.acts", ref=context.record.model, stem=f"activations-{context.id}",
         signs=("positive", "negative"), floor=_threshold,

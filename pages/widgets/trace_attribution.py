@@ -19,7 +19,7 @@ from neurons.kept_attributions import kept
 from neurons.models.chat import single_token
 from neurons.summary import visible
 from neurons.types import Metric, ModelRef, TargetSpec, parse_ranges
-from pages.widgets import engine, neuron_table, plain, strip
+from pages.widgets import clusters_choice, engine, neuron_table, plain, strip
 from pages.widgets.descriptions import descriptions_for
 from pages.widgets.trace_context import STRIP_KEY, TraceContext
 from traces.attributions import StoredAttribution, attribution_key
@@ -219,7 +219,7 @@ def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
                 missing = "This is not computed yet, and the trace's model is not loaded: load it on the Models page."
                 st.info(missing, icon=":material/deployed_code:")
         return
-    frame = table(context, attribution)
+    frame = clusters_choice.narrowed(context, table(context, attribution), key="trace.attr")
     stem = f"attribution-{context.id}-t{attribution.info.target.token}"
     signs = ("promoting", "suppressing")
     neuron_table.draw(frame, COLUMNS, key="trace.attr", ref=context.record.model, stem=stem, signs=signs, around=430)

@@ -1,0 +1,100 @@
+// Cards of clusters. Hovering or focusing one tints the tokens of the strip that shows the same trace (strip.js listens);
+// clicking it chooses it; its buttons act on it. Every text reaches the page through textContent.
+
+const VIEWS = new WeakMap();
+
+export default function ({ data, parentElement, setStateValue }) {
+  let view = VIEWS.get(parentElement);
+  if (!view) {
+    const root = element("div", "nc-cards", parentElement);
+    view = { root, pinned: null, nonce: 0, session: Math.random().toString(36).slice(2) };
+    VIEWS.set(parentElement, view);
+  }
+  view.data = data;
+  view.send = (number, action) =>
+    setStateValue("event", { trace_id: data.trace_id, key: data.key, number, action, nonce: `${view.session}${view.nonce++}` });
+  draw(view);
+  return () => tint(null);
+}
+
+function draw(view) {
+  const { root, data } = view;
+  const light = luminance(getComputedStyle(root).getPropertyValue("--st-background-color")) > 0.4;
+  for (const [name, value] of Object.entries(data.palette[light ? "light" : "dark"])) root.style.setProperty(`--ns-${name}`, value);
+  root.style.maxHeight = `${data.height}px`;
+  const stays = view.shown === data.key ? root.scrollTop : 0;
+  const focused = view.shown === data.key ? root.querySelector(".nc-card:focus")?.dataset.number : null;
+  view.shown = data.key;
+  root.replaceChildren(...data.cards.map((card) => cardOf(view, card)));
+  root.scrollTop = stays;
+  if (focused) root.querySelector(`[data-number="${focused}"]`)?.focus({ preventScroll: true });
+}
+
+function cardOf(view, card) {
+  const { data } = view;
+  const box = element("div", "nc-card");
+  const noise = card.number < 0;
+  const chosen = data.chosen === card.number;
+  box.dataset.number = card.number;
+  box.tabIndex = 0;
+  box.setAttribute("role", "button");
+  box.setAttribute("aria-pressed", String(chosen));
+  box.setAttribute("aria-label", `${noise ? "Noise" : "Cluster"}: ${card.label}, ${card.size} neurons`);
+  box.classList.toggle("noise", noise);
+  box.classList.toggle("chosen", chosen);
+  const show = () => tint({ trace_id: data.trace_id, tint: card.tint, scale: data.scale });
+  const hide = () => tint(null);
+  Object.assign(box, { onpointerenter: show, onpointerleave: hide, onfocus: show, onblur: hide });
+  box.onclick = (event) => { if (!event.target.closest("a, button")) view.send(card.number, "choose"); };
+  box.onkeydown = (event) => {
+    if (event.target === box && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); view.send(card.number, "choose"); }
+  };
+  const head = element("div", "head", box);
+  element("span", "label", head, card.label);
+  element("span", "size", head, `${card.size} neuron${card.size === 1 ? "" : "s"}`);
+  if (!noise) {
+    const track = element("div", "track", box);
+    const bar = element("div", `bar ${data.scale === "diverging" ? (card.weight < 0 ? "neg" : "pos") : ""}`, track);
+    bar.style.width = `${Math.max(1, 100 * card.length)}%`;
+  }
+  const facts = element("div", "facts", box, noise ? "Noise: like no group. " : `${data.unit} ${card.said}, coherence ${card.coherence}`);
+  facts.title = noise ? "HDBSCAN leaves these neurons in no cluster" : data.hint;
+  const list = element("ul", "", box);
+  for (const [name, address, description, weight] of card.members) {
+    const row = element("li", "", list);
+    const link = element("a", "neuron", row, name);
+    Object.assign(link, { href: address, target: "_blank", rel: "noopener", title: "Open this neuron's page in a new tab" });
+    const what = element("span", "what", row, description || "not described");
+    what.title = description;
+    element("span", "weight", row, weight);
+  }
+  if (card.size > card.members.length) element("div", "more", box, `and ${card.size - card.members.length} more`);
+  if (!noise) {
+    const row = element("div", "row", box);
+    for (const [action, label, title] of [
+      ["suppress", "Suppress", "A steer that holds these neurons at 0, on a card of the Steer tab"],
+      ["strengthen", "Strengthen", `A steer that holds these neurons at ${data.strengthen} of their strongest activation`],
+      ["keep", "Keep", "Save these neurons as a concept"],
+    ]) {
+      const button = element("button", "", row, label);
+      Object.assign(button, { type: "button", title, onclick: () => view.send(card.number, action) });
+    }
+  }
+  return box;
+}
+
+function tint(detail) { document.dispatchEvent(new CustomEvent("neuronscope:tint", { detail })); }
+
+function element(tag, name = "", parent = null, text = "") {
+  const made = document.createElement(tag);
+  if (name) made.className = name;
+  if (text) made.textContent = text;
+  parent?.appendChild(made);
+  return made;
+}
+
+function luminance(colour) {
+  const hex = /^#([0-9a-f]{6})/i.exec(colour.trim());
+  const parts = hex ? [0, 2, 4].map((k) => parseInt(hex[1].slice(k, k + 2), 16)) : (colour.match(/[\d.]+/g) ?? [255, 255, 255]).map(Number);
+  return (0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]) / 255;
+}

@@ -1,0 +1,58 @@
+"""The search index of a model's atlas, built once a server and shared by every page that looks neurons up by what they do."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+
+from neurons.atlas.store import Atlas, open_atlas
+from neurons.concepts.search import SearchIndex
+from neurons.errors import NeuronscopeError, NotFound
+from neurons.home import subfolder
+from neurons.types import ModelRef, NeuronSide
+from pages.widgets import links
+
+
+def stamp(atlas: Atlas) -> str:
+    """What identifies an atlas, its descriptions and the user's edits of them."""
+    edits = max((path.stat().st_mtime_ns for path in subfolder("descriptions").glob("*.json")), default=0)
+    table = (atlas.manifest.get("descriptions") or {}).get("table", "")
+    return f"{atlas.folder}/{atlas.manifest.get('created')}/{table}/{edits}"
+
+
+def atlas_of(ref: ModelRef) -> Atlas:
+    """The model's atlas. Raises `NotFound` when it has none, or none with descriptions; `StoreError` when it is damaged."""
+    atlas = open_atlas(ref)
+    if atlas is None:
+        raise NotFound(f"there is no atlas of {ref.name} yet")
+    if "descriptions" not in atlas.manifest:
+        raise NotFound(f"the atlas of {ref.name} has no descriptions yet")
+    return atlas
+
+
+def open_index(ref: ModelRef) -> SearchIndex:
+    """The index of the model's atlas with the user's edits. Raises what `atlas_of` raises."""
+    atlas = atlas_of(ref)
+    return _index(stamp(atlas), atlas)
+
+
+@st.cache_resource(show_spinner="Opening the atlas", max_entries=2)
+def _index(stamp: str, _atlas: Atlas) -> SearchIndex:
+    return SearchIndex(_atlas)
+
+
+def missing(error: NeuronscopeError, *, what: str) -> None:
+    """Say that `what` needs a described atlas, and lead to the page that makes one."""
+    st.info(f"{what} needs the model's atlas, with descriptions.", icon=":material/map:")
+    st.text(str(error))
+    st.page_link(links.target("atlas"), label="Build, describe or import one on the Atlas page", icon=":material/map:")
+
+
+def neuron_link(side: NeuronSide | str) -> str:
+    """The address of a neuron's page."""
+    return links.address("neurons", neuron=str(side))
+
+
+go_neuron = partial(links.go, "neurons")
+"""Show a neuron's page: `go_neuron(neuron="17:803+")`."""
