@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neurons.errors import UnsupportedModel
+from neurons.atlas.records import TokenStats
+from neurons.errors import InvalidInput, UnsupportedModel
 from neurons.models.loaded import LoadedModel
-from neurons.types import Progress, no_progress
+from neurons.types import NeuronSide, Progress, no_progress
 
 _ROWS = 256
 
@@ -26,13 +27,7 @@ def project_outputs(
 
     `banned` (V,) marks ids that are never listed, such as padding rows. Scores keep their sign: negative for the negative side.
     """
-    norm_D = final_norm_scale(loaded)
-    model: Any = loaded.model
-    head = model.get_output_embeddings()
-    if not isinstance(head, nn.Module) or not isinstance(getattr(head, "weight", None), Tensor):
-        raise UnsupportedModel(f"{loaded.ref.name} has no unembedding matrix to project through; leave the projection out")
-    weight: Any = head.weight
-    unembed_DV = (weight.detach().float() * norm_D).T.contiguous()
+    unembed_DV = (_unembedding(loaded).float() * final_norm_scale(loaded)).T.contiguous()
     ids = np.full((2, loaded.n_layers, loaded.n_neurons, keep), -1, dtype=np.int32)
     values = np.zeros((2, loaded.n_layers, loaded.n_neurons, keep), dtype=np.float32)
     penalty_V = torch.zeros(unembed_DV.shape[1], device=unembed_DV.device)
@@ -50,6 +45,33 @@ def project_outputs(
                 values[side, site.layer, at : at + len(rows_ID[at : at + _ROWS])] = top.values.cpu().numpy() * sign
         progress(site.layer + 1, loaded.n_layers, "layers projected to the vocabulary")
     return ids, values
+
+
+def project_side(loaded: LoadedModel, side: NeuronSide, *, keep: int = 8) -> tuple[TokenStats, TokenStats]:
+    """(promoted, suppressed) tokens of one neuron side, as `project_outputs` finds them: one product with the unembedding, no atlas."""
+    if not (0 <= side.layer < loaded.n_layers and 0 <= side.index < loaded.sites[side.layer].width):
+        raise InvalidInput(f"{loaded.ref.name} has no neuron {side}", field="neuron")
+    weight_VD = _unembedding(loaded)
+    row_D = loaded.sites[side.layer].output_rows()[side.index].detach().float() * final_norm_scale(loaded)
+    logits_V = (weight_VD @ row_D.to(weight_VD.dtype)).float()
+    deviation, mean = torch.std_mean(logits_V)
+    z_V = (logits_V - mean) / deviation.clamp(min=1e-12)
+    found = []
+    for sign in (1, -1):
+        top = (z_V * sign).topk(min(keep, len(z_V)))
+        values = (top.values * sign).tolist()
+        found.append(TokenStats(tuple(top.indices.tolist()), tuple(values), (0,) * len(values)))
+    return (found[0], found[1]) if side.polarity == "+" else (found[1], found[0])
+
+
+def _unembedding(loaded: LoadedModel) -> Tensor:
+    """The unembedding's weight, (V, D)."""
+    model: Any = loaded.model
+    head = model.get_output_embeddings()
+    weight = getattr(head, "weight", None)
+    if not isinstance(head, nn.Module) or not isinstance(weight, Tensor):
+        raise UnsupportedModel(f"{loaded.ref.name} has no unembedding matrix to project through; leave the projection out")
+    return weight.detach()
 
 
 def final_norm_scale(loaded: LoadedModel) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -84,8 +85,17 @@ class SearchIndex:
             raise NotFound("this atlas has no descriptions yet; run `neuronscope atlas describe`")
         self.atlas = atlas
         self.edits = edits if edits is not None else Edits.of(atlas.ref)
+        self._stored = table
         self.table: pd.DataFrame = self.edits.applied(table)
         self._arrays = atlas.embeddings()
+
+    def refreshed(self, edits: Edits) -> SearchIndex:
+        """The same with other edits. What was read from the atlas is shared, so it takes no time."""
+        again = copy(self)
+        again.edits, again.table = edits, edits.applied(self._stored)
+        for name in ("_texts", "_scores"):
+            again.__dict__.pop(name, None)
+        return again
 
     @cached_property
     def space(self) -> ConceptSpace:

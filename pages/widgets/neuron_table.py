@@ -17,6 +17,7 @@ from neurons.concepts.sets import Concept, ConceptShelf
 from neurons.errors import NeuronscopeError
 from neurons.types import ModelRef, NeuronSide, Steer
 from pages.widgets import engine, steer_state
+from pages.widgets.neuron_link import open_neuron
 from pages.widgets.strip import room_beside
 from pages.widgets.tables import SELECTABLE_ROWS, choose_rows, downloads, matching
 
@@ -52,7 +53,7 @@ def draw(
     height = max(180, min(36 * (len(shown) + 1) + 2, room_beside() - around))
     columns = {name: column for name, column in columns.items() if name != "description" or shown["description"].any()}
     picked = choose_rows(shown, key=f"{key}.table", columns=columns, many=True, height=height)
-    _actions(shown, picked, key=key, ref=ref, stem=stem)
+    actions(shown, picked, key=key, ref=ref, stem=stem)
 
 
 def _filtered(
@@ -78,28 +79,47 @@ def _filtered(
     return kept
 
 
-def _actions(shown: pd.DataFrame, picked: Sequence[int], *, key: str, ref: ModelRef, stem: str) -> None:
+def actions(
+    shown: pd.DataFrame,
+    picked: Sequence[int],
+    *,
+    key: str,
+    ref: ModelRef,
+    stem: str,
+    whole: pd.DataFrame | None = None,
+    said: str = "",
+) -> None:
+    """What can be done with the ticked rows, and the export of all rows (`whole` where that is more than what is shown)."""
     chosen = sides(shown.iloc[list(picked)]) if picked else ()
-    none = not chosen
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        with st.popover(
-            "Keep", icon=":material/bookmark_add:", disabled=none, key=f"{key}.keep", help="Keep the ticked neurons as a concept"
-        ):
-            _keep(chosen, key=key, ref=ref)
         if st.button(
-            "Suppress", icon=":material/volume_off:", key=f"{key}.suppress", disabled=none,
-            help="Adds a steer that holds the ticked neurons at 0 to the Steer tab",
+            "Open neuron", icon=":material/open_in_new:", disabled=len(chosen) != 1, key=f"{key}.open",
+            help="All that is known of the ticked neuron: tick one",
         ):  # fmt: skip
-            _steer(chosen, 0.0, "Suppress")
-        if st.button(
-            "Strengthen", icon=":material/volume_up:", key=f"{key}.strengthen", disabled=none,
-            help=f"Adds a steer that holds the ticked neurons at {STRENGTHEN:g} of their strongest activation to the Steer tab",
-        ):  # fmt: skip
-            _steer(chosen, STRENGTHEN, "Strengthen")
+            open_neuron(chosen[0])
+        buttons(chosen, key=key, ref=ref)
         with st.popover("Export", icon=":material/download:", key=f"{key}.export"):
-            st.caption(f"All {len(shown):,} rows that pass the filters.")
-            downloads(shown.drop(columns=["signed", "strength"]), stem, key=f"{key}.file")
+            rows = shown.drop(columns=["signed", "strength"], errors="ignore") if whole is None else whole
+            st.caption(said or f"All {len(rows):,} rows that pass the filters.")
+            downloads(rows, stem, key=f"{key}.file")
         st.caption(f"{len(chosen):,} ticked" if chosen else f"{len(shown):,} rows: tick some")
+
+
+def buttons(chosen: Sequence[NeuronSide], *, key: str, ref: ModelRef) -> None:
+    """Keep, suppress, strengthen some neurons; off when there are none."""
+    none = not chosen
+    with st.popover("Keep", icon=":material/bookmark_add:", disabled=none, key=f"{key}.keep", help="Keep the neurons as a concept"):
+        _keep(chosen, key=key, ref=ref)
+    if st.button(
+        "Suppress", icon=":material/volume_off:", key=f"{key}.suppress", disabled=none,
+        help="Adds a steer that holds the neurons at 0 to the Steer tab of the Trace page",
+    ):  # fmt: skip
+        _steer(chosen, 0.0, "Suppress")
+    if st.button(
+        "Strengthen", icon=":material/volume_up:", key=f"{key}.strengthen", disabled=none,
+        help=f"Adds a steer that holds the neurons at {STRENGTHEN:g} of their strongest activation to the Steer tab of the Trace page",
+    ):  # fmt: skip
+        _steer(chosen, STRENGTHEN, "Strengthen")
 
 
 def sides(frame: pd.DataFrame) -> tuple[NeuronSide, ...]:

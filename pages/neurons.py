@@ -1,0 +1,56 @@
+"""All neurons of the model: browse and search them, and open one to see all that is known of it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from neurons.errors import InvalidInput, NotFound
+from neurons.types import NeuronSide
+from pages.widgets import engine, neurons_about, neurons_data, neurons_detail, neurons_list, steer_state
+from pages.widgets.neuron_link import open_neuron
+from pages.widgets.neurons_data import Known
+
+
+def page() -> None:
+    """Draw the page."""
+    engine.loading_notice()
+    loaded = engine.model()
+    if loaded is None:
+        return
+    with engine.errors_shown():
+        found = neurons_data.known(loaded)
+        side: NeuronSide | None = None
+        try:
+            side = neurons_detail.asked(loaded)
+        except (InvalidInput, NotFound) as error:
+            engine.show_error(error)
+        if side is not None:
+            neurons_detail.draw(found, side)
+        elif found.index is not None:
+            neurons_list.warm()
+            neurons_list.draw(found)
+        else:
+            _nothing_to_browse(found)
+
+
+def _nothing_to_browse(found: Known) -> None:
+    """No atlas, or no descriptions: what to do, and a way to any neuron by its name."""
+    neurons_about.what_an_atlas_is(described=found.atlas is not None)
+    ref = found.loaded.ref
+    with st.form("neurons.open", border=False):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            name = st.text_input(
+                "Neuron", key="neurons.open.name", placeholder=f"{ref.n_layers // 2}:{ref.n_neurons // 2}+", width=220,
+                help=f"layer:index and side. Layers 0 to {ref.n_layers - 1}, neurons 0 to {ref.n_neurons - 1}; a minus is the negative "
+                f"side",
+            )  # fmt: skip
+            sent = st.form_submit_button("Open", icon=":material/open_in_new:", type="primary")
+    if sent:
+        sides = steer_state.read_neurons(name, found.loaded)
+        open_neuron(sides[0])
+
+
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()
