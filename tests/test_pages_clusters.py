@@ -80,7 +80,7 @@ def test_cards_are_the_engines_clusters(record: TraceRecord) -> None:
     first, cluster = shown[0], truth.clusters[0]
     assert first["label"] == cluster.label
     assert [row[0] for row in first["members"]] == [str(side) for side in cluster.sides[:4]]
-    assert first["members"][0][1] == f"/neurons?neuron={cluster.sides[0]}".replace(":", "%3A").replace("+", "%2B")
+    assert first["members"][0][1] == f"/neurons?neuron={cluster.sides[0]}"
     expected = np.zeros(acts_LTI.shape[1])
     for side in cluster.sides:
         value = acts_LTI[side.layer, :, side.index].astype(float) / norm_2LI[int(side.polarity == "-"), side.layer, side.index]

@@ -11,7 +11,7 @@ import streamlit as st
 from neurons.concepts.clusters import NOISE, Cluster
 from neurons.concepts.steers import STRENGTHS
 from pages.widgets.clusters_data import By, Clusters
-from pages.widgets.concepts_index import neuron_link
+from pages.widgets.neuron_link import neuron_address
 from pages.widgets.palette import PALETTE
 
 KEY = "trace.clusters.cards"
@@ -67,9 +67,7 @@ def _card(found: Clusters, cluster: Cluster, tint_T: np.ndarray[Any, Any], by: B
         "said": said(cluster.weight, by),
         "length": round(abs(cluster.weight) / largest, 3),
         "tint": [round(float(value), 2) for value in tint_T],
-        "members": [
-            [str(side), neuron_link(side), description, said(weight, by)] for side, weight, description in found.members(cluster, _MEMBERS)
-        ],
+        "members": [[str(side), neuron_address(side), text, said(weight, by)] for side, weight, text in found.members(cluster, _MEMBERS)],
     }
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import streamlit as st
 
 from neurons.atlas.store import Atlas, open_atlas
 from neurons.concepts.search import SearchIndex
 from neurons.errors import NeuronscopeError, NotFound
 from neurons.home import subfolder
-from neurons.types import ModelRef, NeuronSide
+from neurons.types import ModelRef
 from pages.widgets import links
 
 
@@ -47,12 +45,3 @@ def missing(error: NeuronscopeError, *, what: str) -> None:
     st.info(f"{what} needs the model's atlas, with descriptions.", icon=":material/map:")
     st.text(str(error))
     st.page_link(links.target("atlas"), label="Build, describe or import one on the Atlas page", icon=":material/map:")
-
-
-def neuron_link(side: NeuronSide | str) -> str:
-    """The address of a neuron's page."""
-    return links.address("neurons", neuron=str(side))
-
-
-go_neuron = partial(links.go, "neurons")
-"""Show a neuron's page: `go_neuron(neuron="17:803+")`."""
