@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -28,6 +29,9 @@ def _page(name: str) -> object:
     title, icon = PAGES[name]
 
     def show() -> None:
+        if f"pages.{name}" not in sys.modules:  # torch and transformers take seconds the first time
+            with st.spinner("Starting Neuronscope: loading its libraries"):
+                import_module(f"pages.{name}")
         import_module(f"pages.{name}").page()
 
     show.__name__ = name

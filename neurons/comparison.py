@@ -170,9 +170,13 @@ def forced_divergence(
     steers: Sequence[Steer],
     *,
     prompt_tokens: int,
+    base: Sequence[Steer] = (),
     progress: Progress = no_progress,
 ) -> ForcedDivergence:
-    """How far resolved `steers` move the next-token distribution at every position of one text, over the whole vocabulary."""
+    """How far resolved `steers` move the next-token distribution at every position of one text, over the whole vocabulary.
+
+    They are compared with the `base` steers (none: the unsteered model), which `probability_T` belongs to.
+    """
     from transformers import DynamicCache
 
     check_length(loaded, len(ids) - 1)
@@ -184,7 +188,7 @@ def forced_divergence(
         stop = min(start + _CHUNK, len(ids) - 1)
         ids_BT = torch.tensor([list(ids[start:stop])])
         both = []
-        for cache, applied in zip(caches, ((), edits), strict=True):
+        for cache, applied in zip(caches, (compile_edits(loaded, base, prompt_tokens), edits), strict=True):
             logits = run_forward(loaded, ids_BT, edits=applied, cache=cache, start=start).logits
             if logits is None:
                 raise InvalidInput("this model gives no logits")

@@ -122,6 +122,9 @@ def test_compare_two_traces_by_their_address() -> None:
     assert not app.exception
     assert "Unsteered" in texts(app)
     assert app.selectbox(key="compare.b").value == pair.steered.id
+    assert "A lower bound, from the ten likeliest" in texts(app)
+    app.button(key="compare.exact").click().run()
+    assert "Over the whole vocabulary." in texts(app)
     app.button(key="compare.swap").click().run()
     assert app.selectbox(key="compare.a").value == pair.steered.id
     assert not app.exception

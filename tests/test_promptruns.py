@@ -172,6 +172,8 @@ def test_forced_divergence_is_the_full_kl(tiny: LoadedModel) -> None:
     found = forced_divergence(tiny, ids, (STEER,), prompt_tokens=len(record.prompt_ids))
     assert found.kl_T.shape == (len(ids),)
     np.testing.assert_allclose(found.probability_T[1:], np.exp(run.logprob_T[1:]), rtol=1e-4)
+    back = forced_divergence(tiny, ids, (), base=(STEER,), prompt_tokens=len(record.prompt_ids))
+    assert np.array_equal(back.probability_T, found.steered_probability_T)
     none = forced_divergence(tiny, ids, (), prompt_tokens=len(record.prompt_ids))
     assert none.kl_T.max() < 1e-6
     with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -51,9 +51,16 @@ def draw_divergence(found: TraceComparison, names: tuple[str, str], *, key: str)
     st.dataframe(frame, column_order=list(columns), column_config=columns, hide_index=True, key=f"{key}.split")
 
 
-def draw_tokens(found: TraceComparison, names: tuple[str, str], *, prompt_tokens: int, key: str) -> None:
-    """Probability of each token in its own run, and the KL divergence while both have seen the same text."""
+def draw_tokens(
+    found: TraceComparison, names: tuple[str, str], *, prompt_tokens: int, exact: Mapping[int, float] | None = None, key: str
+) -> None:
+    """Probability of each token in its own run, and the KL divergence while both have seen the same text.
+
+    `exact` has the divergence over the whole vocabulary by position; without it the stored likeliest tokens give a lower bound.
+    """
     frame = token_frame(found, names, prompt_tokens)
+    if exact is not None:
+        frame["kl"] = frame["position"].map(exact)
     if frame.empty:
         st.caption("There are no answer tokens to compare.")
         return
@@ -71,7 +78,7 @@ def draw_tokens(found: TraceComparison, names: tuple[str, str], *, prompt_tokens
         alt.Tooltip("position:Q", title="Position"),
         alt.Tooltip("token:N", title="Token"),
         alt.Tooltip("probability:Q", title="Probability", format=".3f"),
-        alt.Tooltip("kl:Q", title="KL, nats (at least)", format=".3g"),
+        alt.Tooltip("kl:Q", title="KL, nats" if exact is not None else "KL, nats (at least)", format=".3g"),
     ]
     lines = alt.Chart(frame).encode(
         x=x,
@@ -97,10 +104,8 @@ def draw_tokens(found: TraceComparison, names: tuple[str, str], *, prompt_tokens
         .mark_bar(color=colour("selection"), width={"band": 0.7} if not few else 9)
         .encode(x=x, y=alt.Y("kl:Q", title="KL, nats", axis=alt.Axis(**left, tickCount=3)), tooltip=tooltip[1:])
     )
-    st.caption(
-        "KL divergence of the two next-token distributions, while both runs have the same tokens before. "
-        "A lower bound, from the ten likeliest tokens of each."
-    )
+    bound = "Over the whole vocabulary." if exact is not None else "A lower bound, from the ten likeliest tokens of each."
+    st.caption(f"KL divergence of the two next-token distributions, while both runs have the same tokens before. {bound}")
     st.altair_chart(bars.properties(height=170), key=f"{key}.kl", width="stretch")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import streamlit as st
 
+from neurons.comparison import forced_divergence
+from neurons.errors import ModelError
 from neurons.models.chat import token_text
 from neurons.models.loaded import LoadedModel
 from pages.widgets import compare_charts, compare_words, engine, links, plain, strip, trace_views
@@ -35,7 +38,8 @@ def draw(a_id: str, b_id: str, *, key: str, wide: bool = False) -> None:
         st.caption(f"Struck: only in {names[0].lower()}. Underlaid: only in {names[1].lower()}.")
     with tokens:
         compare_charts.draw_divergence(found, names, key=key)
-        compare_charts.draw_tokens(found, names, prompt_tokens=len(a.prompt_ids), key=key)
+        exact = _exact_kl(a, b, found, key=key)
+        compare_charts.draw_tokens(found, names, prompt_tokens=len(a.prompt_ids), exact=exact, key=key)
     with neurons:
         compare_charts.draw_neurons(found, names, b.model, (*a.steers, *b.steers), key=key)
 
@@ -51,6 +55,34 @@ def _compare(root: str, a_id: str, b_id: str, states: tuple[str, str], known: bo
     """`states` and `known` are part of the key: recomputed activations and a model that names tokens change the result."""
     decode = (lambda token: token_text(_loaded, token)) if _loaded is not None else None
     return compare_traces(engine.store(), a_id, b_id, top=_TOP, decode=decode)
+
+
+def _exact_kl(a: TraceRecord, b: TraceRecord, found: TraceComparison, *, key: str) -> Mapping[int, float] | None:
+    """The KL divergence over the whole vocabulary by position, once it was asked for: it takes the model."""
+    loaded = engine.model()
+    same = loaded is not None and loaded.ref.weights_hash == a.model.weights_hash == b.model.weights_hash
+    if not same or not found.same_prompt:
+        return None
+    asked = f"{key}.exact.{a.id}.{b.id}"
+    if not st.session_state.get(asked):
+        help_text = "Runs the model over the text that both share; below stands a lower bound from the tokens that were stored"
+        if not st.button("KL over the whole vocabulary", icon=":material/functions:", key=f"{key}.exact", help=help_text):
+            return None
+        st.session_state[asked] = True
+    with st.spinner(f"Running both over the {found.shared_tokens} tokens that they share"):
+        return _whole_kl(engine.store().root.as_posix(), a.id, b.id, found.shared_tokens)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _whole_kl(root: str, a_id: str, b_id: str, shared: int) -> Mapping[int, float]:
+    loaded = engine.model()
+    if loaded is None:
+        raise ModelError("the model is still loading; ask again in a moment")
+    a, b = engine.store().load(a_id), engine.store().load(b_id)
+    # The next token's distributions differ already where the ids part: one token more than is shared.
+    ids = a.token_ids[: shared + 1]
+    found = forced_divergence(loaded, ids, b.steers, base=a.steers, prompt_tokens=len(a.prompt_ids))
+    return {position: float(value) for position, value in enumerate(found.kl_T) if position}
 
 
 def _strips(
