@@ -163,7 +163,8 @@ def test_verify_and_share(traced: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_replay(traced: dict[str, Any], model: str, tmp_path: Path) -> None:
-    assert cli("traces", "replay", traced["trace_id"])["same"] is True
+    report = cli("traces", "replay", traced["trace_id"], "--times", "3")
+    assert (report["same"], report["times"], report["same_times"]) == (True, 3, 3)
     cli("traces", "evict", traced["trace_id"])
     assert cli("traces", "replay", traced["trace_id"], "--keep")["activations"] == "not stored"
     assert TraceStore().activation_state(traced["trace_id"]) == "stored"

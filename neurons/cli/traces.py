@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neurons.cli.common import Device, Dtype, Json, emit, load, size, stderr_progress, table
+from neurons.cli.common import Device, Dtype, Json, emit, load, plain, size, stderr_progress, table
 from neurons.cli.stored import OtherModel, TraceId, find, run_json, store
 from neurons.errors import InvalidInput, NotFound
 from neurons.types import ModelRef
@@ -139,6 +139,7 @@ def replay(
     keep: Annotated[
         bool, typer.Option("--keep", help="Put recomputed activations back where they were removed to save disk space.")
     ] = False,
+    times: Annotated[int, typer.Option(help="Replay this often; the report is of the first that differs.", min=1, max=10_000)] = 1,
     device: Device = None,
     dtype: Dtype = None,
     as_json: Json = False,
@@ -149,17 +150,20 @@ def replay(
     traces, record = find(trace_id)
     loaded = load(model or record.model.id, device=device or _device(record.model), dtype=dtype or _dtype(record.model), quiet=as_json)
     with stderr_progress(quiet=as_json) as progress:
-        report = replaying.replay(loaded, record, store=traces, progress=progress)
+        reports = [replaying.replay(loaded, record, store=traces, progress=progress) for _ in range(times)]
+        report = next((one for one in reports if not one.same), reports[0])
+        same = sum(one.same for one in reports)
         if keep and traces.activation_state(record.id) != "stored":
             replaying.recompute(loaded, record, store=traces, progress=progress)
 
     def human() -> str:
         if report.same:
-            return f"trace {record.id}: the same {len(record.answer_ids)} tokens; activations {report.activations}"
+            often = f"{same} of {times} times " if times > 1 else ""
+            return f"trace {record.id}: {often}the same {len(record.answer_ids)} tokens; activations {report.activations}"
         where = f"at token {report.first_difference}: expected {report.expected}, got {report.got}"
         return f"trace {record.id} differs {where}\n{report.reason}"
 
-    emit(report, as_json, human)
+    emit({**plain(report), "times": times, "same_times": same}, as_json, human)
     if not report.same:
         raise typer.Exit(1)
 
