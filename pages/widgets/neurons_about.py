@@ -81,29 +81,27 @@ def _yours(edits: Edits, side: NeuronSide, shown: str) -> None:
     edit = edits.get(side)
     marks = [word for word in (YOURS[edit.vote] and f"you call it {YOURS[edit.vote]}", "locked" if edit.locked else "") if word]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        for vote, icon, word in ((1, "thumb_up", "right"), (-1, "thumb_down", "wrong")):
+        for vote, icon, word in ((1, "thumb_up", "Right"), (-1, "thumb_down", "Wrong")):
             st.button(
-                " ", icon=f":material/{icon}:", key=f"neurons.vote.{vote}", type="primary" if edit.vote == vote else "secondary",
-                help=f"The description is {word}; press again to take it back",
+                word, icon=f":material/{icon}:", key=f"neurons.vote.{vote}", type="primary" if edit.vote == vote else "secondary",
+                help="Your vote on the description; press again to take it back",
                 on_click=_change, args=(lambda v=vote: edits.vote(side, 0 if edit.vote == v else v),),
             )  # fmt: skip
-        with st.popover(
-            "Edit",
-            icon=":material/edit:",
-            disabled=edit.locked,
-            key="neurons.edit",
-            help="Your own description; it always wins over the atlas's",
-        ):
-            _text(edits, side, shown)
         st.button(
             "Unlock" if edit.locked else "Lock", icon=":material/lock_open:" if edit.locked else ":material/lock:", key="neurons.lock",
             help="A locked description stays as it is, also when the atlas is described anew",
             on_click=_change, args=(lambda: edits.lock(side, not edit.locked, shown=shown or None),),
         )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        with st.popover(
+            "Edit", icon=":material/edit:", disabled=edit.locked, key="neurons.edit",
+            help="Your own description; it always wins over the atlas's",
+        ):  # fmt: skip
+            _text(edits, side, shown)
         with st.popover("Note", icon=":material/sticky_note_2:", key="neurons.note", help="Your own note"):
             _note(edits, side)
         with st.popover(
-            f"History {len(edit.history) or ''}".strip(), icon=":material/history:", disabled=not edit.history, key="neurons.history"
+            "History", icon=":material/history:", disabled=not edit.history, key="neurons.history", help="What you changed, and undo"
         ):
             _history(edits, side)
     if marks:

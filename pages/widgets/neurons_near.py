@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from neurons.concepts.clusters import NOISE, Cluster, Clustering, ClusterSettings, cluster_sides
 from neurons.concepts.neighbours import Neighbour, by_description, by_meaning, by_places, by_weights
 from neurons.errors import InvalidInput, NotFound
 from neurons.types import NeuronSide
@@ -16,9 +16,12 @@ from pages.widgets.neuron_link import neuron_address, opposite, show_here
 from pages.widgets.neurons_data import Known
 from pages.widgets.neurons_exemplars import key_of
 
+if TYPE_CHECKING:  # it brings a library that takes seconds to import: only when a cluster is asked for
+    from neurons.concepts.clusters import Clustering
+
 TOP = 8
 NEAREST = 300
-SETTINGS = ClusterSettings()
+NOISE = -1
 RELATIONS = {
     "meaning": ("Alike in meaning", "Cosine of the readings: they fire on texts about the same things"),
     "description": ("Described alike", "Cosine of what the descriptions say"),
@@ -113,10 +116,12 @@ def _cluster(found: Known, side: NeuronSide) -> None:
 
 
 def _clustered(found: Known, side: NeuronSide, job: Job) -> Clustering:
+    from neurons.concepts.clusters import cluster_sides
+
     assert found.index is not None
     near = by_meaning(found.index, side, top=NEAREST)
     return cluster_sides(
-        found.index, [side, *(one.side for one in near)], weights=[1.0, *(one.nearness for one in near)], settings=SETTINGS,
+        found.index, [side, *(one.side for one in near)], weights=[1.0, *(one.nearness for one in near)],
         progress=job.progress,
     )  # fmt: skip
 
@@ -127,7 +132,7 @@ def _show_cluster(found: Known, side: NeuronSide, clustering: Clustering) -> Non
         f"{clustering.sides} neurons, {sum(c.number != NOISE for c in clustering.clusters)} clusters, {clustering.noise} in none "
         f"(at least {settings.min_size} a cluster, {settings.min_samples} neighbours, {settings.method}, {settings.components} components)."
     )
-    mine: Cluster | None = next((c for c in clustering.clusters if side in c.sides), None)
+    mine = next((c for c in clustering.clusters if side in c.sides), None)
     if mine is None or mine.number == NOISE:
         st.caption(f"It belongs to no cluster of its nearest: {how} {plain.escape(clustering.note)}")
         return

@@ -32,10 +32,10 @@ def draw(found: Known, side: NeuronSide) -> None:
     marks = quantile_table(found.stamp, atlas, side.layer, side.index)
     histogram = atlas.histogram(side.layer, side.index)
     with st.container(border=True, key="neurons.spread"):
+        levels = [share.removeprefix("1 in ") for share in marks["share"] if share.startswith("1 in ")]
         st.caption(
-            f"Activations over {histogram.tokens:,} tokens drawn evenly from the corpus (bars, log scale). Lines: how strong its "
-            f"strongest 1 in "
-            f"100, 1,000, 10,000 and 100,000 are, from all {atlas.tokens:,} tokens."
+            f"Activations over {histogram.tokens:,} tokens drawn evenly from the corpus (bars, log scale). Dashed: its strongest 1 in "
+            f"{', '.join(levels)}; solid: the strongest there is, of all {atlas.tokens:,} tokens."
         )
         st.altair_chart(_chart(histogram, marks, side), width="stretch", key="neurons.spread.chart")
         with st.expander("Quantiles in figures"):
