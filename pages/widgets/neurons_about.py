@@ -18,8 +18,7 @@ from pages.widgets.neurons_data import YOURS, Known
 _PROBLEM = "neurons.about.problem"
 SCORE_HELP = (
     "Pearson correlation, over text the description was not made from, of what its visible words predict with the neuron's true "
-    "activation. "
-    "1 is perfect, 0 is nothing"
+    "activation. 1 is perfect, 0 is nothing"
 )
 NULL_HELP = "The score of another neuron's description: what chance gives. A score counts for what it has above this"
 CEILING_HELP = (
@@ -84,12 +83,12 @@ def _yours(edits: Edits, side: NeuronSide, shown: str) -> None:
         for vote, icon, word in ((1, "thumb_up", "Right"), (-1, "thumb_down", "Wrong")):
             st.button(
                 word, icon=f":material/{icon}:", key=f"neurons.vote.{vote}", type="primary" if edit.vote == vote else "secondary",
-                help="Your vote on the description; press again to take it back",
+                help="Your vote on the description; press again to take it back", disabled=not shown,
                 on_click=_change, args=(lambda v=vote: edits.vote(side, 0 if edit.vote == v else v),),
             )  # fmt: skip
         st.button(
             "Unlock" if edit.locked else "Lock", icon=":material/lock_open:" if edit.locked else ":material/lock:", key="neurons.lock",
-            help="A locked description stays as it is, also when the atlas is described anew",
+            help="A locked description stays as it is, also when the atlas is described anew", disabled=not shown,
             on_click=_change, args=(lambda: edits.lock(side, not edit.locked, shown=shown or None),),
         )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -166,15 +165,13 @@ def what_an_atlas_is(*, described: bool) -> None:
         if described:
             st.markdown(
                 "**The neurons of this model are not described yet.** Its atlas has their figures; descriptions, which can be searched, "
-                "are "
-                "made from them on the Atlas page. Until then, open any neuron by its name."
+                "are made from them on the Atlas page. Until then, open any neuron by its name."
             )
         else:
             st.markdown(
-                "**This model has no atlas yet.** An atlas is what is known of every neuron of a model: on which texts it fires most, how "
-                "strongly, what it promotes, and in words what it does. It is made by reading a large text with the model, once. Until "
-                "then, "
-                "any neuron can be opened by its name: what it promotes, neurons with like weights, your own text, and steering work "
-                "without."
+                "**This model has no atlas yet.** An atlas is what is known of every neuron of a model: on which texts it fires most, "
+                "how strongly, what it promotes, and in words what it does. It is made by reading a large text with the model, once. "
+                "Until then, any neuron can be opened by its name: what it promotes, neurons with like weights, your own text, and "
+                "steering work without."
             )
         st.page_link(links.target("atlas"), label="Make it on the Atlas page", icon=":material/map:")

@@ -60,8 +60,7 @@ def asked(loaded: LoadedModel) -> NeuronSide | None:
     if side.index >= width:
         raise NotFound(
             f"there is no neuron {side}: layer {side.layer} of {ref.name} has neurons 0 to {width - 1}. Choose one below, or load its "
-            f"model "
-            "on the Models page"
+            "model on the Models page"
         )
     return side
 

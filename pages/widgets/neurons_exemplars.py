@@ -34,9 +34,8 @@ def draw(found: Known, side: NeuronSide) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         which = st.segmented_control(
             "Places", [STRONGEST, RANGE], key="neurons.places", required=True, default=STRONGEST, label_visibility="collapsed",
-            help="Strongest: where it fires most. Whole range: what it does most of the time, at levels evenly spaced from its highest to "
-            "its "
-            "lowest activation in a few texts drawn by chance",
+            help="Strongest: where it fires most. Whole range: what it does most of the time, at levels evenly spaced from its highest "
+            "to its lowest activation in a few texts drawn by chance",
         )  # fmt: skip
         domain = _domain(exemplars) if which != RANGE else None
     if which == RANGE:
@@ -91,8 +90,7 @@ def _strongest(found: Known, atlas: Atlas, side: NeuronSide, shown: list[Exempla
         few = f" with a domain chosen, of {len(exemplars)}" if len(shown) < len(exemplars) else ""
         st.caption(
             f"The {len(shown)} strongest places{few} in {atlas.tokens:,} tokens. Colour is the activation at each token against the "
-            f"strongest of "
-            "all; hover (or focus and use the arrow keys) for the value. Underlined: the peak."
+            "strongest of all; hover (or focus and use the arrow keys) for the value. Underlined: the peak."
         )
         body()
 
@@ -133,8 +131,7 @@ def _range(found: Known, atlas: Atlas, side: NeuronSide, exemplars: tuple[Exempl
     ]  # fmt: skip
     st.caption(
         "Levels evenly spaced from the highest to the lowest activation in texts drawn by chance; below each figure, the share of their "
-        "tokens "
-        "that are lower. Most tokens lie near zero, so most of what a neuron does is there."
+        "tokens that are lower. Most tokens lie near zero, so most of what a neuron does is there."
     )
     scale = exemplars[0].value if exemplars else max((abs(one.value) for one in read), default=1.0)
     _passages(passages, found, side, scale, "levels")

@@ -270,8 +270,7 @@ def _table(rows: pd.DataFrame, found: Known, *, searching: bool) -> None:
     info = found.index.atlas.info
     left.caption(
         f"{len(rows):,} of {total:,} neuron sides pass, {some}. Click a neuron's description to open it, tick boxes to steer or keep "
-        f"several. "
-        f"Figures from {info.tokens:,} tokens."
+        f"several. Figures from {info.tokens:,} tokens."
     )
     if info.note:
         left.caption(f"{plain.escape(info.note)}.")

@@ -27,7 +27,7 @@ MODES = {
     "scale": ("Scale", "Multiplies the activation; 1 changes nothing, 0 suppresses the neuron"),
     "add": ("Add", "Adds strength × its strongest activation"),
 }
-_DEFAULTS: dict[str, Any] = {"prompt": "", "mode": "set", "strength": 5.0, "tokens": 40}
+_DEFAULTS: dict[str, Any] = {"prompt": "", "mode": "set", "strength": 2.0, "tokens": 40}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +59,7 @@ def draw(found: Known, side: NeuronSide) -> None:
         much = strength.number_input(
             "Strength", -1000.0, 1000.0, step=0.5, key="neurons.steer.strength", **keep,
             help="In units of its strongest activation in the corpus (with Scale: a factor). A single neuron seldom changes an answer "
-            "below 3; "
-            "strong values break the text",
+            "below 2; strong values break the text",
         )  # fmt: skip
         most = tokens.number_input("Tokens", 1, 400, step=10, key="neurons.steer.tokens", **keep, help="Longest answer; greedy decoding")
         sent = go.form_submit_button("Run both", icon=":material/play_arrow:", type="primary", width="stretch")

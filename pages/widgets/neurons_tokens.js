@@ -72,7 +72,10 @@ function draw(passage, n) {
     if (i === passage.peak) span.classList.add("peak");
     span.style.setProperty("--t", known ? Math.min(1, Math.abs(passage.tint[i] ?? 0)).toFixed(3) : "0");
     for (const part of text.split(/(\n|\t)/)) {
-      if (part === "\n" || part === "\t") make("span", "ws", span, part === "\n" ? "↵" : "⇥");
+      if (part === "\n" || part === "\t") {
+        make("span", "ws", span, part === "\n" ? "↵" : "⇥");
+        if (part === "\n" && passage.value === "") words.append("\n");
+      }
       else if (part) span.append(part.replace(UNSEEN, "\ufffd"));
     }
   });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -28,14 +29,13 @@ def draw(found: Known, side: NeuronSide) -> None:
         promoted, suppressed = _projected(loaded.ref.weights_hash, side, loaded)
     left, right = st.columns(2, gap="small")
     told = (
-        "What the neuron's output row adds to each token's logit when it fires, through the final norm's scale and the unembedding, as a "
-        "z-score "
-        "over the vocabulary. A hint: later layers change it, least for the last ones"
+        "What the neuron's output row adds to each token's logit when it fires, through the final norm's scale and the unembedding, as "
+        "a z-score over the vocabulary. A hint: later layers change it, least for the last ones"
     )
     with left:
-        _table("Promotes", promoted, loaded, value="z-score", help=told, key="promoted")
+        _table("Promotes", _when_firing(promoted, side), loaded, value="z-score", help=told, key="promoted")
     with right:
-        _table("Suppresses", suppressed, loaded, value="z-score", help=told, key="suppressed")
+        _table("Suppresses", _when_firing(suppressed, side), loaded, value="z-score", help=told, key="suppressed")
     if atlas is None:
         st.caption("At which tokens it fires is known once this model has an atlas.")
         return
@@ -60,6 +60,11 @@ def draw(found: Known, side: NeuronSide) -> None:
 @st.cache_resource(show_spinner=False, max_entries=100)
 def _projected(weights_hash: str, side: NeuronSide, _loaded: LoadedModel) -> tuple[TokenStats, TokenStats]:
     return project_side(_loaded, side)
+
+
+def _when_firing(stats: TokenStats, side: NeuronSide) -> TokenStats:
+    """The effect when this side fires: on the negative side the activation's sign turns that of the output row's."""
+    return stats if side.polarity == "+" else replace(stats, values=tuple(-value for value in stats.values))
 
 
 def table(stats: TokenStats, loaded: LoadedModel) -> pd.DataFrame:
