@@ -19,10 +19,11 @@ from torch import Tensor
 
 from neurons.attribution_methods import METHODS, estimate
 from neurons.errors import InvalidInput
+from neurons.hooks import watched
 from neurons.metrics import check_target
 from neurons.models.loaded import LoadedModel
 from neurons.steering import compile_edits
-from neurons.types import AttributionRow, Metric, Steer, TargetSpec
+from neurons.types import AttributionRow, Metric, Progress, Steer, TargetSpec, no_progress
 
 __all__ = ["DEFAULT", "METHODS", "Attribution", "TopRows", "attribute", "top_rows"]
 
@@ -88,17 +89,20 @@ def attribute(
     steers: Sequence[Steer] = (),
     prompt_tokens: int | None = None,
     method: str = DEFAULT,
+    progress: Progress = no_progress,
 ) -> Attribution:
     """Attribute the token at `target.token` to every neuron at every earlier token.
 
     `ids` are prompt + answer; only `ids[:target.token]` are run. `prompt_tokens` says where the answer starts (None: at the
     end), for steers that act on one of the two; a steered neuron is attributed at its steered value.
-    Raises `InvalidInput` for a target that is not there, `InvalidSteer` for a steer that does not fit the model.
+    Raises `InvalidInput` for a target that is not there, `InvalidSteer` for a steer that does not fit the model, and what
+    `progress` raises, which is called at every layer.
     """
     target = check_target(loaded, ids, target)
     start = time.perf_counter()
     edits = compile_edits(loaded, steers, len(ids) if prompt_tokens is None else prompt_tokens)
-    found = estimate(loaded, ids[: target.token], target, edits, method)
+    with watched(loaded, progress):
+        found = estimate(loaded, ids[: target.token], target, edits, method)
     attr_LTI, acts_LTI = stacked(found.attrs, loaded.n_neurons), stacked(found.acts, loaded.n_neurons)
     grad_LTI = attr_LTI if method == "grad" else None if found.gradients is None else stacked(found.gradients, loaded.n_neurons)
     return Attribution(target, method, found.value, attr_LTI, acts_LTI, time.perf_counter() - start, found.refined, grad_LTI)

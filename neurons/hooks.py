@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from neurons.models.loaded import LoadedModel
-from neurons.types import Mode, TokenScope
+from neurons.types import Mode, Progress, TokenScope
 
 Record = Callable[[int, Tensor], None]
 """Called with (layer, acts_BTI) after the edits, for each layer in order. The tensor is the model's own: copy it to keep it."""
@@ -83,6 +83,19 @@ def hooked(
             if record is not None or replace is not None or site.layer in by_layer:
                 handle = site.module.register_forward_pre_hook(make_hook(site.layer))
                 stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def watched(loaded: LoadedModel, progress: Progress) -> Iterator[None]:
+    """Calls `progress` at every layer of every pass in the block; it may raise `Cancelled` there. Holds the model's lock."""
+
+    def make_hook(layer: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        return lambda _module, _args: progress(layer, loaded.n_layers, "running the model")
+
+    with loaded.lock, ExitStack() as stack:
+        for site in loaded.sites:
+            stack.callback(site.module.register_forward_pre_hook(make_hook(site.layer)).remove)
         yield
 
 

@@ -10,7 +10,7 @@ import torch
 
 from neurons.attribution import Attribution, attribute, top_rows
 from neurons.effect_batch import batch_replace
-from neurons.errors import InvalidInput
+from neurons.errors import Cancelled, InvalidInput
 from neurons.hooks import run_forward
 from neurons.metrics import METRICS, check_target
 from neurons.models.loaded import LoadedModel
@@ -101,6 +101,21 @@ def test_steered_neurons_are_attributed_at_their_steered_value() -> None:
     assert (result.acts_LTI[0, :, 3] == -1.5 * plain.acts_LTI[0, :, 3]).all()
     assert result.metric_value != plain.metric_value
     check_against_differences(loaded, result, steers)
+
+
+@pytest.mark.parametrize("method", ["grad", "refined", "frozen"])
+def test_it_can_be_stopped_in_the_middle(method: str) -> None:
+    loaded = tiny_model("llama")
+    before = attribute(loaded, IDS, TargetSpec(TARGET), method=method).attr_LTI
+
+    def stop(done: int, total: int | None, _message: str) -> None:
+        if done == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        attribute(loaded, IDS, TargetSpec(TARGET), method=method, progress=stop)
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in loaded.model.modules())
+    assert np.array_equal(attribute(loaded, IDS, TargetSpec(TARGET), method=method).attr_LTI, before)
 
 
 def test_only_the_prefix_is_run_and_nothing_is_left_behind() -> None:

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from neurons.concepts.sets import ConceptShelf
 from neurons.kept_attributions import KEPT
 from neurons.types import Message, NeuronSide
-from pages.widgets import engine, trace_chat
+from pages.widgets import engine, trace_attribution_job, trace_chat
 from traces.schema import TraceRecord
 from traces.store import EXAMPLES, TraceStore
 
@@ -153,6 +153,24 @@ def test_the_first_token_has_no_cause(record: TraceRecord) -> None:
     app = _select(_view(open_page("trace", trace=record.id), "attribution"), record, [0, 1])
     assert not app.exception
     assert "nothing before it" in texts(app)
+
+
+def test_a_long_attribution_shows_how_far_it_is_and_can_be_stopped(record: TraceRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_attribution_job, "PATIENCE", 0.05)
+    with loaded().lock:  # as if another session's answer had the model
+        app = _view(open_page("trace", trace=record.id), "attribution")
+        assert not app.exception
+        app.button(key="trace.attr.stop").click().run()
+    job = next(job for job in engine.server().jobs() if "attribution" in job.facts)
+    until(lambda: not job.running)
+    app.run()
+    assert "was stopped" in texts(app)
+    assert not engine.store().attributions(record.id)
+    monkeypatch.setattr(trace_attribution_job, "PATIENCE", 60)
+    app.button(key="trace.attr.again").click().run()
+    assert not app.exception
+    assert engine.store().attributions(record.id)
+    assert "was stopped" not in texts(app)
 
 
 @pytest.mark.parametrize("view", ["activation", "attribution", "surprisal", "entropy"])

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from neurons.attribution import DEFAULT, Attribution, attribute
+from neurons.attribution import DEFAULT
 from neurons.errors import InvalidInput, NeuronscopeError
 from neurons.kept_attributions import kept
 from neurons.models.chat import single_token
 from neurons.summary import visible
 from neurons.types import Metric, ModelRef, TargetSpec, parse_ranges
-from pages.widgets import clusters_choice, engine, neuron_table, plain, strip
+from pages.widgets import clusters_choice, engine, neuron_table, plain, strip, trace_attribution_job
 from pages.widgets.descriptions import descriptions_for
 from pages.widgets.trace_context import STRIP_KEY, TraceContext
 from traces.attributions import StoredAttribution, attribution_key
@@ -182,30 +182,17 @@ def _about(context: TraceContext, attribution: StoredAttribution) -> None:
     )
 
 
-def _answer(context: TraceContext, question: Question) -> StoredAttribution:
-    """The attribution asked for: from the trace where it is stored, else computed and stored."""
+def _answer(context: TraceContext, question: Question) -> StoredAttribution | None:
+    """The attribution asked for: from the trace where it is stored, else computed and stored; None while it is computed."""
     store = engine.store()
     if question.key in {info.key for info in store.attributions(context.id)}:
         return store.attribution(context.id, question.key)
-    if context.loaded is None:
-        raise InvalidInput("this is not computed yet, and the trace's model is not loaded: load it on the Models page")
-    target = question.target
-    with st.spinner(f"Attributing token {target.token} to every neuron at the {target.token} tokens before it"):
-        full = _full(store.root.as_posix(), context.id, target.token, target.metric, target.token_id, target.against_id)
-        result = kept(full, sources=question.source_text)
-        store.save_attribution(context.id, result)
+    full = trace_attribution_job.whole(context, question.target)
+    if full is None:
+        return None
+    result = kept(full, sources=question.source_text)
+    store.save_attribution(context.id, result)
     return result
-
-
-@st.cache_resource(show_spinner=False, max_entries=2)
-def _full(root: str, trace_id: str, token: int, metric: Metric, token_id: int | None, against_id: int | None) -> Attribution:
-    """The whole attribution, kept for a while so that restricting its sources is instant."""
-    record = engine.store().load(trace_id)
-    loaded = engine.model()
-    if loaded is None:
-        raise InvalidInput("the model is still loading; click again in a moment")
-    target = TargetSpec(token, metric, token_id, against_id)
-    return attribute(loaded, record.token_ids, target, steers=record.steers, prompt_tokens=len(record.prompt_ids))
 
 
 def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
@@ -213,7 +200,10 @@ def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
     _controls(context, attribution)
     if attribution is None:
         with engine.errors_shown():
-            if _question(context) is None:
+            question = _question(context)
+            if question is not None and trace_attribution_job.draw(context, question.target):
+                return
+            if question is None:
                 st.info("Choose or type the token that this one is contrasted with.", icon=":material/compare_arrows:")
             elif context.loaded is None:
                 missing = "This is not computed yet, and the trace's model is not loaded: load it on the Models page."
