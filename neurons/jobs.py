@@ -81,7 +81,8 @@ class JobContext:
         self.rows = rows
         """Rows that earlier attempts finished, errors included."""
         self._folder, self._stop = folder, stop
-        self._started, self._before = time.monotonic(), job.seconds
+        self._started = self._step = time.monotonic()
+        self._before = job.seconds
         self._first_done: int | None = None
         self._written = self._looked = 0.0
 
@@ -92,11 +93,14 @@ class JobContext:
     def progress(self, done: int, total: int | None, message: str) -> None:
         """A `Progress`: saves it (a few times a second) and raises `Cancelled` when somebody asked to stop."""
         self.check()
-        if self._first_done is None:
-            self._first_done = done
-        worked = time.monotonic() - self._started
-        fresh = done - self._first_done
-        eta = worked / fresh * (total - done) if total is not None and fresh > 0 else None
+        now = time.monotonic()
+        if total is None:
+            self._first_done = None
+        elif self._first_done is None or done < self.job.done:  # a step of the work that counts anew
+            self._first_done, self._step = done, now
+        worked = now - self._started
+        fresh = 0 if self._first_done is None else done - self._first_done
+        eta = (now - self._step) / fresh * (total - done) if total is not None and fresh > 0 else None
         self.job = replace(self.job, done=done, total=total, message=message, eta_seconds=eta, seconds=self._before + worked)
         if time.monotonic() - self._written >= _WRITE_EVERY or done == total:
             self._written = time.monotonic()

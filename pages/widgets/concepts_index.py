@@ -6,10 +6,11 @@ import streamlit as st
 
 from neurons.atlas.store import Atlas, open_atlas
 from neurons.concepts.search import SearchIndex
+from neurons.describe.edits import Edits
 from neurons.errors import NeuronscopeError, NotFound
 from neurons.home import subfolder
 from neurons.types import ModelRef
-from pages.widgets import links
+from pages.widgets import links, neurons_data
 
 
 def stamp(atlas: Atlas) -> str:
@@ -32,12 +33,10 @@ def atlas_of(ref: ModelRef) -> Atlas:
 def open_index(ref: ModelRef) -> SearchIndex:
     """The index of the model's atlas with the user's edits. Raises what `atlas_of` raises."""
     atlas = atlas_of(ref)
-    return _index(stamp(atlas), atlas)
-
-
-@st.cache_resource(show_spinner="Opening the atlas", max_entries=2)
-def _index(stamp: str, _atlas: Atlas) -> SearchIndex:
-    return SearchIndex(_atlas)
+    index = neurons_data.index_of(atlas, neurons_data.stamp_of(atlas, ref), Edits.of(atlas.ref))
+    if index is None:
+        raise NotFound(f"the atlas of {ref.name} has no descriptions yet")
+    return index
 
 
 def missing(error: NeuronscopeError, *, what: str) -> None:

@@ -17,7 +17,7 @@ from neurons.describe.edits import Edit, Edits
 from neurons.describe.kinds import UNCLEAR
 from neurons.errors import NotFound
 from neurons.models.loaded import LoadedModel
-from neurons.types import NeuronSide
+from neurons.types import ModelRef, NeuronSide
 from pages.widgets.neuron_link import neuron_address
 
 YOURS = {1: "right", -1: "wrong", 0: ""}
@@ -36,13 +36,7 @@ class Known:
     @cached_property
     def index(self) -> SearchIndex | None:
         """The descriptions with the user's edits, or None when there are none."""
-        if self.atlas is None:
-            return None
-        try:
-            base = _index(self.stamp, self.atlas)
-        except NotFound:
-            return None
-        return _edited(self.stamp, _texts(self.edits), base, self.edits)
+        return index_of(self.atlas, self.stamp, self.edits) if self.atlas is not None else None
 
     @property
     def figures(self) -> Atlas | None:
@@ -69,8 +63,22 @@ def known(loaded: LoadedModel) -> Known:
     atlas = open_atlas(loaded.ref)
     if atlas is None:
         return Known(loaded, None, "", Edits.of(loaded.ref))
-    stamp = hashlib.sha256(json.dumps([str(atlas.folder), loaded.ref.weights_hash, atlas.manifest], sort_keys=True).encode()).hexdigest()
+    stamp = stamp_of(atlas, loaded.ref)
     return Known(loaded, _atlas(stamp, atlas), stamp, Edits.of(atlas.ref))
+
+
+def stamp_of(atlas: Atlas, ref: ModelRef) -> str:
+    """Names an atlas as it is now, descriptions included, and the model it is shown for."""
+    return hashlib.sha256(json.dumps([str(atlas.folder), ref.weights_hash, atlas.manifest], sort_keys=True).encode()).hexdigest()
+
+
+def index_of(atlas: Atlas, stamp: str, edits: Edits) -> SearchIndex | None:
+    """The descriptions of an atlas with the user's edits, or None when there are none. One a server, whichever page asks."""
+    try:
+        base = _index(stamp, atlas)
+    except NotFound:
+        return None
+    return _edited(stamp, _texts(edits), base, edits)
 
 
 @st.cache_resource(show_spinner=False, max_entries=3)
@@ -127,6 +135,5 @@ def _frame(stamp: str, texts: str, marks: str, _index: SearchIndex) -> pd.DataFr
     shown["excess"] = shown["score"] - shown["null"]
     told = json.loads(marks)
     shown["yours"] = [told.get(side, "") for side in name] if told else ""
-    shown["address"] = "/neurons?neuron=" + name
-    assert not len(shown) or shown["address"].iloc[0] == neuron_address(name.iloc[0])
+    shown["address"] = [neuron_address(side) for side in name]
     return shown.set_index(pd.Index(name.to_numpy(object)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from neurons import statistics
@@ -17,7 +17,14 @@ from pages.widgets import engine, jobs_view
 
 def runner() -> JobRunner:
     """The server's job runner, able to repair and to compare."""
-    jobs, server = jobs_view.runner(), engine.server()
+    jobs, shared = jobs_view.runner(), shared_model(engine.server())
+    jobs.register(repair_job.JOB_KIND, repair_job.job_worker(shared))
+    jobs.register(statistics.JOB_KIND, statistics.job_worker(shared))
+    return jobs
+
+
+def shared_model(server: engine.Server) -> Callable[[Mapping[str, Any], Progress], LoadedModel]:
+    """How a job gets the server's model: it waits while that loads, and refuses another one than the job was started with."""
 
     def shared(params: Mapping[str, Any], progress: Progress) -> LoadedModel:
         while (loaded := server.loaded) is None:
@@ -31,9 +38,7 @@ def runner() -> JobRunner:
             raise InvalidInput("this job belongs to another model; load that one on the Models page and resume", field="model")
         return loaded
 
-    jobs.register(repair_job.JOB_KIND, repair_job.job_worker(shared))
-    jobs.register(statistics.JOB_KIND, statistics.job_worker(shared))
-    return jobs
+    return shared
 
 
 def start(kind: str, params: Mapping[str, Any], *, title: str) -> Job:
