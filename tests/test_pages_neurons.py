@@ -130,9 +130,16 @@ def test_search_ranks_as_the_engine_does(ready: Atlas) -> None:
     table = app.dataframe[0].value
     assert list(table["neuron"][:40]) == [str(hit.side) for hit in hits]
     assert np.allclose(table["similarity"][:40], [hit.similarity for hit in hits], atol=1e-4)
+    assert app.selectbox(key="neurons.order").value == "fits the search"
     app.selectbox(key="neurons.order").set_value("layer and index").run()
+    assert app.query_params["order"] == "layer and index"
     assert app.dataframe[0].value["layer"].is_monotonic_increasing
     assert set(app.dataframe[0].value["neuron"]) == set(table["neuron"])
+    app.text_input(key="neurons.q").set_value("").run()
+    assert app.selectbox(key="neurons.order").value == "best described"
+    app.text_input(key="neurons.q").set_value("a river").run()
+    assert app.selectbox(key="neurons.order").value == "fits the search"
+    assert dict(app.query_params) == {"q": "a river"}
 
 
 def test_a_name_typed_into_the_search_offers_that_neuron(ready: Atlas) -> None:
@@ -199,7 +206,7 @@ def test_a_bad_name_is_explained_above_the_list(ready: Atlas, text: str, said: s
 
 def test_addresses() -> None:
     assert neuron_address(S("17:803-")) == "/neurons?neuron=17:803-"
-    assert neuron_address("17:803+") == "/neurons?neuron=17:803+"
+    assert neuron_address("17:803+") == "/neurons?neuron=17:803%2B"
 
 
 # -- one neuron ---------------------------------------------------------------------------------------------------------------

@@ -13,11 +13,8 @@ PARAMETER = "neuron"
 
 
 def neuron_address(side: NeuronSide | str) -> str:
-    """The neuron's page, relative to this server: "/neurons?neuron=17:803+".
-
-    A plus in an address may reach us as a space: it reads the same.
-    """
-    return f"/neurons?{PARAMETER}={side}"
+    """The neuron's page, relative to this server: "/neurons?neuron=17:803%2B" (a bare plus means a space in an address; it works too)."""
+    return f"/neurons?{PARAMETER}={str(side).replace('+', '%2B')}"
 
 
 def open_neuron(side: NeuronSide | str) -> NoReturn:

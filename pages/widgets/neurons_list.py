@@ -1,8 +1,7 @@
-"""All neurons of the model's atlas: one row of filters, search by free text, sorting over all of them, and what can be done with rows."""
+"""All neurons of the model's atlas as a table: searched by free text, sorted over all of them, and what can be done with rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,33 +10,15 @@ import streamlit as st
 
 from neurons.concepts import search
 from neurons.concepts.embed import embedder
-from neurons.concepts.search import Filters
-from neurons.describe.kinds import KINDS
-from neurons.errors import InvalidInput
-from neurons.types import NeuronSide
-from pages.widgets import neuron_table, neurons_jobs, plain
+from pages.widgets import neuron_table, neurons_filters, neurons_jobs, plain
 from pages.widgets.neuron_link import link_column, open_neuron
 from pages.widgets.neurons_data import Known, frame
+from pages.widgets.neurons_filters import KEY, ORDERS, Wanted
 from pages.widgets.tables import SELECTABLE_ROWS, table_key
 
-KEY = "neurons"
-_WRITTEN = "neurons.written"
 _EMBEDDER = ("embedder",)
 SHOWN = (1_000, 10_000, SELECTABLE_ROWS)
 """How many rows a table holds, by choice."""
-
-ORDERS: dict[str, tuple[tuple[str, bool], ...]] = {
-    "fits the search": (("similarity", False),),
-    "best described": (("score", False),),
-    "over its null": (("excess", False),),
-    "worst described": (("score", True),),
-    "most predictable": (("ceiling", False),),
-    "layer and index": (("layer", True), ("index", True), ("polarity", True)),
-    "description, A to Z": (("description", True),),
-    "type": (("kind", True), ("score", False)),
-    "yours first": (("yours", False), ("score", False)),
-}
-"""Each order's columns, and whether they ascend."""
 
 _number: Any = st.column_config.NumberColumn
 _text: Any = st.column_config.TextColumn
@@ -67,25 +48,11 @@ COLUMNS: dict[str, Any] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What the row of filters says."""
-
-    text: str
-    filters: Filters
-    order: str
-
-
-_DEFAULTS: dict[str, Any] = {"q": "", "word": "", "side": "both", "score": 0.0, "kind": [], "clear": False}
-
-
 def draw(found: Known) -> None:
     """The whole list. `found.index` is there."""
     assert found.index is not None
-    _from_address(found)
-    wanted = _filters(found)
-    _to_address(wanted, found)
-    if (side := _named(wanted.text)) is not None and st.button(
+    wanted = neurons_filters.draw(found)
+    if (side := wanted.named) is not None and st.button(
         f"Open neuron {side}", icon=":material/open_in_new:", key=f"{KEY}.named", type="primary"
     ):
         open_neuron(side)
@@ -101,130 +68,12 @@ def draw(found: Known) -> None:
     _table(rows, found, searching=bool(wanted.text.strip()))
 
 
-def _filters(found: Known) -> Wanted:
-    assert found.index is not None
-    last = max(1, found.index.atlas.n_layers - 1)
-    keep: dict[str, Any] = {"persist_state": "session"}
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        text = st.text_input(
-            "Search",
-            key=f"{KEY}.q",
-            placeholder="what they fire on: court and law",
-            icon=":material/search:",
-            width=300,
-            **keep,
-            help="Free text, in any words: neurons whose activation goes with texts of that meaning. A name such as 17:803 opens that "
-            "neuron",
-        )
-        keyword = st.text_input(
-            "Keyword",
-            key=f"{KEY}.word",
-            placeholder="in the description",
-            width=150,
-            **keep,
-            help="Keeps neurons whose description, second line or theme holds every word",
-        )
-        low, high = st.slider("Layers", 0, last, key=f"{KEY}.layers", width=150, **keep)
-        side = st.selectbox("Side", ["both", "+", "-"], key=f"{KEY}.side", width=85, **keep, help="+ fires upwards, - downwards")
-        least = st.number_input(
-            "Least score", 0.0, 1.0, step=0.05, key=f"{KEY}.score", width=125, **keep, help="0 keeps those without a score too"
-        )
-        kinds = st.multiselect("Types", list(KINDS), key=f"{KEY}.kind", width=190, placeholder="any", **keep, help=_kinds_help())
-        clear = st.toggle("Clear only", key=f"{KEY}.clear", **keep, help="Leaves out neurons that no short description predicts")
-        orders = list(ORDERS) if text.strip() else [name for name in ORDERS if name != "fits the search"]
-        if st.session_state.get(f"{KEY}.order") not in orders:
-            st.session_state[f"{KEY}.order"] = orders[0]
-        order = st.selectbox(
-            "Order", orders, key=f"{KEY}.order", width=165, **keep, help="Sorts all neurons that pass, not only those shown"
-        )
-    layers = None if (low, high) == (0, last) else (low, min(high, found.index.atlas.n_layers - 1))
-    filters = Filters(
-        keyword=keyword,
-        layers=layers,
-        polarity=None if side == "both" else side,
-        least_score=least or None,
-        kinds=tuple(kinds),
-        clear_only=clear,
-    )
-    return Wanted(text, filters, order)
-
-
-def _kinds_help() -> str:
-    return "\n".join(f"- **{name}**: {meaning}" for name, meaning in KINDS.items())
-
-
-def _from_address(found: Known) -> None:
-    """Take over the filters of an address that this page did not write itself; else keep the session's."""
-    assert found.index is not None
-    last = max(1, found.index.atlas.n_layers - 1)
-    state, query = st.session_state, st.query_params
-    given = {name: query[name] for name in (*_DEFAULTS, "layers", "order") if name in query}
-    fresh = bool(given) and given != state.get(_WRITTEN)
-    for name, default in _DEFAULTS.items():
-        if fresh or f"{KEY}.{name}" not in state:
-            state[f"{KEY}.{name}"] = _read(name, given[name]) if name in given else default
-    if fresh or f"{KEY}.layers" not in state or state[f"{KEY}.layers"][1] > last:
-        state[f"{KEY}.layers"] = _layers(given.get("layers", ""), last)
-    if fresh and given.get("order") in ORDERS:
-        state[f"{KEY}.order"] = given["order"]
-
-
-def _read(name: str, text: str) -> Any:
-    """A filter's value from the address; what is not usable counts as not given."""
-    if name == "score":
-        try:
-            return min(1.0, max(0.0, float(text)))
-        except ValueError:
-            return 0.0
-    if name == "kind":
-        return [kind for kind in text.split(",") if kind in KINDS]
-    if name == "side":
-        return "+" if text in ("+", " ") else "-" if text == "-" else "both"
-    return text == "1" if name == "clear" else text
-
-
-def _layers(text: str, last: int) -> tuple[int, int]:
-    low, _, high = text.partition(":")
-    if low.isdigit() and high.isdigit() and int(low) <= int(high) <= last:
-        return int(low), int(high)
-    return 0, last
-
-
-def _to_address(wanted: Wanted, found: Known) -> None:
-    filters = wanted.filters
-    told = {
-        "q": wanted.text.strip(),
-        "word": filters.keyword.strip(),
-        "layers": "" if filters.layers is None else f"{filters.layers[0]}:{filters.layers[1]}",
-        "side": filters.polarity or "",
-        "score": f"{filters.least_score:g}" if filters.least_score else "",
-        "kind": ",".join(filters.kinds),
-        "clear": "1" if filters.clear_only else "",
-        "order": "" if wanted.order in ("fits the search", "best described") else wanted.order,
-    }
-    told = {name: value for name, value in told.items() if value}
-    st.session_state[_WRITTEN] = told
-    for name in (*_DEFAULTS, "layers", "order"):
-        if name in told and st.query_params.get(name) != told[name]:
-            st.query_params[name] = told[name]
-        elif name not in told and name in st.query_params:
-            del st.query_params[name]
-
-
-def _named(text: str) -> NeuronSide | None:
-    """The neuron that a search text names, if it does."""
-    try:
-        return NeuronSide.parse(text)
-    except InvalidInput:
-        return None
-
-
 def matching(found: Known, wanted: Wanted) -> pd.DataFrame | None:
     """The rows that pass, in the wanted order; None while the search is still being made ready."""
     assert found.index is not None
     table = frame(found)
     kept = np.flatnonzero(found.index.keep(wanted.filters))
-    if wanted.text.strip() and _named(wanted.text) is None:
+    if wanted.text.strip() and wanted.named is None:
         if not _ready():
             return None
         similarity, reading = found.index.similarity(search.embed_query(wanted.text))
@@ -259,28 +108,31 @@ def _table(rows: pd.DataFrame, found: Known, *, searching: bool) -> None:
     """The first rows, their ticks, and what can be done with them."""
     assert found.index is not None
     total = len(found.index.table)
-    left, right = st.columns([6, 1], vertical_alignment="bottom")
+    left, right = st.columns([6, 1], vertical_alignment="center")
     most = right.selectbox(
-        "Rows shown", SHOWN, key=f"{KEY}.shown", persist_state="session", format_func=lambda n: "all" if n == SELECTABLE_ROWS else f"{n:,}",
-        help=f"All neurons that pass are sorted and exported; a table of all is heavier on the browser. Above {SELECTABLE_ROWS:,} rows no "
-        f"row can be ticked",
-    )  # fmt: skip
+        "Rows shown",
+        SHOWN,
+        key=f"{KEY}.shown",
+        persist_state="session",
+        label_visibility="collapsed",
+        format_func=lambda n: "all rows" if n == SELECTABLE_ROWS else f"{n:,} rows",
+        help="All neurons that pass are sorted and exported, whatever is shown; a table of all is heavier on the browser",
+    )
     shown = rows.iloc[:most]
     some = f"the first {len(shown):,} are shown; a click on a column's head sorts those" if len(shown) < len(rows) else "all are shown"
     info = found.index.atlas.info
+    note = f" Note: {plain.escape(info.note)}." if info.note else ""
     left.caption(
-        f"{len(rows):,} of {total:,} neuron sides pass, {some}. Click a neuron's description to open it, tick boxes to steer or keep "
-        f"several. Figures from {info.tokens:,} tokens."
+        f"{len(rows):,} of {total:,} neuron sides pass, {some}. Click a description to open its neuron; tick boxes to steer or keep "
+        f"several. Figures from {info.tokens:,} tokens.{note}"
     )
-    if info.note:
-        left.caption(f"{plain.escape(info.note)}.")
     names = [name for name in COLUMNS if (name != "similarity" or "similarity" in shown) and (name != "yours" or shown["yours"].any())]
     key = table_key(f"{KEY}.table", shown.index)
     event = st.dataframe(
         shown,
         key=key,
         width="stretch",
-        height=min(36 * (len(shown) + 1) + 2, 540),
+        height=min(36 * (len(shown) + 1) + 2, 470),
         hide_index=True,
         column_order=names,
         column_config=COLUMNS,

@@ -69,7 +69,7 @@ def test_a_deep_link_reads_texts_and_leads_to_neighbours(tab: Tab, open_tab: Cal
     link = page.locator(".ns-links[aria-label='Writes alike'] a").first
     expect(link).to_be_visible(timeout=PATIENCE)
     name = link.inner_text()
-    assert link.get_attribute("href") == f"/neurons?neuron={name}"
+    assert link.get_attribute("href") == f"/neurons?neuron={name.replace('+', '%2B')}"
     link.click()
     expect(page.locator(".ns-plain").first).to_contain_text(f"Neuron {name}", timeout=PATIENCE)
 
