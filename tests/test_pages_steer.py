@@ -8,6 +8,7 @@ import pytest
 from page_helpers import PATIENCE, app_home, loaded, saved, texts, tiny_folder, until  # noqa: F401
 from streamlit.testing.v1 import AppTest
 
+from neurons.concepts.direction import steer_from_examples
 from neurons.errors import InvalidInput
 from neurons.steering import dump_steers
 from neurons.types import NeuronSide, Steer, TokenScope
@@ -210,3 +211,22 @@ def test_a_saved_concept_becomes_a_card_and_words_without_an_atlas_say_what_is_m
     assert not app.exception
     assert "atlas" in texts(app)
     assert len(cards(app)) == 1
+
+
+def test_a_steer_from_examples_keeps_its_values_when_a_neuron_is_taken_away(record: TraceRecord) -> None:
+    app = open_tab(record)
+    app.text_area(key="steer.examples.texts").set_value("only one")
+    app.button(key="FormSubmitter:steer.examples-Add").click().run()
+    assert "at least 2 example texts" in texts(app)
+    app.text_area(key="steer.examples.texts").set_value("the sea is blue\nships sail on the sea")
+    app.number_input(key="steer.examples.count").set_value(4)
+    app.button(key="FormSubmitter:steer.examples-Add").click().run()
+    assert not app.exception
+    (made,) = cards(app)
+    expected = steer_from_examples(loaded(), ["the sea is blue", "ships sail on the sea"], neurons=4, name="From examples")
+    assert made == expected
+    assert "the values it came with" in texts(app)
+    assert expected.values is not None
+    kept = steer_state._changed(expected, {"neurons": expected.neurons[1:3]})
+    assert kept.values == expected.values[1:3]
+    assert steer_state._changed(expected, {"neurons": (NeuronSide(0, 1),)}).values is None

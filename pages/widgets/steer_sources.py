@@ -1,4 +1,4 @@
-"""Where steers come from and go to: typed neurons, concepts, saved steers, files."""
+"""Where steers come from and go to: typed neurons, concepts, example texts, saved steers, files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from neurons.models.loaded import LoadedModel
 from neurons.shelf import JsonShelf
 from neurons.steering import dump_steers, parse_steers, parse_steers_text
 from neurons.types import NeuronSide, Steer
-from pages.widgets import engine, steer_state
+from pages.widgets import engine, steer_examples, steer_state
 
 _MAX_FILE_MB = 20
 
@@ -37,6 +37,8 @@ def draw(loaded: LoadedModel | None, *, disabled: bool) -> None:
             _typed(loaded)
         with st.popover("Concept", icon=":material/category:", disabled=disabled, help="The neurons of a saved concept, or of words"):
             _from_concept(loaded)
+        with st.popover("Examples", icon=":material/format_quote:", disabled=disabled, help="What neurons do more in texts that you give"):
+            steer_examples.draw(loaded)
         with st.popover("Saved", icon=":material/bookmark:", disabled=disabled, help="Steers saved under a name"):
             _saved(loaded)
         with st.popover("File", icon=":material/upload_file:", disabled=disabled, help="Steers from and to a JSON file"):

@@ -57,10 +57,16 @@ def add_all(new: Iterable[Steer]) -> None:
 
 
 def change(uid: str, **fields: Any) -> None:
-    """Replace fields of one card's steer. Values depend on the neurons, so new neurons drop the old values."""
-    if "neurons" in fields:
-        fields.setdefault("values", None)
-    st.session_state[_CARDS] = tuple(replace(c, steer=replace(c.steer, **fields)) if c.uid == uid else c for c in cards())
+    """Replace fields of one card's steer. Values belong to neurons: they stay with those that stay, and new neurons drop them all."""
+    st.session_state[_CARDS] = tuple(replace(c, steer=_changed(c.steer, fields)) if c.uid == uid else c for c in cards())
+
+
+def _changed(steer: Steer, fields: dict[str, Any]) -> Steer:
+    if "neurons" in fields and "values" not in fields:
+        known = dict(zip(steer.neurons, steer.values or (), strict=False))
+        stay = bool(known) and all(side in known for side in fields["neurons"])
+        fields = {**fields, "values": tuple(known[side] for side in fields["neurons"]) if stay else None}
+    return replace(steer, **fields)
 
 
 def set_neurons(uid: str, picked: Sequence[NeuronSide]) -> None:
@@ -127,6 +133,7 @@ def sentence(steer: Steer) -> str:
         return f"Multiplies {count} by {steer.strength:g} {where}." if steer.strength != 1 else f"Multiplies {count} by 1: changes nothing."
     if steer.mode == "set" and steer.strength == 0:
         return f"Suppresses {count}: activation 0 {where}."
+    value = "their strongest activation" if steer.values is None else "the values it came with"
     if steer.mode == "set":
-        return f"Holds {count} at {steer.strength:g} x their strongest activation {where}."
-    return f"Adds {steer.strength:g} x their strongest activation to {count} {where}." if steer.strength else f"Adds nothing to {count}."
+        return f"Holds {count} at {steer.strength:g} x {value} {where}."
+    return f"Adds {steer.strength:g} x {value} to {count} {where}." if steer.strength else f"Adds nothing to {count}."
