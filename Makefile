@@ -28,8 +28,9 @@ format: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python scripts/cli_docs.py
 
-atlas: $(VENV)/.installed
-	$(BIN)/neuronscope atlas build $(ARGS)
+# The atlas that ships: hours on a laptop. One's own model: `neuronscope atlas build`.
+atlas: $(VENV)/.installed model
+	$(BIN)/python scripts/ship_atlas.py $(ARGS)
 
 bench: $(VENV)/.installed-bench model
 	for script in $(filter-out bench/build_%.py bench/repair_facts.py,$(wildcard bench/*.py)); do $(BIN)/python $$script $(ARGS) || exit 1; done

@@ -2,13 +2,15 @@
 
     python scripts/ship_atlas.py FOLDER [--shard I/N] [--only-figures] [--tokens N] [--conversations N]
 
-FOLDER keeps everything on the way (about 4 GB). With --shard only that part of the collection is done; without it, what is missing is done
-and the atlas in neurons/atlas/shipped is written. --only-figures takes the shards as they are, finished or not.
+FOLDER keeps everything on the way (about 16 GB). With --shard only that part of the collection is done; without it, what is missing
+is done, the neurons are described and scored, and the atlas in neurons/atlas/shipped is replaced. --only-figures takes the shards as
+they are, finished or not.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,9 +22,14 @@ from neurons.atlas.corpus import Corpus
 from neurons.atlas.finalise import FinaliseSettings
 from neurons.atlas.store import SHIPPED
 from neurons.cli.common import stderr_progress
+from neurons.concepts.embed import embedder
+from neurons.describe.explainer import DescribeSettings, describe_atlas
 from neurons.models.load import load_model
 
 LIMIT = 30_000_000
+FIGURES = FinaliseSettings(tokens=6, previous=4, projected=6, probed=4, all_extremes=False)
+WORDS = DescribeSettings(components=64, steps=31)
+"""What is left out to stay below the limit: every neuron and polarity is covered, with shorter lists than an atlas of one's own has."""
 
 
 def main() -> None:
@@ -45,12 +52,23 @@ def main() -> None:
             number, _, count = (options.shard or "0/1").partition("/")
             collect(loaded, collection, shard=int(number), shards=int(count), progress=progress)
         if not options.shard:
-            settings = FinaliseSettings(all_extremes=False)
-            atlas = finish(loaded, collection, target=SHIPPED, settings=settings, progress=progress)
-            size = sum(path.stat().st_size for path in SHIPPED.iterdir())
-            sys.stdout.write(f"{atlas.tokens:,} tokens, {size / 1e6:.1f} MB in {SHIPPED}\n")
+            whole = options.folder / "atlas"
+            atlas = finish(loaded, collection, target=whole, settings=FIGURES, progress=progress)
+            described = describe_atlas(
+                loaded,
+                atlas,
+                settings=WORDS,
+                encode=lambda texts: embedder().encode(texts, progress=progress),
+                work=options.folder / "describing",
+                keep_work=True,
+                progress=progress,
+            )
+            size = sum(path.stat().st_size for path in whole.iterdir())
+            sys.stdout.write(f"{described.tokens:,} tokens, {size / 1e6:.1f} MB in {whole}\n")
             if size > LIMIT:
                 raise SystemExit(f"the shipped atlas may have {LIMIT / 1e6:.0f} MB, not {size / 1e6:.1f}")
+            shutil.rmtree(SHIPPED, ignore_errors=True)
+            shutil.copytree(whole, SHIPPED)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from neurons.describe.render import parse, value_text
 from neurons.errors import InvalidInput
 
 COMPONENTS = 128
+STEPS = 127
+"""Whole numbers on each side of zero that a reading is stored as."""
 SHRINK = 1.0
 """The ridge, in units of the mean variance over all components."""
 PART_FLOOR = 0.3
@@ -80,14 +82,23 @@ class ConceptSpace:
     """Positive levels of each description, rows summing to 1 (or 0)."""
 
     @classmethod
-    def fit(cls, peaks: Peaks, chunk_CE: NDArray[np.float32], encode: Encode, descriptions: Sequence[str]) -> ConceptSpace:
-        """Fit the map. Raises `InvalidInput` when there are fewer than 8 chunks."""
+    def fit(
+        cls,
+        peaks: Peaks,
+        chunk_CE: NDArray[np.float32],
+        encode: Encode,
+        descriptions: Sequence[str],
+        *,
+        components: int = COMPONENTS,
+        steps: int = STEPS,
+    ) -> ConceptSpace:
+        """Fit the map; fewer components and steps (at most 127) take less room. Raises `InvalidInput` below 8 chunks."""
         chunks = len(chunk_CE)
         if chunks < 8:
             raise InvalidInput(f"{chunks} chunks of text are too few to search by; describe with more tokens", field="tokens")
         mean_E = chunk_CE.mean(axis=0)
         _, spread, axes = np.linalg.svd((chunk_CE - mean_E).astype(np.float64), full_matrices=False)
-        kept = min(COMPONENTS, int((spread > 1e-6 * spread[0]).sum()))
+        kept = min(components, int((spread > 1e-6 * spread[0]).sum()))
         variance_K = spread[:kept] ** 2
         whiten_EK = (axes[:kept].T / spread[:kept] * np.sqrt(chunks)).astype(np.float32)
         white_CK = (chunk_CE - mean_E) @ whiten_EK
@@ -98,7 +109,7 @@ class ConceptSpace:
             strength_CN -= strength_CN.mean(axis=0)
             strength_CN /= np.maximum(strength_CN.std(axis=0), 1e-6)
             reading_NK = (strength_CN.T @ white_CK / chunks) * shrink_K
-            scale = np.maximum(np.abs(reading_NK).max(axis=1), 1e-12) / 127
+            scale = np.maximum(np.abs(reading_NK).max(axis=1), 1e-12) / steps
             vectors.append(np.rint(reading_NK / scale[:, None]).astype(np.int8))
             scales.append(scale.astype(np.float32))
         parts, levels_NP = part_levels(descriptions)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from neurons.atlas.store import Atlas
 from neurons.concepts.map2d import POINTS, draw_map
-from neurons.concepts.space import ConceptSpace, WindowPeaks
+from neurons.concepts.space import COMPONENTS, STEPS, ConceptSpace, WindowPeaks
 from neurons.describe.ceiling import Contexts, ceiling_prediction, contexts_of
 from neurons.describe.evidence import Likeness, Words, peak_tokens, places, second_lines, themes, vocabulary_words
 from neurons.describe.fit import Fitted, carried, fit_layer
@@ -56,6 +56,9 @@ class DescribeSettings:
     """Sides shown on the map."""
     secondary: bool = False
     """Compute the published top-and-random score too (slow)."""
+    components: int = COMPONENTS
+    """Numbers a side that concept search reads (see `concepts.space`)."""
+    steps: int = STEPS
 
 
 def describe_atlas(
@@ -85,7 +88,14 @@ def describe_atlas(
     arrays: dict[str, NDArray[np.generic]] = {}
     if encode is not None:
         progress(0, None, "embedding the corpus's windows for search")
-        space = ConceptSpace.fit(run.peaks(), encode(run.chunk_texts()), encode, table["description"].tolist())
+        space = ConceptSpace.fit(
+            run.peaks(),
+            encode(run.chunk_texts()),
+            encode,
+            table["description"].tolist(),
+            components=settings.components,
+            steps=settings.steps,
+        )
         usable = np.asarray(table["kind"].to_numpy() != UNCLEAR)
         arrays = {**space.arrays(), **draw_map(space, usable, points=settings.map_points, progress=progress).arrays()}
     meta = {"method": "template", "tokens": run.describing.tokens, "held_out_tokens": run.held.tokens, "clear": settings.clear}
