@@ -27,7 +27,7 @@ from neurons.hooks import run_forward
 from neurons.models.loaded import LoadedModel
 from neurons.types import ModelRef, Progress, no_progress
 
-TABLE_BYTES = 1_050_000_000
+TABLE_BYTES = 600_000_000
 """Memory for the two token tables: what keeps the embedded model under 3 GB in all."""
 CHECKPOINT_SECONDS = 300.0
 _CALIBRATION_WINDOWS = 8
