@@ -101,9 +101,14 @@ def exemplar_passage(loaded: LoadedModel, one: Exemplar, acts_T: NDArray[np.floa
     if acts_T is None:
         acts[one.peak] = one.value
     return neurons_tokens.passage(
-        loaded, one.ids, acts, peak=one.peak, value=f"{one.value:.2f}", under=one.domain, source=f"{one.source} · {one.document}",
+        loaded, one.ids, acts, peak=one.peak, value=f"{one.value:.2f}", under=one.domain, source=_origin(one.source, one.document),
         pending="being read" if acts_T is None and running else "",
     )  # fmt: skip
+
+
+def _origin(source: str, document: str) -> str:
+    """The document, with its source where the name does not say it."""
+    return document if document.startswith(source) else f"{source} · {document}"
 
 
 def _range(found: Known, atlas: Atlas, side: NeuronSide, exemplars: tuple[Exemplar, ...]) -> None:
@@ -125,7 +130,7 @@ def _range(found: Known, atlas: Atlas, side: NeuronSide, exemplars: tuple[Exempl
     passages = [
         neurons_tokens.passage(
             found.loaded, one.ids, [float(value) for value in one.acts_T], peak=one.peak, value=f"{one.value:.2f}",
-            under=f"above {one.level:.1%}", source=f"{one.domain} · {one.source} · {one.document}",
+            under=f"above {one.level:.1%}", source=f"{one.domain} · {_origin(one.source, one.document)}",
         )
         for one in read
     ]  # fmt: skip

@@ -138,6 +138,7 @@ def _table(rows: pd.DataFrame, found: Known, *, searching: bool) -> None:
         column_config=COLUMNS,
         on_select="rerun",
         selection_mode=["multi-row", "single-cell"],
+        placeholder="–",
     )
     for row, column in event.selection.cells:
         if column != "address" and row < len(shown):

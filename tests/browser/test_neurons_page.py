@@ -37,7 +37,9 @@ def test_search_open_read_and_come_back(tab: Tab) -> None:
 
     box = table.bounding_box()
     assert box is not None
-    page.mouse.click(box["x"] + 420, box["y"] + 36 + 17)  # the description of the first row: the table is a canvas
+    page.mouse.move(box["x"] + 420, box["y"] + 36 + 17, steps=5)  # the description of the first row: the table is a canvas
+    page.wait_for_timeout(300)
+    page.mouse.click(box["x"] + 420, box["y"] + 36 + 17)
     expect(page.get_by_role("button", name="All neurons")).to_be_visible(timeout=PATIENCE)
     assert re.search(r"neuron=\d+%3A\d+(%2B|-)", page.url)
     expect(page.locator(".ns-passage").first).to_be_visible(timeout=PATIENCE)
@@ -52,12 +54,13 @@ def test_a_deep_link_reads_texts_and_leads_to_neighbours(tab: Tab, open_tab: Cal
     page = tab.open("/neurons?neuron=17:803")
     expect(page.locator(".ns-plain").first).to_contain_text("Neuron 17:803+", timeout=PATIENCE)
     expect(page.get_by_text(re.compile("The 24 strongest places"))).to_be_visible(timeout=PATIENCE)
+    page.locator(".ns-passage .tok.peak").first.hover()
+    tab.shoot("neuron", pointer=True)
     first = page.locator(".ns-passages")
     first.focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator(".ns-value")).to_contain_text("activation")
     page.keyboard.press("Escape")
-    tab.shoot("neuron")
 
     page.get_by_role("radio", name="Try a text").or_(page.get_by_role("button", name="Try a text")).first.click()
     page.get_by_role("textbox", name="Your text").fill("In 1994 there were 28 councillors.\nThe end.")
