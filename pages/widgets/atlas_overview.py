@@ -38,41 +38,49 @@ _MEANING = {
 
 def draw(atlas: Atlas) -> None:
     """Head, sources, plots."""
-    info = atlas.info
     _head(atlas)
-    left, right = st.columns([1.1, 1], gap="medium")
-    with left:
-        st.markdown("**Texts**")
-        if info.sources:
-            frame = pd.DataFrame(list(info.sources))
-            st.dataframe(
-                frame, column_order=[name for name in _SOURCES if name in frame], column_config=_SOURCES, hide_index=True,
-                key="atlas.sources", height="auto",
-            )  # fmt: skip
-        else:
-            st.caption("It holds imported descriptions only: no texts, quantiles or exemplars. Build it to add them.")
+    left, right = st.columns([1.25, 1], gap="medium")
     table = summary(atlas)
     if table is None:
         with right:
             st.info("Nothing is described yet. The Describe tab does it, without any language model.", icon=":material/edit_note:")
-        return
-    layers, kinds = table
-    with right:
-        st.markdown("**What the neurons fire on**")
-        st.altair_chart(kind_chart(kinds), width="stretch", key="atlas.kinds")
+    else:
+        layers, kinds = table
+        with left:
+            _scores(layers)
+        with right:
+            st.markdown("**What the neurons fire on**")
+            st.altair_chart(kind_chart(kinds), width="stretch", key="atlas.kinds")
+        left, right = st.columns([1.25, 1], gap="medium")
+        with right:
+            st.markdown("**Unclear, by layer**")
+            st.altair_chart(unclear_chart(layers), width="stretch", key="atlas.unclear")
+            with st.expander("Numbers by layer"):
+                st.dataframe(layers, hide_index=True, key="atlas.layers")
+                downloads(layers, "atlas-scores", key="atlas.layers.file")
+    with left:
+        _texts(atlas)
+
+
+def _scores(layers: pd.DataFrame) -> None:
     st.markdown("**How well the descriptions predict, by layer**")
-    plots, shares = st.columns([1.6, 1], gap="medium")
-    with plots:
-        if layers["score"].notna().any():
-            st.altair_chart(score_chart(layers), width="stretch", key="atlas.scores")
-        else:
-            st.caption("The descriptions have no scores yet: score them in the Describe tab.")
-    with shares:
-        st.altair_chart(unclear_chart(layers), width="stretch", key="atlas.unclear")
+    if not layers["score"].notna().any():
+        st.caption("The descriptions have no scores yet: score them in the Describe tab.")
+        return
+    st.altair_chart(score_chart(layers), width="stretch", key="atlas.scores")
     st.caption("Medians over the described sides of a layer. " + " ".join(f"*{_LINES[name]}*: {text}." for name, text in _MEANING.items()))
-    with st.expander("Numbers"):
-        st.dataframe(layers, hide_index=True, key="atlas.layers")
-        downloads(layers, "atlas-scores", key="atlas.layers.file")
+
+
+def _texts(atlas: Atlas) -> None:
+    st.markdown("**Texts**")
+    sources = pd.DataFrame(list(atlas.info.sources))
+    if sources.empty:
+        st.caption("It holds imported descriptions only: no texts, quantiles or exemplars. Build it to add them.")
+        return
+    shown = [name for name in _SOURCES if name in sources]
+    st.dataframe(sources, column_order=shown, column_config=_SOURCES, hide_index=True, key="atlas.sources", height=300)
+    if sources["tokens"].sum() > 1.01 * atlas.tokens:
+        st.caption(f"The whole corpus, of which {atlas.tokens:,} tokens are collected so far.")
 
 
 def _head(atlas: Atlas) -> None:
@@ -85,7 +93,9 @@ def _head(atlas: Atlas) -> None:
         parts.append((f"{info.described:,} of {sides:,} neuron sides are described. ", ""))
         parts.append((f"{atlas_list.size_of(atlas.folder) / 1e6:.1f} MB. ", "muted"))
         if info.tokens:
-            parts.append((f"The quantile at 1 in 100,000 is each side's number {max(1, int(info.tokens * 1e-5)):,} of all. ", "muted"))
+            rank = int(info.tokens * 1e-5)
+            which = f"the activation of rank {rank:,}" if rank > 1 else "the strongest activation"
+            parts.append((f"The quantile at 1 in 100,000 is {which} of each side. ", "muted"))
         if info.note:
             parts.append((f"\nMind: {info.note}.", "negative"))
         text, button = st.columns([6, 1], vertical_alignment="center")
@@ -123,6 +133,7 @@ def score_chart(layers: pd.DataFrame) -> alt.Chart:
     long["what"] = long["what"].map(_LINES)
     names = list(_LINES.values())
     colours = [palette.colour(name) for name in ("positive", "muted", "amount")]
+    legend = alt.Legend(orient="top", labelLimit=260, symbolType="circle", symbolDash=[1, 0])
     scale, dashes = alt.Scale(domain=names, range=colours), alt.Scale(domain=names, range=[[1, 0], [4, 3], [8, 3]])
     return (
         alt.Chart(long)
@@ -130,11 +141,11 @@ def score_chart(layers: pd.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
             y=alt.Y("median:Q", title="Median correlation, held-out text"),
-            color=alt.Color("what:N", title=None, scale=scale, legend=alt.Legend(orient="top", labelLimit=260)),
+            color=alt.Color("what:N", title=None, scale=scale, legend=legend),
             strokeDash=alt.StrokeDash("what:N", legend=None, scale=dashes),
             tooltip=[alt.Tooltip("layer:O", title="Layer"), alt.Tooltip("what:N", title="What"), alt.Tooltip("median:Q", format=".3f")],
         )
-        .properties(height=260)
+        .properties(height=290)
     )  # fmt: skip
 
 
@@ -152,7 +163,7 @@ def unclear_chart(layers: pd.DataFrame) -> alt.Chart:
                 alt.Tooltip("sides:Q", title="Sides described", format=","),
             ],
         )
-        .properties(height=260)
+        .properties(height=290)
     )
 
 
@@ -162,7 +173,7 @@ def kind_chart(kinds: pd.DataFrame) -> alt.Chart:
         alt.Chart(kinds)
         .mark_bar()
         .encode(
-            y=alt.Y("kind:N", sort="-x", title=None, axis=alt.Axis(labelLimit=160)),
+            y=alt.Y("kind:N", sort="-x", title=None, axis=alt.Axis(labelLimit=160, labelOverlap=False)),
             x=alt.X("share:Q", title="Share of the described sides", axis=alt.Axis(format="%")),
             color=alt.condition(alt.datum.kind == UNCLEAR, alt.value(palette.colour("muted")), alt.value(palette.colour("amount"))),
             tooltip=[
@@ -172,5 +183,5 @@ def kind_chart(kinds: pd.DataFrame) -> alt.Chart:
                 alt.Tooltip("share:Q", title="Share", format=".1%"),
             ],
         )
-        .properties(height=max(90, 22 * len(kinds)))
+        .properties(height=80 + 22 * len(kinds))
     )

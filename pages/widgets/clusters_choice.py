@@ -124,6 +124,11 @@ def tinted(context: TraceContext, shown: Strip) -> Strip:
     return replace(shown, tint_T=now.tint_T, scale=scale, low=ends[0], high=ends[1], hint=hint)
 
 
+def line_height(context: TraceContext) -> int:
+    """Pixels that the line of `narrowed` takes: 0 while no cluster is chosen."""
+    return 56 if chosen(context.id) is not None else 0
+
+
 def narrowed(context: TraceContext, frame: pd.DataFrame, *, key: str) -> pd.DataFrame:
     """Only the chosen cluster's rows of a table of neurons, with a line above that says so and lets it go."""
     now = chosen(context.id)

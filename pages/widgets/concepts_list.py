@@ -23,8 +23,8 @@ _MAX_FILE_MB = 20
 COLUMNS: dict[str, Any] = {
     "name": st.column_config.TextColumn("Name", width=170),
     "neurons": st.column_config.NumberColumn("Neurons", width=65, help="Neuron sides in the set"),
-    "note": st.column_config.TextColumn("Note", width=130),
     "origin": st.column_config.TextColumn("From", width=150, help="How it was made"),
+    "note": st.column_config.TextColumn("Note", width=130),
     "model": st.column_config.TextColumn("Model", width=120, help="The model whose neurons these are"),
     "changed": st.column_config.DatetimeColumn("Changed", format="D MMM YYYY, HH:mm", width=120),
 }

@@ -25,8 +25,8 @@ COLUMNS: dict[str, Any] = {
     "layer": st.column_config.NumberColumn("Layer", width=50),
     "index": st.column_config.NumberColumn("Index", width=55),
     "polarity": st.column_config.TextColumn("Side", width=40, help="+ fires upwards, - downwards"),
-    "description": st.column_config.TextColumn("Description", width=300, help="What it fires on, from the model's atlas"),
-    "kind": st.column_config.TextColumn("Kind", width=80, help="What sort of thing it fires on"),
+    "description": st.column_config.TextColumn("Description", width=215, help="What it fires on, from the model's atlas"),
+    "kind": st.column_config.TextColumn("Kind", width=88, help="What sort of thing it fires on"),
     "score": st.column_config.NumberColumn(
         "Score", format="%.2f", width=55, help="Correlation of the description's prediction with the activation, on text it never saw"
     ),

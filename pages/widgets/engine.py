@@ -175,6 +175,7 @@ def model() -> LoadedModel | None:
 
 def loading_notice() -> None:
     """While the model loads: what is done, and a rerun when it is there. When it failed: why, and a button to try again."""
+    model()  # the first look starts the loading
     job = server().loading
     if job is None:
         return

@@ -18,7 +18,7 @@ from pages.widgets.tables import matching
 _OPENED = "atlas.map.opened"
 _TEXT = 140  # characters of a description that a tooltip shows
 _HUES = ("positive", "negative", "amount", "selection")
-_HEIGHT = 620
+_HEIGHT = 450
 
 
 def draw(atlas: Atlas) -> None:

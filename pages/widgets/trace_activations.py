@@ -56,7 +56,7 @@ def draw(context: TraceContext) -> None:
     frame = clusters_choice.narrowed(context, frame, key="trace.acts")
     neuron_table.draw(
         frame, COLUMNS, key="trace.acts", ref=context.record.model, stem=f"activations-{context.id}",
-        signs=("positive", "negative"), floor=_threshold,
+        signs=("positive", "negative"), floor=_threshold, around=370 + clusters_choice.line_height(context),
     )  # fmt: skip
 
 

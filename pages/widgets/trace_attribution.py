@@ -212,7 +212,15 @@ def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
     frame = clusters_choice.narrowed(context, table(context, attribution), key="trace.attr")
     stem = f"attribution-{context.id}-t{attribution.info.target.token}"
     signs = ("promoting", "suppressing")
-    neuron_table.draw(frame, COLUMNS, key="trace.attr", ref=context.record.model, stem=stem, signs=signs, around=430)
+    neuron_table.draw(
+        frame,
+        COLUMNS,
+        key="trace.attr",
+        ref=context.record.model,
+        stem=stem,
+        signs=signs,
+        around=430 + clusters_choice.line_height(context),
+    )
 
 
 def table(context: TraceContext, attribution: StoredAttribution) -> pd.DataFrame:
