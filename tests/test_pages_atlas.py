@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from described_pages import described, described_folder, installed, plain_folder  # noqa: F401
-from page_helpers import app_home, loaded, open_page, texts, tiny_folder, until  # noqa: F401
+from page_helpers import app_home, loaded, open_page, saved, texts, tiny_folder, until  # noqa: F401
 from streamlit.testing.v1 import AppTest
 
 from neurons.atlas import own_corpus, store
@@ -19,6 +19,7 @@ from neurons.atlas.exchange import export_zip
 from neurons.atlas.removal import KEPT, remove_atlas, restore_atlas
 from neurons.atlas.store import atlas_folder, open_atlas, open_folder
 from neurons.concepts.map2d import Map2D
+from neurons.concepts.sets import Concept, ConceptShelf
 from neurons.describe.rescore import summarise
 from neurons.errors import InvalidInput, NotFound
 from neurons.types import NeuronSide
@@ -262,6 +263,25 @@ def test_export(what: str, suffix: str, rows: int | None) -> None:
         assert len(pd.read_parquet(path)) == 288
     app = open_page("atlas", tab="import")
     assert not app.exception
+
+
+def test_an_atlas_of_descriptions_alone_is_shown_everywhere() -> None:
+    rows = [{"layer": n % 3, "neuron": n, "polarity": "+", "description": f"word {n}", "score": 0.1 * (n % 5)} for n in range(48)]
+    data = "\n".join(json.dumps(row) for row in rows).encode()
+    assert atlas_exchange.take(loaded(), "table.jsonl", Upload("table.jsonl", data))["said"] == "48 descriptions taken in"
+    assert open_atlas(loaded().ref) is not None
+    concept = Concept.of([NeuronSide(0, 3), NeuronSide(1, 2, "-")], ref=loaded().ref)
+    ConceptShelf().save("a", concept)
+    for app in (open_page("atlas"), open_page("atlas", tab="map"), open_page("atlas", tab="describe"), open_page("concepts", concept="a")):
+        assert not app.exception
+    table = next(frame.value for frame in app.dataframe if "link" in frame.value)
+    assert list(table["description"]) == ["word 3", ""]
+    record = saved("hello")[0]
+    app = open_page("trace", trace=record.id)
+    app.session_state["trace.tab"] = "Clusters"
+    app.run()
+    assert not app.exception
+    assert "holds descriptions only" in plain(app) or "no embeddings" in plain(app)
 
 
 @pytest.mark.usefixtures("described")

@@ -133,7 +133,7 @@ def score_chart(layers: pd.DataFrame) -> alt.Chart:
     long["what"] = long["what"].map(_LINES)
     names = list(_LINES.values())
     colours = [palette.colour(name) for name in ("positive", "muted", "amount")]
-    legend = alt.Legend(orient="top", labelLimit=260, symbolType="circle", symbolDash=[1, 0])
+    legend = alt.Legend(orient="top", labelLimit=260, symbolType="stroke", symbolSize=300)
     scale, dashes = alt.Scale(domain=names, range=colours), alt.Scale(domain=names, range=[[1, 0], [4, 3], [8, 3]])
     return (
         alt.Chart(long)
