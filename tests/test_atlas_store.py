@@ -21,6 +21,7 @@ from neurons.atlas.heldout import record_heldout
 from neurons.atlas.imports import import_descriptions
 from neurons.atlas.reading import exemplar_passages, range_passages
 from neurons.atlas.store import Atlas, atlas_folder, list_atlases, open_atlas, open_folder
+from neurons.concepts.search import SearchIndex
 from neurons.errors import InvalidFile, InvalidInput, NotFound, StoreError
 from neurons.hooks import run_forward
 from neurons.types import NeuronSide
@@ -257,6 +258,8 @@ def test_description_tables_from_elsewhere(home: Path, atlas: Atlas, tmp_path: P
     assert not made.has_figures
     with pytest.raises(NotFound, match="descriptions only"):
         made.quantile(1e-5)
+    (best, *_) = SearchIndex(made).search("a newer version")
+    assert (best.layer, best.index, best.description) == (2, 7, "newer")
 
 
 def test_everything_can_be_written_out(home: Path, atlas: Atlas, tmp_path: Path) -> None:

@@ -91,8 +91,8 @@ def test_a_reading_is_the_correlation_with_the_direction_of_a_text() -> None:
 
 def test_only_what_speaks_for_a_part_counts_as_said() -> None:
     parts, levels = part_levels(['strongly "a"; "b"; not "c"', "free text", "unclear"])
-    assert parts == ('"a"', '"b"')
-    assert levels.toarray().tolist() == pytest.approx(np.array([[0.75, 0.25], [0, 0], [0, 0]]))
+    assert parts == ('"a"', '"b"', "free text")  # other words than ours are one part as a whole
+    assert levels.toarray().tolist() == pytest.approx(np.array([[0.75, 0.25, 0], [0, 0, 1], [0, 0, 0]]))
 
 
 def test_a_space_needs_text() -> None:

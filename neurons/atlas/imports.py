@@ -7,18 +7,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from neurons.atlas.store import Atlas, atlas_folder, open_atlas, open_folder
 from neurons.atlas.writer import MANIFEST, AtlasWriter
+from neurons.concepts.embed import embedder
+from neurons.concepts.space import ConceptSpace
+from neurons.describe.kinds import IMPORTED
 from neurons.models.load import check_config, find_source, load_model
 from neurons.models.loaded import LoadedModel
 from neurons.models.weights import weights_hash
-from neurons.types import ModelRef
+from neurons.types import ModelRef, Progress, no_progress
 
 _KEY = ["layer", "index", "polarity"]
+_TEXTS = {"description": "", "second": "", "kind": IMPORTED, "peaks": "", "theme": "", "source": IMPORTED}
+_NUMBERS = ("score", "null", "ceiling", "auprc", "auprc_null", "check")
 
 
 def model_ref(spec: str) -> ModelRef:
@@ -48,19 +54,34 @@ def own_copy(ref: ModelRef) -> Path:
     return target
 
 
-def import_descriptions(table: pd.DataFrame, ref: ModelRef, *, author: str) -> Atlas:
+def _complete(table: pd.DataFrame) -> pd.DataFrame:
+    """With every column that a described atlas has."""
+    missing: dict[str, Any] = {**_TEXTS, **dict.fromkeys(_NUMBERS, np.float32(np.nan))}
+    table = table.assign(**{name: value for name, value in missing.items() if name not in table})
+    return table.fillna(_TEXTS)
+
+
+def import_descriptions(table: pd.DataFrame, ref: ModelRef, *, author: str, progress: Progress = no_progress) -> Atlas:
     """Put imported descriptions into the model's atlas; one without figures is made where there is none. Imported rows replace older ones.
 
-    The embeddings of the older table go: they are computed again when they are needed.
+    The new table can be searched: descriptions are embedded (a few hundred a second), readings of the older one stay.
     """
     target = own_copy(ref)
-    table = table.assign(author=author)
+    table = _complete(table.assign(author=author))
     if not (target / MANIFEST).exists():
         writer = AtlasWriter(target)
         writer.commit({"model": asdict(ref), "tokens": 0, "documents": 0, "sources": [], "settings": {}, "complete": True})
     atlas = open_folder(target)
     old = atlas.descriptions()
+    arrays = atlas.embeddings()
+    rows = 0 if old is None else len(old)
     if old is not None:
-        replaced = pd.MultiIndex.from_frame(old[_KEY]).isin(pd.MultiIndex.from_frame(table[_KEY]))
-        table = pd.concat([old[~replaced], table], ignore_index=True)
-    return atlas.with_descriptions(table, meta={"imported": author})
+        # Readings belong to rows: what is replaced keeps its place, what is new comes after.
+        both = pd.concat([old, table], ignore_index=True)
+        both["place"] = both.groupby(_KEY, sort=False).ngroup()
+        table = both.drop_duplicates(_KEY, keep="last").sort_values("place").drop(columns="place").reset_index(drop=True)
+    known = "vector" in arrays and len(table) == rows
+    space = ConceptSpace.load(dict(arrays)) if known else ConceptSpace.without_readings(len(table))
+    space = space.described(table["description"].fillna("").tolist(), lambda texts: embedder().encode(texts, progress=progress))
+    others = {name: array for name, array in arrays.items() if name not in space.arrays() and known}
+    return atlas.with_descriptions(table, arrays={**others, **space.arrays()}, meta={"imported": author})

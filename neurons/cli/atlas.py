@@ -204,7 +204,8 @@ def import_atlas(
         emit({**_fields(atlas.info), "folder": atlas.folder}, as_json, lambda: _human(atlas.info, 0))
         return
     found = exchange.read_descriptions(path, ref)
-    atlas = import_descriptions(found.table, ref, author=path.name)
+    with stderr_progress(quiet=as_json) as progress:
+        atlas = import_descriptions(found.table, ref, author=path.name, progress=progress)
     result = {"rows": len(found.table), "skipped": found.skipped, "folder": atlas.folder}
     emit(result, as_json, f"{len(found.table):,} descriptions taken in, {len(found.skipped):,} rows skipped")
 

@@ -175,7 +175,8 @@ class SearchIndex:
     def search(self, text: str, *, top: int = 50, filters: Filters = Filters()) -> tuple[Hit, ...]:
         """The sides that fire most on texts about `text`, best first; ties to the lower layer and index. Only positive readings are hits.
 
-        With an empty text, the rows that the filters let through, best described first. Raises `InvalidInput` for a bad filter.
+        In an atlas of descriptions alone, sides are hits by the likeness of what is said of them. With an empty text, the
+        rows that the filters let through, best described first. Raises `InvalidInput` for a bad filter.
         """
         if top < 1:
             raise InvalidInput(f"top is {top}; use 1 or more", field="top")
@@ -184,7 +185,7 @@ class SearchIndex:
             order = kept[np.argsort(-self._scores[kept], kind="stable")][:top]
             return tuple(self.hit(int(row), 0.0, 0.0) for row in order)
         similarity, reading = self.similarity(embed_query(text))
-        kept = kept[reading[kept] > 0]
+        kept = kept[(reading if self.space.has_readings else similarity)[kept] > 0]
         if len(kept) > top:
             kept = np.sort(kept[np.argpartition(-similarity[kept], top - 1)[:top]])
         order = kept[np.argsort(-similarity[kept], kind="stable")]

@@ -7,13 +7,14 @@ so `reading_n . w / |w|` is the (shrunk) correlation, over the corpus, of the si
 what search ranks by is a prediction of what the model does, not a likeness of words. Readings are stored as int8, one scale a side.
 
 Beside it stands what the descriptions say: each visible part ("words for animals", "than") has an embedding of its own, so a query is
-compared with a few thousand parts, and each side's description gets the level-weighted mean.
+compared with a few thousand parts, and each side's description gets the level-weighted mean. A description in other words (by hand, by a
+language model, imported) is one part as a whole. An atlas of descriptions alone has no readings: it is searched by likeness only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from neurons.describe.features import Part
+from neurons.describe.kinds import UNCLEAR
 from neurons.describe.render import parse, value_text
 from neurons.errors import InvalidInput
 
@@ -31,6 +33,9 @@ SHRINK = 1.0
 """The ridge, in units of the mean variance over all components."""
 PART_FLOOR = 0.3
 """Cosines below this between a query and a part say nothing."""
+EMBEDDING = 384
+_NO_PARTS = np.zeros((0, EMBEDDING), np.int8)
+_NO_LEVELS = sparse.csr_matrix((0, 0), dtype=np.float32)
 Encode = Callable[[list[str]], NDArray[np.float32]]
 
 
@@ -112,24 +117,38 @@ class ConceptSpace:
             scale = np.maximum(np.abs(reading_NK).max(axis=1), 1e-12) / steps
             vectors.append(np.rint(reading_NK / scale[:, None]).astype(np.int8))
             scales.append(scale.astype(np.float32))
+        readings = cls(mean_E, whiten_EK, np.concatenate(vectors), np.concatenate(scales), (), _NO_PARTS, _NO_LEVELS)
+        return readings.described(descriptions, encode)
+
+    @classmethod
+    def without_readings(cls, sides: int) -> ConceptSpace:
+        """Of an atlas that has no figures: likeness of descriptions is all there is, once `described`."""
+        nothing = np.zeros((EMBEDDING, 0), np.float32)
+        return cls(nothing.sum(1), nothing, np.zeros((sides, 0), np.int8), np.zeros(sides, np.float32), (), _NO_PARTS, _NO_LEVELS)
+
+    def described(self, descriptions: Sequence[str], encode: Encode) -> ConceptSpace:
+        """The same readings with the parts of these descriptions, one a side in the order of the rows."""
         parts, levels_NP = part_levels(descriptions)
-        part_PE = (
-            np.rint(encode([part_words(text) for text in parts]) * 127).astype(np.int8)
-            if parts
-            else np.zeros((0, chunk_CE.shape[1]), np.int8)
-        )
-        return cls(mean_E, whiten_EK, np.concatenate(vectors), np.concatenate(scales), parts, part_PE, levels_NP)
+        part_PE = np.rint(encode([part_words(text) for text in parts]) * 127).astype(np.int8) if parts else _NO_PARTS
+        return replace(self, parts=parts, part_PE=part_PE, levels_NP=levels_NP)
+
+    @property
+    def has_readings(self) -> bool:
+        """Whether sides are found by what the model does, not by their descriptions alone."""
+        return bool(self.vector_NK.shape[1])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """As an atlas stores them."""
         text = np.frombuffer("\n".join(self.parts).encode("utf-8"), dtype=np.uint8)
-        return {
+        half = self.scale_N.max(initial=0) < 6e4 and self.scale_N.min(initial=1) > 1e-4
+        readings = {
             "mean": self.mean_E.astype(np.float32),
             "whiten": self.whiten_EK.astype(np.float32),
             "vector": self.vector_NK,
-            "scale": self.scale_N.astype(
-                np.float16 if self.scale_N.max(initial=0) < 6e4 and self.scale_N.min(initial=1) > 1e-4 else np.float32
-            ),
+            "scale": self.scale_N.astype(np.float16 if half else np.float32),
+        }
+        return {
+            **(readings if self.has_readings else {}),
             "part_text": text,
             "part_vector": self.part_PE,
             "part_index": self.levels_NP.indices.astype(np.uint16 if len(self.parts) < 1 << 16 else np.uint32),
@@ -140,13 +159,17 @@ class ConceptSpace:
     @classmethod
     def load(cls, arrays: dict[str, NDArray[Any]]) -> ConceptSpace:
         """What `arrays` gave. Raises `InvalidInput` when the atlas was described without embeddings."""
-        if "vector" not in arrays:
+        if "part_text" not in arrays:
             raise InvalidInput(
                 "this atlas has no embeddings, so it cannot be searched by meaning; run `neuronscope atlas describe`", field="atlas"
             )
         parts = tuple(bytes(arrays["part_text"]).decode("utf-8").split("\n")) if len(arrays["part_text"]) else ()
         pointers = np.concatenate([[0], np.cumsum(arrays["part_count"], dtype=np.int64)])
         levels = (arrays["part_level"].astype(np.float32) / 255, arrays["part_index"].astype(np.int32), pointers)
+        sides = len(arrays["part_count"])
+        levels_NP = sparse.csr_matrix(levels, shape=(sides, len(parts)))
+        if "vector" not in arrays:
+            return replace(cls.without_readings(sides), parts=parts, part_PE=arrays["part_vector"], levels_NP=levels_NP)
         return cls(
             arrays["mean"].astype(np.float32),
             arrays["whiten"].astype(np.float32),
@@ -154,7 +177,7 @@ class ConceptSpace:
             arrays["scale"].astype(np.float32),
             parts,
             arrays["part_vector"],
-            sparse.csr_matrix(levels, shape=(len(arrays["vector"]), len(parts))),
+            levels_NP,
         )
 
     def direction(self, vector_E: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -195,6 +218,10 @@ def part_levels(descriptions: Sequence[str]) -> tuple[tuple[str, ...], sparse.cs
         try:
             pattern = parse(text)
         except InvalidInput:
+            if (whole := " ".join(text.split())) and whole != UNCLEAR:
+                rows.append(row)
+                columns.append(numbers.setdefault(whole, len(numbers)))
+                values.append(1.0)
             continue
         positive = [(part, level) for part, level in pattern.parts if level > 0]
         total = sum(level for _, level in positive)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from neurons.describe.features import Part
 
 UNCLEAR = "unclear"
+IMPORTED = "imported"
 KINDS = {
     "token": "fires on particular tokens",
     "word class": "fires on a grammatical class of words",
@@ -23,6 +24,7 @@ KINDS = {
     "says": "fires before tokens that it promotes itself",
     "mixed": "several kinds of parts, none of which carries the description",
     UNCLEAR: "no short description predicts it",
+    IMPORTED: "described elsewhere, in words that are not scored here",
 }
 """Every kind and what it means."""
 
