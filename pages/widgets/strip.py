@@ -21,6 +21,7 @@ Ranges = tuple[tuple[int, int], ...]
 """Half-open token ranges, disjoint and in order."""
 
 _FOLDER = Path(__file__).parent
+_SCRIPTS = ("strip_tip.js", "strip_select.js", "strip.js")
 _MANY_TOKENS = 600  # above this, fewer candidates a token are sent
 _WINDOW = "strip.window"
 _PLACE = (900, 184)
@@ -67,7 +68,7 @@ class Strip:
 _mount = st.components.v2.component(
     "neuronscope_strip",
     css=(_FOLDER / "strip.css").read_text("utf-8"),
-    js=(_FOLDER / "strip_tip.js").read_text("utf-8") + (_FOLDER / "strip.js").read_text("utf-8"),
+    js="".join((_FOLDER / name).read_text("utf-8") for name in _SCRIPTS),
 )
 
 
