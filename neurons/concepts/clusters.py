@@ -134,14 +134,19 @@ def _tight(vectors: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[n
     """Labels with loose clusters called noise: members must be more alike, on average, than unrelated sides are.
 
     The cosines of unrelated pairs are read off the lower half of random pairs: the upper half holds members of the same groups.
-    Without this HDBSCAN makes small clusters of what merely lies near by chance.
+    Without this HDBSCAN makes small clusters of what merely lies near by chance, or of sides without a description (short vectors).
     """
     unit = _unit(vectors - vectors.mean(axis=0))
     pairs = np.random.default_rng(0).integers(0, len(unit), (20_000, 2))
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     low, middle = np.quantile(np.einsum("nd,nd->n", unit[pairs[:, 0]], unit[pairs[:, 1]]), (0.16, 0.5))
     least = float(middle + TIGHT * (middle - low))
-    loose = [number for number in np.unique(labels[labels >= 0]) if _mean_cosine(unit[labels == number]) < least]
+    overall = _mean_cosine(vectors)
+    loose = [
+        number
+        for number in np.unique(labels[labels >= 0])
+        if _mean_cosine(unit[labels == number]) < least or _mean_cosine(vectors[labels == number]) <= overall
+    ]
     return np.where(np.isin(labels, loose), NOISE, labels)
 
 
