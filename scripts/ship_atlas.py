@@ -27,7 +27,7 @@ from neurons.describe.explainer import DescribeSettings, describe_atlas
 from neurons.models.load import load_model
 
 LIMIT = 30_000_000
-FIGURES = FinaliseSettings(tokens=6, previous=4, projected=6, probed=4, all_extremes=False)
+FIGURES = FinaliseSettings(tokens=5, previous=4, projected=5, probed=3, all_extremes=False)
 WORDS = DescribeSettings(components=64, steps=31)
 """What is left out to stay below the limit: every neuron and polarity is covered, with shorter lists than an atlas of one's own has."""
 
