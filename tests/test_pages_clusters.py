@@ -18,6 +18,7 @@ from neurons.concepts.search import SearchIndex
 from neurons.concepts.sets import ConceptShelf
 from neurons.types import NeuronSide
 from pages.widgets import clusters_cards, engine
+from pages.widgets.neuron_link import neuron_address
 from traces.schema import TraceRecord
 
 pytestmark = pytest.mark.usefixtures("app_home")
@@ -80,7 +81,7 @@ def test_cards_are_the_engines_clusters(record: TraceRecord) -> None:
     first, cluster = shown[0], truth.clusters[0]
     assert first["label"] == cluster.label
     assert [row[0] for row in first["members"]] == [str(side) for side in cluster.sides[:4]]
-    assert first["members"][0][1] == f"/neurons?neuron={cluster.sides[0]}"
+    assert first["members"][0][1] == neuron_address(cluster.sides[0])
     expected = np.zeros(acts_LTI.shape[1])
     for side in cluster.sides:
         value = acts_LTI[side.layer, :, side.index].astype(float) / norm_2LI[int(side.polarity == "-"), side.layer, side.index]

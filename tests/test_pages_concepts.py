@@ -16,6 +16,7 @@ from neurons.concepts.steers import default_size
 from neurons.quantiles import STEER_LEVEL
 from neurons.types import NeuronSide
 from pages.widgets import concepts_list, engine
+from pages.widgets.neuron_link import neuron_address
 
 pytestmark = pytest.mark.usefixtures("app_home")
 S = NeuronSide.parse
@@ -93,7 +94,7 @@ def test_words_find_what_the_engine_finds_and_are_saved() -> None:
     assert table["description"].iloc[0] == row["description"]
     extreme = installed().quantile(STEER_LEVEL)[int(truth[0].polarity == "-"), truth[0].layer, truth[0].index]
     assert table["extreme"].iloc[0] == pytest.approx(float(extreme))
-    assert table["link"].iloc[0] == f"/neurons?neuron={truth[0]}"
+    assert table["link"].iloc[0] == neuron_address(truth[0])
 
 
 @pytest.mark.usefixtures("described")
