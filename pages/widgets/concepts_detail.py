@@ -94,8 +94,7 @@ def _steering(name: str, concept: Concept, loaded: LoadedModel | None, frame: pd
             _steer("suppress", name, concept, loaded)
         st.caption(_scaled(frame))
         if steer_state.cards() and st.button("Go to the Steer tab", icon=":material/tune:", key="concepts.steer.open", type="tertiary"):
-            st.session_state["trace.tab"] = "Steer"
-            links.go("trace")
+            links.go_to_cards()
 
 
 def _steer(action: Action, name: str, concept: Concept, loaded: LoadedModel) -> None:

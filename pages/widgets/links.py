@@ -27,6 +27,12 @@ def go(name: str, **query: str) -> NoReturn:
     st.switch_page(target(name), query_params=query)
 
 
+def go_to_cards(**query: str) -> NoReturn:
+    """Show the Trace page with the Steer tab open, where new steers stand on cards."""
+    st.session_state["trace.tab"] = "Steer"
+    go("trace", **query)
+
+
 def address(name: str, **query: str) -> str:
     """A page's address relative to this server, such as "/compare?a=1&b=2"."""
     return f"/{'' if name == HOME else name}{'?' + urlencode(query) if query else ''}"

@@ -150,4 +150,4 @@ def _compare(found: Known, side: NeuronSide, job: Job, without: Answer, steered:
         except NeuronscopeError as problem:
             engine.show_error(problem)
         else:
-            links.go("trace")
+            links.go_to_cards()

@@ -46,7 +46,7 @@ def offer(steers: list[Mapping[str, Any]], *, key: str) -> None:
     """A button that puts steers, as plain JSON, on cards of the Steer tab."""
     if st.button("Use this steer", icon=":material/tune:", key=key):
         steer_state.add_all(parse_steers(list(steers)))
-        links.go("trace")
+        links.go_to_cards()
 
 
 def _figures(data: Mapping[str, Any]) -> None:
@@ -113,7 +113,7 @@ def _actions(name: str, data: Mapping[str, Any], steers: tuple[Steer, ...]) -> N
             help="Puts it on cards in the Steer tab",
         ):
             steer_state.add_all(steers)
-            links.go("trace", prompt=data["spec"]["prompt"])
+            links.go_to_cards(prompt=data["spec"]["prompt"])
         file = json.dumps({**data["steer"], "steers": [_steer_json(s) for s in steers]}, indent=2, ensure_ascii=False)
         st.download_button(
             "Steer file", file, "repair.json", "application/json", icon=":material/download:", key="repair.file", on_click="ignore"

@@ -124,7 +124,7 @@ def _do(tour: str, action: Action) -> None:
         _ask(str(value))
     elif action.kind == "steer":
         steer_state.add_all(parse_steers(value.get("steer", value)))
-        links.go("trace")
+        links.go_to_cards()
     elif action.kind == "repair":
         _fill_repair(value["spec"])
     else:
