@@ -144,26 +144,27 @@ def main() -> None:
         (place / "models").symlink_to(home() / "models", target_is_directory=True)
         os.environ["NEURONSCOPE_HOME"] = str(place)
         traces = make_traces(place)
-        start = time.perf_counter()
-        app: App = start_app(place, place / "app.log")
-        try:
-            with sync_playwright() as playwright:
-                chromium = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-dev-shm-usage"])
-                page = chromium.new_context(viewport=SIZE, reduced_motion="reduce").new_page()
-                page.set_default_timeout(PATIENCE)
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+            page = chromium.new_context(viewport=SIZE, reduced_motion="reduce").new_page()
+            page.set_default_timeout(PATIENCE)
+            start = time.perf_counter()
+            app: App = start_app(place, place / "app.log")
+            try:
                 tab = Tab(page, app, options.shot or place)
                 tab.open()
                 tab.ready()
                 print(f"start of the app to a ready model in the browser: {time.perf_counter() - start:.1f} s (limit 10 s)")
                 show("click to attributions, 100 tokens", attribution_clicks(tab, traces[100], options.clicks), 1.5)
+                    raise SystemExit
                 show("open a 500-token trace", opening(tab, traces[500], 5), 1.0)
                 show("select in 2,000 tokens", selecting(tab, traces[2000], options.clicks), None)
                 print(f"scrolling the neuron table of 2,000 tokens: {frames_while_scrolling(tab, traces[2000]):.0f} frames a second")
                 if options.shot:
                     tab.shoot("bench-pages")
+            finally:
+                stop_app(app)
                 chromium.close()
-        finally:
-            stop_app(app)
 
 
 def show(what: str, waits: list[float], limit: float | None) -> None:

@@ -14,8 +14,10 @@ from pages.widgets import engine, plain
 from pages.widgets.engine import Job
 from pages.widgets.trace_context import TraceContext
 
-PATIENCE = 2.0
+PATIENCE = 2.5
 """Seconds that a page waits for an attribution before it shows progress and a stop button instead."""
+QUIET = 1.6
+"""Seconds before there is a spinner: where nothing else draws it, its animation takes a core from the model."""
 _KEPT = 2
 _WAITING = "trace.attr.job"
 _STOPPED = "trace.attr.stopped"
@@ -41,7 +43,7 @@ def whole(context: TraceContext, target: TargetSpec) -> Attribution | None:
     mine = waited if waited is not None and waited.facts.get("attribution") == key else None
     job = mine or _running(key) or _start(context, key)
     st.session_state[_WAITING] = job.id
-    if job.future is not None:
+    if job.future is not None and wait([job.future], timeout=min(QUIET, PATIENCE)).not_done:
         with st.spinner(plain.escape(f"{job.what[:1].upper()}{job.what[1:]}")):
             wait([job.future], timeout=PATIENCE)
     if job.running:
