@@ -156,7 +156,6 @@ def main() -> None:
                 tab.ready()
                 print(f"start of the app to a ready model in the browser: {time.perf_counter() - start:.1f} s (limit 10 s)")
                 show("click to attributions, 100 tokens", attribution_clicks(tab, traces[100], options.clicks), 1.5)
-                    raise SystemExit
                 show("open a 500-token trace", opening(tab, traces[500], 5), 1.0)
                 show("select in 2,000 tokens", selecting(tab, traces[2000], options.clicks), None)
                 print(f"scrolling the neuron table of 2,000 tokens: {frames_while_scrolling(tab, traces[2000]):.0f} frames a second")
