@@ -3,7 +3,7 @@
     python bench/pages.py [--clicks 7] [--shot FOLDER]
 
     click to attributions     a token of a 100-token conversation is clicked in the attribution view, until its table stands (1.5 s)
-    open a 500-token trace    from the address until a token's neurons stand in the table, tensors read from disk (1 s)
+    open a 500-token trace    from *Open* on the Traces page until its neurons stand in the table, tensors read from disk (1 s)
     select in 2,000 tokens    a click on a token of a 2,000-token trace until it is selected and the sentence above names it
     100,000 rows              a wheel turn over the neuron table of a long trace until it has been redrawn: frames a second while scrolling
 
@@ -33,6 +33,7 @@ from neurons.models.load import load_model
 from neurons.tracing import run_trace
 from neurons.types import Sampling
 from tests.browser.conftest import PATIENCE, SIZE, App, Tab, start_app, stop_app
+from tests.browser.test_steering_journey import tick
 from traces.store import TraceStore
 
 PARAGRAPH = (
@@ -80,14 +81,16 @@ def attribution_clicks(tab: Tab, trace: str, clicks: int) -> list[float]:
     return waits[1:]
 
 
-def opening(tab: Tab, trace: str, rounds: int) -> list[float]:
-    """Seconds from following a deep link to the neuron table of the trace, the page's own files included."""
+def opening(tab: Tab, row: int, rounds: int) -> list[float]:
+    """Seconds from *Open* on the Traces page to the neuron table of the trace in that row."""
     page = tab.page
     waits = []
-    for number in range(rounds):
+    for _ in range(rounds):
         tab.open("/traces")
-        link = f"/?trace={trace}&token={60 + number}"
-        waits.append(waited(partial(page.evaluate, f"window.location.assign('{link}')"), partial(table_stands, page)))
+        tab.settle()
+        tick(tab, row)
+        button = page.get_by_role("button").filter(has_text=re.compile("Open$"))
+        waits.append(waited(button.click, partial(table_stands, page)))
         tab.settle()
     return waits
 
@@ -156,7 +159,7 @@ def main() -> None:
                 tab.ready()
                 print(f"start of the app to a ready model in the browser: {time.perf_counter() - start:.1f} s (limit 10 s)")
                 show("click to attributions, 100 tokens", attribution_clicks(tab, traces[100], options.clicks), 1.5)
-                show("open a 500-token trace", opening(tab, traces[500], 5), 1.0)
+                show("open a 500-token trace", opening(tab, 1, 5), 1.0)
                 show("select in 2,000 tokens", selecting(tab, traces[2000], options.clicks), None)
                 print(f"scrolling the neuron table of 2,000 tokens: {frames_while_scrolling(tab, traces[2000]):.0f} frames a second")
                 if options.shot:
