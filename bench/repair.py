@@ -46,12 +46,13 @@ def run(options: argparse.Namespace) -> None:
     """Repair the cases that have no result yet, until the time is up."""
     document = json.loads(options.data.read_text(encoding="utf-8"))
     done = {row["id"] for row in rows_of(options.results)}
+    shard, shards = (int(part) for part in options.shard.split("/"))
     if options.threads:
         torch.set_num_threads(options.threads)
     loaded = load_model("default", device="cpu")
     started = time.perf_counter()
     for number, case in enumerate(interleaved(document["cases"])):
-        if case["id"] in done or (options.only and options.only not in case["id"]):
+        if case["id"] in done or (options.only and options.only not in case["id"]) or number % shards != shard:
             continue
         if time.perf_counter() - started > 60 * options.minutes:
             return
@@ -168,6 +169,7 @@ def main() -> None:
     parser.add_argument("--compare", type=int, default=4, help="compare every n-th case with random sets and baselines; 0: none")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--only", default="")
+    parser.add_argument("--shard", default="0/1", help="the i-th of n parts of the cases, counted from 0: one process a core")
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--results", type=Path, default=RESULTS)

@@ -83,5 +83,5 @@ def import_descriptions(table: pd.DataFrame, ref: ModelRef, *, author: str, prog
     known = "vector" in arrays and len(table) == rows
     space = ConceptSpace.load(dict(arrays)) if known else ConceptSpace.without_readings(len(table))
     space = space.described(table["description"].fillna("").tolist(), lambda texts: embedder().encode(texts, progress=progress))
-    others = {name: array for name, array in arrays.items() if name not in space.arrays() and known}
+    others = arrays if known else {}
     return atlas.with_descriptions(table, arrays={**others, **space.arrays()}, meta={"imported": author})

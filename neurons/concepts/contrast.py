@@ -111,6 +111,15 @@ def effect_size(log_PN: NDArray[np.float32], log_MN: NDArray[np.float32]) -> NDA
     return np.asarray(difference / np.sqrt((pooled * freedom + usual * 4) / (freedom + 4)))
 
 
+def both_kinds(examples: Sequence[str], counter_examples: Sequence[str]) -> tuple[list[str], list[str], bool]:
+    """The texts that are not empty, and whether the built-in neutral ones serve as counter-examples. `InvalidInput` below 2 examples."""
+    kept = [text for text in examples if text.strip()]
+    counter = [text for text in counter_examples if text.strip()]
+    if len(kept) < 2:
+        raise InvalidInput("at least 2 example texts are needed (5 or more work better); one on each line", field="examples")
+    return kept, counter or list(NEUTRAL), not counter
+
+
 def contrast(
     loaded: LoadedModel,
     examples: Sequence[str],
@@ -120,12 +129,7 @@ def contrast(
     progress: Progress = no_progress,
 ) -> Contrast:
     """The sides that fire more on the examples. Raises `InvalidInput` for fewer than 2 examples or an empty text."""
-    examples = [text for text in examples if text.strip()]
-    counter = [text for text in counter_examples if text.strip()]
-    if len(examples) < 2:
-        raise InvalidInput("at least 2 example texts are needed (5 or more work better); one on each line", field="examples")
-    neutral = not counter
-    counter = counter or list(NEUTRAL)
+    examples, counter, neutral = both_kinds(examples, counter_examples)
     strengths = text_strengths(loaded, [*examples, *counter], progress=progress)
     logs = np.log1p(strengths)
     split = len(examples)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neurons.concepts.contrast import MAX_TOKENS, NEUTRAL
+from neurons.concepts.contrast import MAX_TOKENS, both_kinds
 from neurons.errors import InvalidInput
 from neurons.hooks import run_forward
 from neurons.models.chat import encode_text
@@ -43,10 +43,7 @@ def steer_from_examples(
     Strength 1 moves the means as far as the examples do; the default model takes about 4 of it before its text breaks. Without
     counter-examples the built-in neutral sentences serve. Raises `InvalidInput` for fewer than 2 examples, an empty text, or no neurons.
     """
-    examples = [text for text in examples if text.strip()]
-    counter = [text for text in counter_examples if text.strip()] or list(NEUTRAL)
-    if len(examples) < 2:
-        raise InvalidInput("at least 2 example texts are needed (5 or more work better); one on each line", field="examples")
+    examples, counter, _ = both_kinds(examples, counter_examples)
     if not 1 <= neurons <= loaded.n_layers * loaded.n_neurons:
         raise InvalidInput(f"choose 1 to {loaded.n_layers * loaded.n_neurons:,} neurons", field="neurons")
     means_2LI = [

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from neurons.concepts.embed import DIMENSIONS
 from neurons.describe.features import Part
 from neurons.describe.kinds import UNCLEAR
 from neurons.describe.render import parse, value_text
@@ -33,8 +34,7 @@ SHRINK = 1.0
 """The ridge, in units of the mean variance over all components."""
 PART_FLOOR = 0.3
 """Cosines below this between a query and a part say nothing."""
-EMBEDDING = 384
-_NO_PARTS = np.zeros((0, EMBEDDING), np.int8)
+_NO_PARTS = np.zeros((0, DIMENSIONS), np.int8)
 _NO_LEVELS = sparse.csr_matrix((0, 0), dtype=np.float32)
 Encode = Callable[[list[str]], NDArray[np.float32]]
 
@@ -123,7 +123,7 @@ class ConceptSpace:
     @classmethod
     def without_readings(cls, sides: int) -> ConceptSpace:
         """Of an atlas that has no figures: likeness of descriptions is all there is, once `described`."""
-        nothing = np.zeros((EMBEDDING, 0), np.float32)
+        nothing = np.zeros((DIMENSIONS, 0), np.float32)
         return cls(nothing.sum(1), nothing, np.zeros((sides, 0), np.int8), np.zeros(sides, np.float32), (), _NO_PARTS, _NO_LEVELS)
 
     def described(self, descriptions: Sequence[str], encode: Encode) -> ConceptSpace:
