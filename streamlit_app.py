@@ -24,6 +24,10 @@ PAGES = {
     "models": ("Models", ":material/deployed_code:"),
 }
 
+# Streamlit lets what may be out of date fade over a second. Drawn by a processor, twenty elements and each frame anew, that takes a third
+# of a core from the model that is being waited for. One step does as well.
+STYLE = '<style>[data-stale="true"] { transition: opacity 0s linear 0.5s !important; }</style>'
+
 
 def _page(name: str) -> object:
     title, icon = PAGES[name]
@@ -44,4 +48,5 @@ st.set_page_config(
     layout="wide",
     initial_sidebar_state="collapsed",
 )
+st.html(STYLE)
 st.navigation([_page(name) for name in PAGES if find_spec(f"pages.{name}")], position="top").run()

@@ -7,7 +7,8 @@
     select in 2,000 tokens    a click on a token of a 2,000-token trace until it is selected and the sentence above names it
     100,000 rows              a wheel turn over the neuron table of a long trace until it has been redrawn: frames a second while scrolling
 
-Waits are taken in the page itself, from the pointer event to the last change of what it leads to.
+The click to attributions is taken in the page itself, from the pointer event to the frame in which its table stands; the others by a driver
+that looks twice a second, so they are upper bounds.
 """
 
 from __future__ import annotations
@@ -42,6 +43,27 @@ PARAGRAPH = (
 )
 
 
+WATCH = """text => {
+  const says = root => [...root.querySelectorAll("*")].some(
+    el => (el.shadowRoot && says(el.shadowRoot)) || (el.matches(".ns-plain") && el.textContent.includes(text)));
+  const stands = () => {
+    const table = document.querySelector("[data-testid='stDataFrame']");
+    return table && !table.closest("[data-stale='true']") && says(document);
+  };
+  window.nsWait = new Promise(resolve => {
+    document.addEventListener("pointerdown", () => {
+      const start = performance.now();
+      const timer = setInterval(() => {
+        if (!stands()) return;
+        clearInterval(timer);
+        requestAnimationFrame(() => resolve((performance.now() - start) / 1000));
+      }, 40);
+    }, { capture: true, once: true });
+  });
+}"""
+"""Makes `nsWait`, the seconds from the next click until a text is said above a table that is not being replaced."""
+
+
 def make_traces(folder: Path) -> dict[int, str]:
     """Traces of about 100, 500 and 2,000 tokens in a home of their own: length -> trace id."""
     loaded = load_model("default")
@@ -68,15 +90,19 @@ def attribution_clicks(tab: Tab, trace: str, clicks: int) -> list[float]:
     """Seconds from the click on an unexplained token to its table."""
     page = tab.open(f"/?trace={trace}&view=attribution")
     tab.ready()
+    already = page.locator(".ns-plain", has_text=re.compile(r"all \d+ tokens before it")).first.text_content() or ""
     tokens = page.locator(".ns-list .tok:visible")
     count = tokens.count()
-    waits = []
-    for number in range(clicks + 1):
+    waits: list[float] = []
+    for number in range(clicks + 2):
         token = tokens.nth(count - 3 - number)
         place = token.get_attribute("id")
         position = re.sub(r"\D", "", place or "")
-        about = page.locator(".ns-plain", has_text=re.compile(rf"all {position} tokens before it"))
-        waits.append(waited(token.click, partial(about.wait_for, timeout=PATIENCE)))
+        if f"all {position} tokens" in already or len(waits) > clicks:
+            continue
+        page.evaluate(WATCH, f"all {position} tokens before it")
+        token.click()
+        waits.append(float(page.evaluate("window.nsWait")))
         tab.settle()
     return waits[1:]
 

@@ -9,8 +9,9 @@ x gradient, as published), `neurons.effect` measures what they estimate.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -47,8 +48,13 @@ class Attribution:
     seconds: float
     refined: int = 0
     """How many entries were re-estimated one by one (method "refined")."""
-    grad_LTI: NDArray[np.float32] | None = None
-    """activation x d metric / d activation, the published definition, of the methods "grad" and "refined"."""
+    gradients: Callable[[], NDArray[np.float32]] | None = None
+    """Computes `grad_LTI`, which few ask for."""
+
+    @cached_property
+    def grad_LTI(self) -> NDArray[np.float32] | None:
+        """activation x d metric / d activation, the published definition, of the methods "grad" and "refined"; else None."""
+        return None if self.gradients is None else self.gradients()
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,15 +110,18 @@ def attribute(
     with watched(loaded, progress):
         found = estimate(loaded, ids[: target.token], target, edits, method)
     attr_LTI, acts_LTI = stacked(found.attrs, loaded.n_neurons), stacked(found.acts, loaded.n_neurons)
-    grad_LTI = attr_LTI if method == "grad" else None if found.gradients is None else stacked(found.gradients, loaded.n_neurons)
-    return Attribution(target, method, found.value, attr_LTI, acts_LTI, time.perf_counter() - start, found.refined, grad_LTI)
+    gradients = (lambda: found.attrs) if method == "grad" else found.gradients
+    later = None if gradients is None else lambda: stacked(gradients(), loaded.n_neurons)
+    return Attribution(target, method, found.value, attr_LTI, acts_LTI, time.perf_counter() - start, found.refined, later)
 
 
 def stacked(layers: Sequence[Tensor], n_neurons: int) -> NDArray[np.float32]:
     """(T, I) tensors of each layer as one (L, T, I) array, narrower layers padded with zeros."""
-    out_LTI = np.zeros((len(layers), layers[0].shape[0], n_neurons), dtype=np.float32)
+    out_LTI = np.empty((len(layers), layers[0].shape[0], n_neurons), dtype=np.float32)
     for layer, values_TI in enumerate(layers):
-        out_LTI[layer, :, : values_TI.shape[1]] = values_TI.cpu().numpy()
+        width = values_TI.shape[1]
+        out_LTI[layer, :, :width] = values_TI.cpu().numpy()
+        out_LTI[layer, :, width:] = 0
     return out_LTI
 
 
@@ -125,14 +134,14 @@ def top_rows(attribution: Scores, k: int, *, tokens: Sequence[int] | None = None
     size_N = torch.from_numpy(np.ascontiguousarray(chosen)).abs().flatten()
     mass = float(size_N.sum(dtype=torch.float64))
     top = torch.topk(size_N, min(k, size_N.numel()))
-    rows = []
-    for flat in top.indices.tolist():
-        at_layer, at_token, index = np.unravel_index(flat, chosen.shape)
-        layer, token = int(layer_ids[at_layer]), int(token_ids[at_token])
-        activation = float(attribution.acts_LTI[layer, token, index])
-        value = float(attr_LTI[layer, token, index])
-        rows.append(AttributionRow(layer, int(index), token, "-" if activation < 0 else "+", activation, value))
-    return TopRows(tuple(rows), float(top.values.sum(dtype=torch.float64)) / mass if mass else 0.0, mass)
+    at_layer, at_token, index = np.unravel_index(top.indices.numpy(), chosen.shape)
+    at = layer_ids[at_layer], token_ids[at_token], index
+    columns = (*at, attribution.acts_LTI[at], attr_LTI[at])
+    rows = tuple(
+        AttributionRow(layer, index, token, "-" if activation < 0 else "+", activation, value)
+        for layer, token, index, activation, value in zip(*(column.tolist() for column in columns), strict=True)
+    )
+    return TopRows(rows, float(top.values.sum(dtype=torch.float64)) / mass if mass else 0.0, mass)
 
 
 def _checked(values: Sequence[int], stop: int, name: str) -> NDArray[np.int64]:

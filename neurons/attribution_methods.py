@@ -45,8 +45,8 @@ class Estimate:
     attrs: list[Tensor]
     refined: int = 0
     """How many entries were re-estimated one by one."""
-    gradients: list[Tensor] | None = None
-    """activation x gradient of the metric where a method knows it besides its own estimate."""
+    gradients: Callable[[], list[Tensor]] | None = None
+    """Gives activation x gradient of the metric where a method knows it besides its own estimate."""
 
 
 Method = Callable[[LoadedModel, Sequence[int], TargetSpec, Sequence[Edit]], Estimate]

@@ -14,7 +14,7 @@ as many as BUDGET pays for. Docs: docs/attribution.md has what each part is wort
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -48,12 +48,12 @@ MAX_SCORES = 8_000_000
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """Activations, attributions and activation x gradient a layer, each (T, I) float32; `count` entries were re-estimated."""
+    """Activations, attributions and (when asked) activation x gradient a layer, each (T, I) float32; `count` entries were re-estimated."""
 
     value: float
     acts: list[Tensor]
     attrs: list[Tensor]
-    gradients: list[Tensor]
+    gradients: Callable[[], list[Tensor]]
     count: int
 
 
@@ -80,7 +80,6 @@ def refined(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: 
     with loaded.lock:
         run, acts, found = _first_run(loaded, ids, target, edits)
         attrs = [effect_from_latent(found.latent, attr, target) for attr in found.attrs]
-        gradients = [attr * slope(found.latent, target) for attr in found.attrs]
         readout = make_readout(loaded, run.logits_V, target)
         entries = [] if readout is None else _choose(run, acts, found, budget, readout.columns)
         size = max(1, MAX_KEYS // len(ids))
@@ -93,6 +92,10 @@ def refined(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: 
             for entry, effect in zip(own.entries, effects_B.tolist(), strict=True):
                 attrs[entry.layer][entry.token, entry.index] = effect
             count += len(own.entries)
+
+    def gradients() -> list[Tensor]:
+        return [attr * slope(found.latent, target) for attr in found.attrs]
+
     return Refined(float(metric_value(run.logits_V[None], target)[0]), acts, attrs, gradients, count)
 
 

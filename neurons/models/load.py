@@ -182,9 +182,11 @@ def _load(source: Source, device: str, dtype: str, progress: Progress) -> Loaded
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from neurons.heap import keep_freed_memory
     from neurons.models.loaded import LoadedModel
     from neurons.models.quiet import quiet_transformers
 
+    keep_freed_memory()
     folder, options = (source.path, {}) if source.kind != "gguf" else (source.path.parent, {"gguf_file": source.path.name})
     slow = " (a GGUF file takes about a minute)" if options else ""
     try:
