@@ -44,8 +44,8 @@ class Weights:
     """A question that lacks more than this (logits) pulls no harder: Huber's loss, so that one stubborn wording does not decide."""
     guard: float = 0.25
     """Margin each control should keep, or the one it has where that is smaller."""
-    control: float = 3.0
-    probe: float = 0.15
+    control: float = 60.0
+    probe: float = 0.5
     low: float = -4.0
     high: float = 5.0
     """Bounds of x = multiplier - 1."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from neurons.repair.batch import Action, Neuron, Plan
+from neurons.repair.batch import Action, Neuron, Plan, RowGradients
 from neurons.repair.evaluate import GOAL, SAFE, Evaluator, Point
 from neurons.repair.linear import LinearModel, Matrix, Weights, path
 from neurons.types import Progress, no_progress
@@ -25,7 +25,9 @@ _HALVED = (4, 9)
 _STEP_LOGITS = 1.5  # no neuron may move a question by more in one round
 _PROBES = 2
 _FEW = 10
-_ROUNDS = 8
+_SHORTEST = 0.06  # the radius at which a search that finds nothing better ends
+_ROUNDS = 24
+_MEASURED = 4  # plans a round whose controls are measured
 _AFTER_FIX = 2  # rounds spent on a smaller or safer fix once there is one
 
 
@@ -77,9 +79,12 @@ def search(
     meter = evaluator.problem.batcher.meter
     spent_before, started, seconds_before = state.passes, time.perf_counter(), state.seconds
     since_fix = 0
-    while state.rounds < _ROUNDS and spent_before + meter.passes < budget:
+    slopes: _Slopes | None = None
+    while state.rounds < _ROUNDS and state.radius > _SHORTEST and spent_before + meter.passes < budget:
         progress(min(spent_before + meter.passes, budget), budget, _message(state))
-        improved = _round(evaluator, state)
+        if slopes is None or slopes.at != state.at:  # a round that did not move needs no new passes, only a shorter step
+            slopes = _Slopes(dict(state.at), evaluator.question_gradients(state.at), evaluator.control_gradients(state.at, _PROBES))
+        improved = _round(evaluator, state, slopes)
         state.rounds += 1
         state.passes, state.seconds = spent_before + meter.passes, seconds_before + time.perf_counter() - started
         if on_state is not None:
@@ -99,35 +104,52 @@ def search(
     return state
 
 
-def _round(evaluator: Evaluator, state: SearchState) -> bool:
+@dataclass(frozen=True, eq=False)
+class _Slopes:
+    """How the margins move around a plan: what a round's passes are spent on."""
+
+    at: Plan
+    questions: RowGradients
+    controls: RowGradients
+
+    def promised_lack(self, plan: Plan) -> float:
+        """What a plan's `Point.lack` would be, were the margins linear."""
+        stay = Action()
+        margin_Q = self.questions.value_RK[:, 0].clone()
+        for layer, index in {*plan, *self.at}:
+            change = plan.get((layer, index), stay).mul - self.at.get((layer, index), stay).mul
+            margin_Q += change * self.questions.mul_RKLI[:, 0, layer, index]
+        return float(torch.relu(GOAL - margin_Q).mean())
+
+
+def _round(evaluator: Evaluator, state: SearchState, slopes: _Slopes) -> bool:
     """One round; True when the best point got better."""
     before = state.best
     here = min((p for p in state.points if p.plan == state.at and p.unchanged is not None), key=lambda p: p.merit, default=None)
-    points = evaluator.questions(_candidates(evaluator, state.at, state.radius))
+    points = evaluator.questions(_candidates(evaluator, slopes, state.radius))
     lack = here.lack if here is not None else evaluator.questions([state.at])[0].lack
     turned = [p for p in points if p.turns]
-    promising = list(
-        dict.fromkeys([*map(id, sorted(points, key=lambda p: p.lack)[:2]), *map(id, sorted(turned, key=lambda p: p.neurons)[:1])])
-    )
+    nearest, fewest = sorted(points, key=lambda p: p.lack)[: _MEASURED - 1], sorted(turned, key=lambda p: p.neurons)[:1]
+    promising = {id(point) for point in (*nearest, *fewest)}
     measured = [evaluator.with_controls(p) for p in points if id(p) in promising]
     chosen = max(measured, key=Point.rank)
     if chosen.turns:
         measured = [p for p in measured if p is not chosen] + [evaluator.confirm(chosen)]
     state.points += [p for p in points if id(p) not in promising] + measured
     following = min(measured, key=lambda p: p.merit)
-    kept = 1 - following.lack / max(lack, 1e-6)
-    state.radius = max(0.2, state.radius * 0.6) if kept < 0.35 else min(1.5, state.radius * 1.2) if kept > 0.8 else state.radius
-    if here is None or following.merit < here.merit:
+    moved = here is None or following.merit < here.merit
+    delivered = (lack - following.lack) / max(1e-6, lack - slopes.promised_lack(following.plan))
+    state.radius = min(1.5, state.radius * (0.5 if not moved else 0.7 if delivered < 0.3 else 1.3 if delivered > 0.6 else 1.0))
+    if moved:
         state.at = following.plan
     best = state.best
     return best is not None and (before is None or best.rank() > before.rank())
 
 
-def _candidates(evaluator: Evaluator, at: Plan, radius: float) -> list[Plan]:
-    """Plans of growing size from the linearisation at `at`, and half steps towards the larger ones."""
+def _candidates(evaluator: Evaluator, slopes: _Slopes, radius: float) -> list[Plan]:
+    """Plans of growing size from a linearisation, and half steps towards the larger ones."""
     problem = evaluator.problem
-    asked = evaluator.question_gradients(at)
-    guarded = evaluator.control_gradients(at, _PROBES)
+    at, asked, guarded = slopes.at, slopes.questions, slopes.controls
     width = problem.batcher.loaded.n_neurons
     slope_QN = asked.mul_RKLI[:, 0].flatten(1).numpy()
     probe_PN = guarded.mul_RKLI[:, 1:].flatten(0, 1).flatten(1).numpy()
