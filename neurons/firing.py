@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neurons.errors import Cancelled, InvalidInput, NeuronscopeError
+from neurons.errors import Cancelled, NeuronscopeError
 from neurons.hooks import run_forward
 from neurons.models.chat import check_length
 from neurons.models.loaded import LoadedModel
@@ -48,8 +48,7 @@ class TraceScan:
 
 def text_acts(loaded: LoadedModel, ids: Sequence[int], neuron: NeuronSide) -> NDArray[np.float32]:
     """One neuron's activation at every token of `ids`, shape (T,). Raises `InvalidInput` for a neuron the model does not have."""
-    if not (0 <= neuron.layer < loaded.n_layers and 0 <= neuron.index < loaded.sites[neuron.layer].width):
-        raise InvalidInput(f"{loaded.ref.name} has no neuron {neuron}", field="neuron")
+    loaded.check_neuron(neuron)
     check_length(loaded, len(ids))
     kept: list[NDArray[np.float32]] = []
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -79,3 +81,18 @@ def texts(app: AppTest) -> str:
     """All plain, coloured and caption text on the page, in one string."""
     kinds = (app.markdown, app.caption, app.text, app.error, app.warning, app.success, app.info)
     return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+def plain(app: AppTest) -> str:
+    """Texts as a person reads them, those of the plain-text component included."""
+
+    def walk(block: Any) -> list[str]:
+        found = []
+        for child in block.children.values():
+            if hasattr(child, "children"):
+                found += walk(child)
+            elif getattr(child.proto, "component_name", "") == "neuronscope_plain":
+                found += [part[0] for part in json.loads(child.proto.json)["parts"]]
+        return found
+
+    return texts(app).replace("\\", "") + "\n" + "".join(walk(app.main))

@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 
 from neurons.attribution import attribute, top_rows
 from neurons.cli.main import build
+from neurons.describe.edits import Edits
 from neurons.effect import agreement, measure_effects
 from neurons.hooks import run_forward
 from neurons.metrics import METRICS, metric_value
 from neurons.models.chat import encode_prompt, encode_text
 from neurons.models.loaded import LoadedModel
-from neurons.types import AttributionRow, Message, TargetSpec
+from neurons.types import AttributionRow, Message, NeuronSide, TargetSpec
 from tests.tiny_models import tiny_tokenizer, tiny_torch_model
 from traces.store import TraceStore
 
@@ -47,6 +48,14 @@ def traced(home: Path, model: str) -> dict[str, Any]:
 
 def last(traced: dict[str, Any]) -> int:
     return len(traced["prompt_token_ids"]) + len(traced["answer_token_ids"]) - 1
+
+
+def test_what_the_user_wrote_of_a_neuron_is_told(traced: dict[str, Any]) -> None:
+    token = str(last(traced))
+    row = cli("attribute", traced["trace_id"], "--token", token, "--top", "1")["rows"][0]
+    side = NeuronSide(row["layer"], row["index"], row["polarity"])
+    Edits.of(TraceStore().load(traced["trace_id"]).model).describe(side, "my own words")
+    assert cli("attribute", traced["trace_id"], "--token", token, "--top", "1")["rows"][0]["description"] == "my own words"
 
 
 def test_attribute_is_stored_in_the_trace_and_knows_the_plain_gradient(traced: dict[str, Any]) -> None:

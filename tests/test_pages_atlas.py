@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from described_pages import described, described_folder, installed, plain_folder  # noqa: F401
-from page_helpers import app_home, loaded, open_page, saved, texts, tiny_folder, until  # noqa: F401
+from page_helpers import app_home, loaded, open_page, plain, saved, texts, tiny_folder, until  # noqa: F401
 from streamlit.testing.v1 import AppTest
 
 from neurons.atlas import own_corpus, store
@@ -42,21 +42,6 @@ class Upload(io.BytesIO):
     def __init__(self, name: str, data: bytes) -> None:
         super().__init__(data)
         self.name, self.file_id = name, name
-
-
-def plain(app: AppTest) -> str:
-    """Texts as a person reads them, those of the plain-text component included."""
-
-    def walk(block: Any) -> list[str]:
-        found = []
-        for child in block.children.values():
-            if hasattr(child, "children"):
-                found += walk(child)
-            elif getattr(child.proto, "component_name", "") == "neuronscope_plain":
-                found += [part[0] for part in json.loads(child.proto.json)["parts"]]
-        return found
-
-    return texts(app).replace("\\", "") + "\n" + "".join(walk(app.main))
 
 
 def finished(app: AppTest, kind: str) -> Any:

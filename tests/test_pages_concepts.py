@@ -6,7 +6,7 @@ import json
 
 import pytest
 from described_pages import described, described_folder, installed, plain_folder  # noqa: F401
-from page_helpers import app_home, loaded, open_page, select, texts, tiny_folder, until  # noqa: F401
+from page_helpers import app_home, loaded, open_page, plain, select, texts, tiny_folder, until  # noqa: F401
 from streamlit.testing.v1 import AppTest
 
 from neurons.concepts.contrast import contrast
@@ -41,21 +41,6 @@ def save(app: AppTest, name: str) -> AppTest:
     number = app.session_state["concepts.drafts"]
     app.text_input(key=f"concepts.draft.{number}.name").set_value(name).run()
     return app.button(key=f"concepts.draft.{number}.save").click().run()
-
-
-def plain(app: AppTest) -> str:
-    """Texts as a person reads them, those of the plain-text component included."""
-
-    def walk(block: object) -> list[str]:
-        found = []
-        for child in block.children.values():  # type: ignore[attr-defined]
-            if hasattr(child, "children"):
-                found += walk(child)
-            elif getattr(child.proto, "component_name", "") == "neuronscope_plain":
-                found += [part[0] for part in json.loads(child.proto.json)["parts"]]
-        return found
-
-    return texts(app).replace("\\", "") + "\n" + "".join(walk(app.main))
 
 
 def test_a_first_visit_says_what_a_concept_is() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neurons.atlas.records import TokenStats
-from neurons.errors import InvalidInput, UnsupportedModel
+from neurons.errors import UnsupportedModel
 from neurons.models.loaded import LoadedModel
 from neurons.types import NeuronSide, Progress, no_progress
 
@@ -49,8 +49,7 @@ def project_outputs(
 
 def project_side(loaded: LoadedModel, side: NeuronSide, *, keep: int = 8) -> tuple[TokenStats, TokenStats]:
     """(promoted, suppressed) tokens of one neuron side, as `project_outputs` finds them: one product with the unembedding, no atlas."""
-    if not (0 <= side.layer < loaded.n_layers and 0 <= side.index < loaded.sites[side.layer].width):
-        raise InvalidInput(f"{loaded.ref.name} has no neuron {side}", field="neuron")
+    loaded.check_neuron(side)
     weight_VD = _unembedding(loaded)
     row_D = loaded.sites[side.layer].output_rows()[side.index].detach().float() * final_norm_scale(loaded)
     logits_V = (weight_VD @ row_D.to(weight_VD.dtype)).float()

@@ -105,8 +105,7 @@ def neuron_acts(
     loaded: LoadedModel, corpus: Corpus, windows: Sequence[int], neuron: NeuronSide, *, stop: int | None = None
 ) -> list[NDArray[np.float32]]:
     """One neuron's activation at every token of the windows (up to `stop`). Raises `InvalidInput` when the model has no such neuron."""
-    if not (0 <= neuron.layer < loaded.n_layers and 0 <= neuron.index < loaded.sites[neuron.layer].width):
-        raise InvalidInput(f"{loaded.ref.name} has no neuron {neuron.layer}:{neuron.index}", field="neuron")
+    loaded.check_neuron(neuron)
     if corpus.n_vocab != loaded.ref.n_vocab:
         raise InvalidInput("this atlas was collected for another vocabulary; build one for this model", field="atlas")
     found: list[NDArray[np.float32]] = []

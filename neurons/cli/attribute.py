@@ -67,6 +67,7 @@ def attribute(
     The strongest 5,000 rows are stored in the trace. `gradient` is activation x gradient, which the default method refines.
     """
     from neurons import attribution
+    from neurons.describe.known import known_descriptions
     from neurons.kept_attributions import kept
 
     case = _open(trace, token, model, device, dtype, quiet=as_json)
@@ -77,7 +78,7 @@ def attribute(
     found = attribution.top_rows(result, top, tokens=_numbers(tokens, token), layers=_numbers(layers, case.loaded.n_layers))
     if layers is None:
         case.store.save_attribution(case.record.id, kept(result, sources=_ranges_text(tokens, token)))
-    said = _descriptions(case.loaded)
+    said = known_descriptions(case.loaded.ref)
     grad_LTI = result.grad_LTI
     rows = [
         {**_row(case, row, said), "gradient": None if grad_LTI is None else float(grad_LTI[row.layer, row.token, row.index])}
@@ -114,6 +115,7 @@ def effect(
 ) -> None:
     """Measure what happens to a token when neurons are ablated, one by one: positive means the neuron promoted it."""
     from neurons import attribution
+    from neurons.describe.known import known_descriptions
     from neurons.effect import agreement, measure_effects
 
     case = _open(trace, token, model, device, dtype, quiet=as_json)
@@ -136,7 +138,7 @@ def effect(
             prompt_tokens=case.prompt_tokens,
             progress=progress,
         )
-    said = _descriptions(case.loaded)
+    said = known_descriptions(case.loaded.ref)
     rows = [{**_row(case, row, said), "effect": measured.effect} for row, measured in zip(wanted, effects.rows, strict=True)]
     fit = agreement([row.attribution for row in wanted], [measured.effect for measured in effects.rows])
     answer = {
@@ -169,6 +171,7 @@ def paths(
     as_json: Json = False,
 ) -> None:
     """Walk upstream: which earlier neurons drive a neuron (or a token), and which drive those."""
+    from neurons.describe.known import known_descriptions
     from neurons.paths import walk
 
     case = _open(trace, token, model, device, dtype, quiet=as_json)
@@ -189,7 +192,7 @@ def paths(
             prompt_tokens=case.prompt_tokens,
             progress=progress,
         )
-    said = _descriptions(case.loaded)
+    said = known_descriptions(case.loaded.ref)
     nodes = [
         {
             "id": node.id,
@@ -200,7 +203,7 @@ def paths(
             "polarity": node.polarity,
             "activation": node.activation,
             "step": node.step,
-            "description": said.get(NeuronSide(node.layer, node.index, node.polarity)),
+            "description": said.get(str(NeuronSide(node.layer, node.index, node.polarity))),
         }
         for node in graph.nodes
     ]
@@ -330,19 +333,7 @@ def _means(loaded: LoadedModel) -> Any:
     return None if atlas is None else atlas.mean_LI()
 
 
-def _descriptions(loaded: LoadedModel) -> Mapping[NeuronSide, str]:
-    """Description of each described neuron side; empty without an atlas."""
-    from neurons.atlas.store import open_atlas
-
-    atlas = open_atlas(loaded.ref)
-    frame = None if atlas is None else atlas.descriptions()
-    if frame is None:
-        return {}
-    columns = zip(frame["layer"], frame["index"], frame["polarity"], frame["description"], strict=True)
-    return {NeuronSide(int(layer), int(index), polarity): str(text) for layer, index, polarity, text in columns}
-
-
-def _row(case: _Case, row: AttributionRow, said: Mapping[NeuronSide, str]) -> dict[str, Any]:
+def _row(case: _Case, row: AttributionRow, said: Mapping[str, str]) -> dict[str, Any]:
     return {
         "layer": row.layer,
         "index": row.index,
@@ -352,7 +343,7 @@ def _row(case: _Case, row: AttributionRow, said: Mapping[NeuronSide, str]) -> di
         "polarity": row.polarity,
         "activation": row.activation,
         "attribution": row.attribution,
-        "description": said.get(NeuronSide(row.layer, row.index, row.polarity)),
+        "description": said.get(str(NeuronSide(row.layer, row.index, row.polarity))),
     }
 
 

@@ -84,8 +84,7 @@ def by_weights(loaded: LoadedModel, side: NeuronSide, *, kind: str = "output", t
 
     A negative cosine of outputs names the other polarity: the neuron writes the opposite when it is positive.
     """
-    if not (0 <= side.layer < loaded.n_layers and 0 <= side.index < loaded.sites[side.layer].width):
-        raise InvalidInput(f"the model has no neuron {side}", field="neuron")
+    loaded.check_neuron(side)
     mine = _rows(loaded, side.layer, kind)[side.index].float()
     mine = mine / mine.norm().clamp_min(1e-12)
     found: list[tuple[float, int, int]] = []

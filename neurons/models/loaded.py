@@ -11,8 +11,9 @@ import torch
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from neurons.errors import InvalidInput
 from neurons.models.sites import NeuronSite, find_sites
-from neurons.types import Environment, ModelRef
+from neurons.types import Environment, ModelRef, NeuronSide
 from neurons.version import __version__
 
 
@@ -75,6 +76,13 @@ class LoadedModel:
         configured: Any = self.model.generation_config.eos_token_id if self.model.generation_config else None
         ids = list(configured) if isinstance(configured, list | tuple) else [configured]
         return frozenset(int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None)
+
+    def check_neuron(self, side: NeuronSide) -> None:
+        """Raises `InvalidInput` for a neuron that the model does not have."""
+        if not 0 <= side.layer < self.n_layers:
+            raise InvalidInput(f"{self.ref.name} has no neuron {side}: its layers are 0 to {self.n_layers - 1}", field="neuron")
+        if not 0 <= side.index < (width := self.sites[side.layer].width):
+            raise InvalidInput(f"{self.ref.name} has no neuron {side}: layer {side.layer} has 0 to {width - 1}", field="neuron")
 
     def environment(self) -> Environment:
         """What may change the numbers of a run on this machine."""

@@ -1,0 +1,34 @@
+"""What is known of a model's neurons in words: what the user wrote, else the atlas's descriptions."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from neurons.atlas.store import open_atlas, open_folder
+from neurons.describe.edits import Edits
+from neurons.types import ModelRef
+
+
+def known_descriptions(ref: ModelRef) -> Mapping[str, str]:
+    """Description of each described neuron side by its name such as "17:803+"; empty where nothing is known.
+
+    Raises `StoreError` for a damaged atlas and `InvalidFile` for damaged edits.
+    """
+    atlas = open_atlas(ref)
+    edits = Edits.of(ref if atlas is None else atlas.ref)
+    own = {str(side): text for side in edits.sides() if (text := edits.get(side).description) is not None}
+    entry = None if atlas is None else atlas.manifest.get("descriptions")
+    return own if atlas is None or entry is None else ChainMap(own, _table(atlas.folder, entry["table"]))
+
+
+@lru_cache(maxsize=3)
+def _table(folder: Path, _table_name: str) -> dict[str, str]:
+    """The table of an atlas; another table, another name."""
+    table = open_folder(folder).descriptions()
+    if table is None:
+        return {}
+    names = table["layer"].astype(str) + ":" + table["index"].astype(str) + table["polarity"].astype(str)
+    return dict(zip(names, table["description"].fillna("").astype(str), strict=True))
