@@ -54,6 +54,9 @@ def main() -> None:
         prepare(loaded, Corpus.load(options.corpus), Path(folder))
         plan, widths, exponents = open_plan(Path(folder))
         state = CollectState(plan, widths, exponents, loaded.device)
+        for layer in state.layers:  # pages that a whole run comes to touch, so that the peak is that of a whole run
+            layer.token_UI.zero_()
+            layer.previous_UI.zero_()
         body = open_body(Path(folder) / "shard", int(plan.body_row_R.max()) + 1, loaded.n_layers, loaded.n_neurons)
         rows = []
         for block in range(options.blocks + 1):

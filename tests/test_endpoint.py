@@ -7,16 +7,14 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from describe_helpers import DESCRIBE, letter_pairs, tiny_atlas
+from endpoint_server import GOOD, Reply, chat_reply, serving
 
 from neurons.atlas.store import Atlas, open_folder
 from neurons.describe.edits import Edits
@@ -28,82 +26,10 @@ from neurons.errors import Cancelled, EndpointError, InvalidInput
 from neurons.models.loaded import LoadedModel
 from neurons.types import NeuronSide
 
-Reply = tuple[int, dict[str, Any] | str]
-
-
-def chat_reply(content: str | None, *, finish: str = "stop") -> Reply:
-    """An ordinary chat completion."""
-    message = {"role": "assistant", "content": content}
-    usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
-    return 200, {
-        "id": "x",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "m",
-        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
-        "usage": usage,
-    }
-
-
-@dataclass
-class Server:
-    """A running HTTP server and what it was asked."""
-
-    url: str
-    asked: list[dict[str, Any]] = field(default_factory=list)
-    at_once: int = 0
-    most_at_once: int = 0
-
-
-@contextmanager
-def serving(answer: Callable[[dict[str, Any], int], Reply]) -> Iterator[Server]:
-    """Serve POST /v1/chat/completions with `answer(request, number of the request)`."""
-    lock = threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                server.asked.append(request)
-                number = len(server.asked)
-                server.at_once += 1
-                server.most_at_once = max(server.most_at_once, server.at_once)
-            try:
-                status, body = answer(request, number)
-            finally:
-                with lock:
-                    server.at_once -= 1
-            data = (body if isinstance(body, str) else json.dumps(body)).encode()
-            try:
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-            except OSError:
-                pass  # the client gave up waiting
-
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    web = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server = Server(f"http://127.0.0.1:{web.server_port}/v1")
-    thread = threading.Thread(target=web.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        web.shutdown()
-        web.server_close()
-        thread.join()
-
 
 def endpoint(url: str, **given: Any) -> Endpoint:
     """Impatient settings for tests."""
     return replace(Endpoint(url, "m", attempts=1, timeout=5), **given)
-
-
-GOOD = json.dumps({"descriptions": ['"e"; weakly "a"', "this is free text", 'strongly words in -ing, after "of"']})
 
 
 # -- one request --------------------------------------------------------------------------------------------------------------

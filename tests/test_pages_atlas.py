@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from described_pages import described, described_folder, installed, plain_folder  # noqa: F401
+from endpoint_server import GOOD, chat_reply, serving
 from page_helpers import app_home, loaded, open_page, plain, saved, texts, tiny_folder, until  # noqa: F401
 from streamlit.testing.v1 import AppTest
 
@@ -230,6 +231,34 @@ def test_a_bad_endpoint_is_refused_where_it_was_typed() -> None:
     assert "the endpoint http://127.0.0.1:9/v1 is down" in plain(app)
     assert atlas_jobs.sides_to_ask(installed(), "0:1, 2:3-", 5) == (NeuronSide(0, 1), NeuronSide(2, 3, "-"))
     assert len(atlas_jobs.sides_to_ask(installed(), "", 5)) <= 5
+
+
+@pytest.mark.usefixtures("described")
+def test_a_language_model_is_asked_to_its_end() -> None:
+    """Half of the answers are null: named and counted, and the descriptions stay as they were there."""
+    before = installed().descriptions()
+    assert before is not None
+    app = open_page("atlas", tab="describe")
+    with serving(lambda request, n: chat_reply(None if n % 2 else GOOD)) as server:
+        app.text_input(key="atlas.ask.url").set_value(server.url)
+        app.text_input(key="atlas.ask.model").set_value("m").run()
+        app.number_input(key="atlas.ask.concurrency").set_value(1)
+        app.text_input(key="atlas.ask.neurons").set_value("0:1, 0:2, 1:3-, 2:4+").run()
+        app.button(key="atlas.ask.go").click().run()
+        assert not app.exception
+        job = finished(app, atlas_jobs.ASK)
+    assert job.result["asked"] == 4
+    assert job.result["failed"] == 2
+    assert job.result["replaced"] + job.result["kept"] == 2
+    assert any("null" in str(row["error"]) for row in atlas_jobs.runner().rows(job.id))
+    after = installed().descriptions()
+    assert after is not None
+    assert len(after) == len(before)
+    assert (after["source"].str.startswith("endpoint")).sum() == job.result["replaced"]
+    app = open_page("atlas", tab="describe")
+    assert not app.exception
+    assert "Of 4 neurons" in plain(app)
+    assert "2 got no usable answer" in plain(app)
 
 
 @pytest.mark.usefixtures("described")
