@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import HDBSCAN
-from sklearn.decomposition import PCA
 
 from neurons.concepts.labels import label_groups, terms
 from neurons.concepts.search import SearchIndex
@@ -98,6 +96,8 @@ def cluster_vectors(vectors: NDArray[np.float32], settings: ClusterSettings = Cl
     count = len(vectors)
     if count < max(2 * settings.min_size, settings.min_samples + 1):
         return np.full(count, NOISE, dtype=np.int64), f"{count} sides are too few to cluster: at least {2 * settings.min_size} are needed"
+    from sklearn.decomposition import PCA  # here and below: a second of imports that the app's start need not wait for
+
     components = min(settings.components if count <= _BRUTE_LIMIT else 30, count - 1, vectors.shape[1])
     reduced = PCA(components, svd_solver="covariance_eigh").fit_transform(vectors.astype(np.float64)).astype(np.float32)
     if count <= _BRUTE_LIMIT:
@@ -120,6 +120,8 @@ def cluster_vectors(vectors: NDArray[np.float32], settings: ClusterSettings = Cl
 
 
 def _hdbscan(reduced: NDArray[np.float32], settings: ClusterSettings) -> NDArray[np.int64]:
+    from sklearn.cluster import HDBSCAN
+
     model = HDBSCAN(
         min_cluster_size=settings.min_size,
         min_samples=settings.min_samples,

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from neurons.concepts.space import ConceptSpace
 from neurons.types import Progress, no_progress
@@ -52,6 +50,9 @@ def lay_out(vectors: NDArray[np.float32], *, progress: Progress = no_progress) -
     progress(0, None, f"drawing the map of {len(vectors)} neurons")
     if len(vectors) < 3:
         return np.zeros((len(vectors), 2), dtype=np.float32)
+    from sklearn.decomposition import PCA  # a second of imports
+    from sklearn.manifold import TSNE
+
     reduced = PCA(min(30, len(vectors) - 1, vectors.shape[1]), svd_solver="covariance_eigh").fit_transform(vectors.astype(np.float64))
     if len(vectors) < 4 * _PERPLEXITY:
         xy = reduced[:, :2] if reduced.shape[1] > 1 else np.pad(reduced, ((0, 0), (0, 1)))
