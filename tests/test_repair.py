@@ -35,7 +35,7 @@ from neurons.repair.regex_example import examples
 from neurons.repair.repair import check_steers, repair
 from neurons.repair.result import RepairResult, pareto_front, result_to_json
 from neurons.repair.rewording import endpoint_paraphrases
-from neurons.repair.search import SearchState, search
+from neurons.repair.search import SearchState, Slopes, search
 from neurons.repair.spec import RepairSpec, load_spec, parse_spec, spec_to_json
 from neurons.repair.state import load_state, save_state, state_path
 from neurons.repair.steers import plan_to_steers, steers_to_plan
@@ -351,14 +351,37 @@ def test_held_out_questions_are_no_part_of_the_search(tiny_problem: Problem) -> 
 def test_the_search_gets_closer_and_counts_its_passes(tiny_problem: Problem) -> None:
     evaluator = Evaluator(tiny_problem)
     start = evaluator.questions([{}])[0]
-    before = tiny_problem.batcher.meter.passes
     states: list[int] = []
     state = search(evaluator, budget=1500, on_state=lambda s: states.append(s.passes))
     assert state.best is not None
     assert state.best.lack < start.lack
     assert states == sorted(states)
-    assert state.passes == tiny_problem.batcher.meter.passes - (before - before)
+    assert state.passes == tiny_problem.batcher.meter.passes
     assert all(p.neurons <= tiny_problem.spec.max_neurons for p in state.points)
+
+
+def test_a_small_step_delivers_what_the_slopes_promise(tiny_problem: Problem) -> None:
+    evaluator = Evaluator(tiny_problem)
+    slopes = Slopes({}, evaluator.question_gradients({}), evaluator.control_gradients({}, 1))
+    start = evaluator.questions([{}])[0].lack
+    assert slopes.promised_lack({}) == pytest.approx(start, abs=1e-3)
+    mean_LI = slopes.questions.mul_RKLI[:, 0].mean(0)
+    layer, index = divmod(int(mean_LI.abs().argmax()), mean_LI.shape[1])
+    plan = {(layer, index): Action(1.01 if mean_LI[layer, index] > 0 else 0.99)}
+    promised, delivered = start - slopes.promised_lack(plan), start - evaluator.questions([plan])[0].lack
+    assert promised > 0
+    assert delivered == pytest.approx(promised, rel=0.1)
+
+
+def test_a_round_that_did_not_move_needs_no_new_slopes(tiny_problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator = Evaluator(tiny_problem)
+    asked: list[object] = []
+    gradients = evaluator.question_gradients
+    monkeypatch.setattr(evaluator, "question_gradients", lambda plan: asked.append(dict(plan)) or gradients(plan))
+    places: list[object] = [{}]
+    state = search(evaluator, budget=2500, on_state=lambda s: None if s.at == places[-1] else places.append(dict(s.at)))
+    assert asked == places[: len(asked)]
+    assert state.rounds > len(asked)
 
 
 def test_a_budget_stops_the_search(tiny: LoadedModel) -> None:

@@ -79,11 +79,11 @@ def search(
     meter = evaluator.problem.batcher.meter
     spent_before, started, seconds_before = state.passes, time.perf_counter(), state.seconds
     since_fix = 0
-    slopes: _Slopes | None = None
+    slopes: Slopes | None = None
     while state.rounds < _ROUNDS and state.radius > _SHORTEST and spent_before + meter.passes < budget:
         progress(min(spent_before + meter.passes, budget), budget, _message(state))
         if slopes is None or slopes.at != state.at:  # a round that did not move needs no new passes, only a shorter step
-            slopes = _Slopes(dict(state.at), evaluator.question_gradients(state.at), evaluator.control_gradients(state.at, _PROBES))
+            slopes = Slopes(dict(state.at), evaluator.question_gradients(state.at), evaluator.control_gradients(state.at, _PROBES))
         improved = _round(evaluator, state, slopes)
         state.rounds += 1
         state.passes, state.seconds = spent_before + meter.passes, seconds_before + time.perf_counter() - started
@@ -105,7 +105,7 @@ def search(
 
 
 @dataclass(frozen=True, eq=False)
-class _Slopes:
+class Slopes:
     """How the margins move around a plan: what a round's passes are spent on."""
 
     at: Plan
@@ -122,7 +122,7 @@ class _Slopes:
         return float(torch.relu(GOAL - margin_Q).mean())
 
 
-def _round(evaluator: Evaluator, state: SearchState, slopes: _Slopes) -> bool:
+def _round(evaluator: Evaluator, state: SearchState, slopes: Slopes) -> bool:
     """One round; True when the best point got better."""
     before = state.best
     here = min((p for p in state.points if p.plan == state.at and p.unchanged is not None), key=lambda p: p.merit, default=None)
@@ -146,7 +146,7 @@ def _round(evaluator: Evaluator, state: SearchState, slopes: _Slopes) -> bool:
     return best is not None and (before is None or best.rank() > before.rank())
 
 
-def _candidates(evaluator: Evaluator, slopes: _Slopes, radius: float) -> list[Plan]:
+def _candidates(evaluator: Evaluator, slopes: Slopes, radius: float) -> list[Plan]:
     """Plans of growing size from a linearisation, and half steps towards the larger ones."""
     problem = evaluator.problem
     at, asked, guarded = slopes.at, slopes.questions, slopes.controls
