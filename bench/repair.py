@@ -3,9 +3,9 @@
     python bench/repair.py --minutes 30            run cases (kinds taken in turn), appending to bench/data/repair_results.jsonl
     python bench/repair.py --summary               the table of what that file holds
 
-A case counts as held when the fix turns at least 80% of the held-out paraphrases (never seen by the search) and leaves at least 95% of the
-20 controls unchanged, token by token, all by unbatched greedy generation. Goals: 60% held, at most 10 neurons (median), 5 minutes a case on
-2 cores. CPU seconds are recorded beside wall seconds, which a busy machine stretches.
+A case counts as held when a fix is found, turns at least 80% of the held-out paraphrases (never seen by the search) and leaves at least 95%
+of the 20 controls unchanged, token by token, all by unbatched greedy generation. Goals: 60% held, at most 10 neurons (median), 5 minutes a
+case on 2 cores. CPU seconds are recorded beside wall seconds, which a busy machine stretches.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 def held(row: dict[str, Any]) -> bool:
     """Whether a case got a fix that holds, by the goal's definition."""
-    if row.get("error") or not row.get("heldout"):
+    if not row.get("found") or not row.get("heldout"):
         return False
     share = row["heldout"]["fixed"] / row["heldout"]["total"]
     kept = row["controls"]["unchanged"] / row["controls"]["total"]
