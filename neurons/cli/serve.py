@@ -6,6 +6,7 @@ can be on their way: every second counts for who waits for the model.
 
 from __future__ import annotations
 
+import runpy
 import threading
 from importlib import import_module
 
@@ -16,9 +17,7 @@ LIBRARIES = ("torch", "transformers", "transformers.modeling_utils", "zarr", "xa
 def main() -> None:
     """Run Streamlit with this process's arguments until it ends."""
     threading.Thread(target=_load, name="neuronscope-libraries", daemon=True).start()
-    from streamlit.web import cli
-
-    cli.main(prog_name="streamlit")
+    runpy.run_module("streamlit", run_name="__main__", alter_sys=True)
 
 
 def _load() -> None:
