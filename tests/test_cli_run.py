@@ -130,6 +130,6 @@ def test_ports() -> None:
 
 def test_command_line_of_the_server() -> None:
     arguments = command(app_script(), "127.0.0.1", 8600, ["localhost", "127.0.0.1", "127.0.0.1"], headless=True)
-    assert arguments[1:4] == ["-m", "neurons.cli.serve", "run"]
+    assert arguments[1:4] == ["-m", "streamlit", "run"]
     assert Path(arguments[4]).name == "streamlit_app.py"
     assert arguments.count("--server.allowedHosts") == 2

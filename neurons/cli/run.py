@@ -95,13 +95,13 @@ def free_port(address: str, port: int | None) -> int:
 
 
 def command(script: Path, address: str, port: int, hosts: list[str], *, headless: bool) -> list[str]:
-    """The server's command line. The rest of the settings comes from .streamlit/config.toml beside the script."""
+    """The streamlit command line. The rest of the settings comes from .streamlit/config.toml beside the script."""
     options = ["--server.address", address, "--server.port", str(port)]
     for host in dict.fromkeys(hosts):
         options += ["--server.allowedHosts", host]
     if headless:
         options += ["--server.headless", "true"]
-    return [sys.executable, "-m", "neurons.cli.serve", "run", str(script), *options]
+    return [sys.executable, "-m", "streamlit", "run", str(script), *options]
 
 
 def serve(arguments: list[str]) -> int:

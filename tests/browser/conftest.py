@@ -105,7 +105,7 @@ def start_app(home: Path, log: Path, *, script: Path = ROOT / "streamlit_app.py"
     command = [
         sys.executable,
         "-m",
-        "neurons.cli.serve",
+        "streamlit",
         "run",
         str(script),
         "--server.port",
