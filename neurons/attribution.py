@@ -110,9 +110,17 @@ def attribute(
     with watched(loaded, progress):
         found = estimate(loaded, ids[: target.token], target, edits, method)
     attr_LTI, acts_LTI = stacked(found.attrs, loaded.n_neurons), stacked(found.acts, loaded.n_neurons)
-    gradients = (lambda: found.attrs) if method == "grad" else found.gradients
-    later = None if gradients is None else lambda: stacked(gradients(), loaded.n_neurons)
-    return Attribution(target, method, found.value, attr_LTI, acts_LTI, time.perf_counter() - start, found.refined, later)
+    gradients = _later(method, attr_LTI, found.gradients, loaded.n_neurons)
+    return Attribution(target, method, found.value, attr_LTI, acts_LTI, time.perf_counter() - start, found.refined, gradients)
+
+
+def _later(
+    method: str, attr_LTI: NDArray[np.float32], gradients: Callable[[], list[Tensor]] | None, n_neurons: int
+) -> Callable[[], NDArray[np.float32]] | None:
+    """How to get `Attribution.grad_LTI`. Keeps neither the model nor its run: attributions are kept longer than models."""
+    if method == "grad":
+        return lambda: attr_LTI
+    return None if gradients is None else lambda: stacked(gradients(), n_neurons)
 
 
 def stacked(layers: Sequence[Tensor], n_neurons: int) -> NDArray[np.float32]:

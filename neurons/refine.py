@@ -92,11 +92,9 @@ def refined(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: 
             for entry, effect in zip(own.entries, effects_B.tolist(), strict=True):
                 attrs[entry.layer][entry.token, entry.index] = effect
             count += len(own.entries)
-
-    def gradients() -> list[Tensor]:
-        return [attr * slope(found.latent, target) for attr in found.attrs]
-
-    return Refined(float(metric_value(run.logits_V[None], target)[0]), acts, attrs, gradients, count)
+    factor, latents = slope(found.latent, target), [attr.cpu() for attr in found.attrs]  # all that is kept of the run for later
+    value = float(metric_value(run.logits_V[None], target)[0])
+    return Refined(value, acts, attrs, lambda: [attr * factor for attr in latents], count)
 
 
 def _first_run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,19 @@ def changed_entries(arch: str, target: TargetSpec, **options: Any) -> tuple[Any,
     rows = [AttributionRow(int(i), int(n), int(t), "+", 0.0, float(found.attr_LTI[i, t, n])) for i, t, n in places]
     effects = [row.effect for row in measure_effects(loaded, IDS, target, rows, **options).rows]
     return found, plain, rows, effects
+
+
+@pytest.mark.parametrize("method", ["refined", "grad"])
+def test_a_kept_attribution_lets_go_of_its_model(method: str) -> None:
+    loaded = tiny_model()
+    found = attribute(loaded, IDS, TargetSpec(TARGET), method=method)
+    gone = weakref.ref(loaded.model)
+    plain = attribute(loaded, IDS, TargetSpec(TARGET), method="grad").attr_LTI
+    del loaded
+    gc.collect()
+    assert gone() is None
+    assert found.grad_LTI is not None
+    np.testing.assert_allclose(found.grad_LTI, plain, rtol=1e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize("arch", list(ARCHITECTURES))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from endpoint_server import Reply, chat_reply, serving
 from tiny_models import tiny_model
 from typer.testing import CliRunner
 
@@ -238,41 +238,20 @@ def test_bad_specs_name_their_field(change: dict[str, object], field: str) -> No
     assert error.value.field == field
 
 
-class _Endpoint(BaseHTTPRequestHandler):
-    """A chat endpoint that answers what the test asks for by the model's name."""
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        content = {"good": '1. Name it.\n- "Say it!"\n\nWhat is it?\nName it.', "empty": ""}.get(asked["model"])
-        if content is None:
-            self.send_error(500)
-            return
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
-        body = json.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_args: object) -> None:
-        """Quiet."""
+def _wordings(request: dict[str, Any], _number: int) -> Reply:
+    """What the test asks for by the model's name."""
+    content = {"good": '1. Name it.\n- "Say it!"\n\nWhat is it?\nName it.', "empty": ""}.get(request["model"])
+    return (500, "broken") if content is None else chat_reply(content)
 
 
 def test_paraphrases_from_an_endpoint() -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Endpoint)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
-        assert endpoint_paraphrases(Endpoint(url, "good", attempts=1), "What is it?") == ("Name it.", "Say it!")
+    with serving(_wordings) as server:
+        assert endpoint_paraphrases(Endpoint(server.url, "good", attempts=1), "What is it?") == ("Name it.", "Say it!")
         for model in ("empty", "broken"):
             with pytest.raises(EndpointError):
-                endpoint_paraphrases(Endpoint(url, model, attempts=1), "What is it?")
-    finally:
-        server.shutdown()
-        server.server_close()
+                endpoint_paraphrases(Endpoint(server.url, model, attempts=1), "What is it?")
     with pytest.raises(EndpointError):
-        endpoint_paraphrases(Endpoint(url, "good", attempts=1), "What is it?")
+        endpoint_paraphrases(Endpoint(server.url, "good", attempts=1), "What is it?")
 
 
 def test_specs_round_trip_and_propose() -> None:

@@ -12,6 +12,8 @@ from neurons.errors import InvalidInput
 from neurons.types import NeuronSide
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from neurons.concepts.sets import Concept
 
 Name = Annotated[str, typer.Argument(help="Name of the concept.")]
@@ -111,21 +113,17 @@ def show(name: Name, as_json: Json = False) -> None:
 
     concept = ConceptShelf().load(name)
     said = _descriptions(concept)
-    rows = [{"layer": s.layer, "index": s.index, "polarity": s.polarity, "description": said.get(s, "")} for s in concept.sides]
+    rows = [{"layer": s.layer, "index": s.index, "polarity": s.polarity, "description": said.get(str(s), "")} for s in concept.sides]
     answer = {"name": name, **concept.to_json(), "rows": rows}
-    emit(answer, as_json, lambda: table(("neuron", "description"), [(str(s), said.get(s, "")) for s in concept.sides]))
+    emit(answer, as_json, lambda: table(("neuron", "description"), [(str(s), said.get(str(s), "")) for s in concept.sides]))
 
 
-def _descriptions(concept: Concept) -> dict[NeuronSide, str]:
+def _descriptions(concept: Concept) -> Mapping[str, str]:
     from neurons.atlas.store import list_atlases
-    from neurons.concepts.search import open_search
+    from neurons.describe.known import known_descriptions
 
     ref = next((info.model for info in list_atlases() if info.model.weights_hash == concept.weights_hash and info.described), None)
-    if ref is None:
-        return {}
-    index = open_search(ref)
-    known = [side for side in concept.sides if len(index.rows([side]))]
-    return dict(zip(known, index.table["description"].iloc[index.rows(known)].astype(str), strict=True))
+    return {} if ref is None else known_descriptions(ref)
 
 
 def union(

@@ -76,6 +76,10 @@ class Edits:
         """All sides with an edit, sorted."""
         return tuple(sorted(NeuronSide.parse(text) for text in self._by_side))
 
+    def written(self) -> dict[NeuronSide, str]:
+        """The descriptions that a person wrote."""
+        return {side: text for side in self.sides() if (text := self.get(side).description) is not None}
+
     def describe(self, side: NeuronSide, text: str | None) -> Edit:
         """Write a description, or take it back with None. Raises `InvalidInput` when it is empty, too long, or the side is locked."""
         if text is not None:
@@ -114,7 +118,7 @@ class Edits:
 
     def applied(self, table: pd.DataFrame) -> pd.DataFrame:
         """A description table with the user's texts in place: their `source` is "hand", and they have no score of the atlas's."""
-        written = {side: edit.description for side in self.sides() if (edit := self.get(side)).description is not None}
+        written = self.written()
         if not written:
             return table
         table = table.copy()

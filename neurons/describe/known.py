@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 from neurons.atlas.store import open_atlas, open_folder
 from neurons.describe.edits import Edits
+from neurons.errors import NeuronscopeError
 from neurons.types import ModelRef
 
 
 def known_descriptions(ref: ModelRef) -> Mapping[str, str]:
     """Description of each described neuron side by its name such as "17:803+"; empty where nothing is known.
 
-    Raises `StoreError` for a damaged atlas and `InvalidFile` for damaged edits.
+    Edits that cannot be read are left out (the Neurons page says what is wrong with them). Raises `StoreError` for a damaged atlas.
     """
     atlas = open_atlas(ref)
-    edits = Edits.of(ref if atlas is None else atlas.ref)
-    own = {str(side): text for side in edits.sides() if (text := edits.get(side).description) is not None}
+    own: dict[str, str] = {}
+    with suppress(NeuronscopeError):
+        own = {str(side): text for side, text in Edits.of(ref if atlas is None else atlas.ref).written().items()}
     entry = None if atlas is None else atlas.manifest.get("descriptions")
     return own if atlas is None or entry is None else ChainMap(own, _table(atlas.folder, entry["table"]))
 

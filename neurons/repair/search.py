@@ -25,6 +25,7 @@ _HALVED = (4, 9)
 _STEP_LOGITS = 1.5  # no neuron may move a question by more in one round
 _PROBES = 2
 _FEW = 10
+_LONGEST = 1.5
 _SHORTEST = 0.06  # the radius at which a search that finds nothing better ends
 _ROUNDS = 24
 _MEASURED = 4  # plans a round whose controls are measured
@@ -138,10 +139,12 @@ def _round(evaluator: Evaluator, state: SearchState, slopes: Slopes) -> bool:
     state.points += [p for p in points if id(p) not in promising] + measured
     following = min(measured, key=lambda p: p.merit)
     moved = here is None or following.merit < here.merit
-    delivered = (lack - following.lack) / max(1e-6, lack - slopes.promised_lack(following.plan))
-    state.radius = min(1.5, state.radius * (0.5 if not moved else 0.7 if delivered < 0.3 else 1.3 if delivered > 0.6 else 1.0))
     if moved:
+        delivered = (lack - following.lack) / max(1e-6, lack - slopes.promised_lack(following.plan))
+        state.radius = min(_LONGEST, state.radius * (0.7 if delivered < 0.3 else 1.3 if delivered > 0.6 else 1.0))
         state.at = following.plan
+    else:
+        state.radius *= 0.5
     best = state.best
     return best is not None and (before is None or best.rank() > before.rank())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from neurons.describe.known import known_descriptions
-from neurons.errors import NeuronscopeError
+from neurons.errors import StoreError
 from neurons.types import ModelRef
 
 
@@ -13,5 +13,5 @@ def descriptions_for(ref: ModelRef) -> Mapping[str, str]:
     """Description of each described neuron side by its name such as "17:803+": the user's own, else the atlas's."""
     try:
         return known_descriptions(ref)
-    except NeuronscopeError:  # the Atlas page says what is wrong with the atlas, the Neurons page with the edits
+    except StoreError:  # the Atlas page says what is wrong with it
         return {}

@@ -55,6 +55,11 @@ export default function ({ data, parentElement }) {
 _mount = st.components.v2.component("neuronscope_plain", css=_CSS, js=_JS)
 
 
+def sentence(text: str) -> str:
+    """What a job says, with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def escape(text: str) -> str:
     """`text` for a place where Streamlit reads Markdown (labels, captions, errors): shown as it is, nothing interpreted."""
     lines = [_PUNCTUATION.sub(r"\\\1", line.strip()) for line in text.splitlines()]

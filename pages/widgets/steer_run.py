@@ -12,7 +12,7 @@ from neurons.models.chat import EncodedPrompt, encode_prompt, token_pieces
 from neurons.models.loaded import LoadedModel
 from neurons.tracing import Side, run_pair
 from neurons.types import Message, Sampling, Segment, Steer
-from pages.widgets import engine, strip
+from pages.widgets import engine, plain, strip
 from pages.widgets.engine import Job
 from traces.schema import TraceRecord
 
@@ -108,7 +108,7 @@ def _doing(job: Job) -> str:
         return "Stopping after this token"
     if job.live:
         return f"Answering, unsteered and steered in turn: {len(job.live)} tokens so far"
-    return f"{job.message[:1].upper()}{job.message[1:]}" if job.message else "Reading the prompt"
+    return plain.sentence(job.message) if job.message else "Reading the prompt"
 
 
 def _strip(job: Job, side: Side) -> strip.Strip:

@@ -44,7 +44,7 @@ def whole(context: TraceContext, target: TargetSpec) -> Attribution | None:
     job = mine or _running(key) or _start(context, key)
     st.session_state[_WAITING] = job.id
     if job.future is not None and wait([job.future], timeout=min(QUIET, PATIENCE)).not_done:
-        with st.spinner(plain.escape(_sentence(job.what))):
+        with st.spinner(plain.escape(plain.sentence(job.what))):
             wait([job.future], timeout=PATIENCE)
     if job.running:
         return None
@@ -100,10 +100,6 @@ def _progress(job: Job) -> None:
         st.rerun()
     left, right = st.columns([4, 1], vertical_alignment="center")
     share = min(1.0, job.done / job.total) if job.total else 0.0
-    left.progress(share, text=plain.escape(f"{_sentence(job.what)}: {job.message or 'waiting for the model'}"))
+    left.progress(share, text=plain.escape(f"{plain.sentence(job.what)}: {job.message or 'waiting for the model'}"))
     stopping = job.stopping.is_set()
     right.button("Stop", on_click=job.stop, icon=":material/stop_circle:", key="trace.attr.stop", width="stretch", disabled=stopping)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
