@@ -42,6 +42,15 @@ class AttentionCall:
             scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
         return scores, scores - torch.logsumexp(scores.float(), dim=-1, keepdim=True).to(scores.dtype)
 
+    def upto(self, tokens: int) -> AttentionCall:
+        """The call as it would be of the first `tokens` tokens alone."""
+        if self.query_BHTD.shape[2] == tokens:
+            return self
+        query, key, value, out = (x[:, :, :tokens] for x in (self.query_BHTD, self.key_BGTD, self.value_BGTD, self.out_BHTD))
+        mask = self.options.get("attn_mask")
+        options = self.options if mask is None else {**self.options, "attn_mask": mask[..., :tokens, :tokens]}
+        return AttentionCall(query, key, value, out, options)
+
     @property
     def scale(self) -> float:
         """What scores are multiplied by before the softmax."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from neurons.attribution_methods import METHODS, estimate
 from neurons.errors import InvalidInput
+from neurons.first_run import shared_run
 from neurons.hooks import watched
 from neurons.metrics import check_target
 from neurons.models.loaded import LoadedModel
@@ -95,20 +96,26 @@ def attribute(
     steers: Sequence[Steer] = (),
     prompt_tokens: int | None = None,
     method: str = DEFAULT,
+    share: bool = False,
     progress: Progress = no_progress,
 ) -> Attribution:
     """Attribute the token at `target.token` to every neuron at every earlier token.
 
     `ids` are prompt + answer; only `ids[:target.token]` are run. `prompt_tokens` says where the answer starts (None: at the
-    end), for steers that act on one of the two; a steered neuron is attributed at its steered value.
+    end), for steers that act on one of the two; a steered neuron is attributed at its steered value. With `share`, for who asks
+    about one token of an answer after the other, the whole is run and kept with the model (where `first_run.shared_run` finds
+    that worthwhile): the next target saves a pass.
     Raises `InvalidInput` for a target that is not there, `InvalidSteer` for a steer that does not fit the model, and what
     `progress` raises, which is called at every layer.
     """
     target = check_target(loaded, ids, target)
     start = time.perf_counter()
-    edits = compile_edits(loaded, steers, len(ids) if prompt_tokens is None else prompt_tokens)
+    prompt_tokens = len(ids) if prompt_tokens is None else prompt_tokens
+    edits = compile_edits(loaded, steers, prompt_tokens)
     with watched(loaded, progress):
-        found = estimate(loaded, ids[: target.token], target, edits, method)
+        sharing = share and method == "refined"
+        run = shared_run(loaded, ids, edits, token=target.token, prompt_tokens=prompt_tokens, steers=steers) if sharing else None
+        found = estimate(loaded, ids[: target.token], target, edits, method, run)
     attr_LTI, acts_LTI = stacked(found.attrs, loaded.n_neurons), stacked(found.acts, loaded.n_neurons)
     gradients = _later(method, attr_LTI, found.gradients, loaded.n_neurons)
     return Attribution(target, method, found.value, attr_LTI, acts_LTI, time.perf_counter() - start, found.refined, gradients)

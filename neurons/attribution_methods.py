@@ -25,6 +25,7 @@ from torch import Tensor
 from neurons.attribution_rules import Rules, backward_rules, halved
 from neurons.effect_batch import batch_replace
 from neurons.errors import InvalidInput
+from neurons.first_run import FirstRun
 from neurons.hooks import Edit, Replace, run_forward
 from neurons.metrics import effect_from_latent, latent_value, metric_value
 from neurons.models.loaded import LoadedModel
@@ -66,10 +67,12 @@ def log_odds(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits:
     return Estimate(float(metric_value(logits_BV, target)[0]), acts, attrs)
 
 
-def refined_log_odds(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]) -> Estimate:
-    """`log_odds`, its strongest entries re-estimated by running their own token: see `neurons.refine`."""
-    run = refined(loaded, ids, target, edits)
-    return Estimate(run.value, run.acts, run.attrs, run.count, run.gradients)
+def refined_log_odds(
+    loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit], run: FirstRun | None = None
+) -> Estimate:
+    """`log_odds`, its strongest entries re-estimated by running their own token: see `neurons.refine`. `run` saves the first pass."""
+    found = refined(loaded, ids, target, edits, run=run)
+    return Estimate(found.value, found.acts, found.attrs, found.count, found.gradients)
 
 
 def integrated(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]) -> Estimate:
@@ -113,10 +116,17 @@ METHODS: dict[str, Method] = {
 }
 
 
-def estimate(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit], method: str) -> Estimate:
-    """Run one method on a checked target. Raises `InvalidInput` for a method that is not in `METHODS`."""
+def estimate(
+    loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit], method: str, run: FirstRun | None = None
+) -> Estimate:
+    """Run one method on a checked target; `run` serves the method that starts from one ("refined").
+
+    Raises `InvalidInput` for a method that is not in `METHODS`.
+    """
     if method not in METHODS:
         raise InvalidInput(f"attribution method {method!r} is unknown; use one of {', '.join(METHODS)}", field="method")
+    if method == "refined":
+        return refined_log_odds(loaded, ids, target, edits, run)
     return METHODS[method](loaded, ids, target, edits)
 
 

@@ -24,7 +24,8 @@ from transformers import DynamicCache
 
 from neurons.attention_tap import AttentionCall, per_head
 from neurons.effect_batch import CANNOT, answering, decoder_layers
-from neurons.hooks import Edit, Replace, run_forward
+from neurons.first_run import FirstRun
+from neurons.hooks import Replace, run_forward
 from neurons.models.loaded import LoadedModel
 from neurons.readout import Readout
 
@@ -44,21 +45,6 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False)
-class FirstRun:
-    """What the run of the whole text left behind."""
-
-    loaded: LoadedModel
-    ids: tuple[int, ...]
-    edits: tuple[Edit, ...]
-    outputs: list[Any]
-    """A layer's output as the model returned it."""
-    keys: list[tuple[Tensor, Tensor]]
-    """A layer's keys and values, (1, G, T, D)."""
-    logits_V: Tensor
-    """Of the last token."""
-
-
-@dataclass(frozen=True, eq=False)
 class OwnTokens:
     """What came of the entries' own tokens."""
 
@@ -70,14 +56,14 @@ class OwnTokens:
     """A layer's new keys and values, each (rows that have joined, G, D)."""
 
 
-def run_own_tokens(run: FirstRun, entries: Sequence[Entry], readout: Readout) -> OwnTokens | None:
+def run_own_tokens(loaded: LoadedModel, run: FirstRun, entries: Sequence[Entry], readout: Readout) -> OwnTokens | None:
     """Run every entry's own token with its neuron at 0. None where this model cannot be run this way."""
     ordered = tuple(sorted(entries))
     last = len(run.ids) - 1
     rows = (Entry(ordered[0].layer, last, -1), *ordered)
     cache = _OneTokenCache(run.keys)
     try:
-        logits_RC = _run(run, rows, readout, cache)
+        logits_RC = _run(loaded, run, rows, readout, cache)
     except CANNOT:
         return None
     expected_K = readout.expected_K
@@ -116,8 +102,8 @@ def attention_answers(
     return torch.where(counted_LB1T, change_LBHT, 0.0).sum((0, 2, 3))
 
 
-def _run(run: FirstRun, rows: Sequence[Entry], readout: Readout, cache: _OneTokenCache) -> Tensor:
-    loaded, last = run.loaded, len(run.ids) - 1
+def _run(loaded: LoadedModel, run: FirstRun, rows: Sequence[Entry], readout: Readout, cache: _OneTokenCache) -> Tensor:
+    last = len(run.ids) - 1
     at_B1 = torch.tensor([[row.token] for row in rows], device=loaded.device)
     ids_B1 = torch.tensor(run.ids, device=loaded.device)[at_B1]
     seen_BT = torch.arange(len(run.ids), device=loaded.device) < at_B1

@@ -15,21 +15,19 @@ as many as BUDGET pays for. Docs: docs/attribution.md has what each part is wort
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from neurons.attention_tap import AttentionCall, AttentionTap
+from neurons.attention_tap import AttentionCall
 from neurons.effect_batch import decoder_layers
-from neurons.hooks import Edit, run_forward
+from neurons.first_run import FirstRun, first_run
+from neurons.hooks import Edit
 from neurons.metrics import effect_from_latent, latent_value, metric_value, slope
 from neurons.models.loaded import LoadedModel
-from neurons.own_token import Entry, FirstRun, OwnTokens, attention_answers, run_own_tokens
+from neurons.own_token import Entry, OwnTokens, attention_answers, run_own_tokens
 from neurons.readout import Readout, make_readout
 from neurons.types import TargetSpec
 
@@ -72,86 +70,75 @@ class _Gradients:
     """Norm of the gradient of each layer's output at each token."""
 
 
-def refined(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit], *, budget: float = BUDGET) -> Refined:
-    """Attribute by the gradient of the latent, then re-estimate entries within `budget`.
+def refined(
+    loaded: LoadedModel,
+    ids: Sequence[int],
+    target: TargetSpec,
+    edits: Sequence[Edit],
+    *,
+    budget: float = BUDGET,
+    run: FirstRun | None = None,
+) -> Refined:
+    """Attribute by the gradient of the latent, then re-estimate entries within `budget`. `run` saves the first pass over `ids`.
 
     Where a check shows that the model cannot be run one token at a time from the middle, entries keep their gradient estimate.
     """
     with loaded.lock:
-        run, acts, found = _first_run(loaded, ids, target, edits)
+        run = first_run(loaded, ids, edits) if run is None else run
+        acts, found = _gradients(run, target)
+        logits_V = run.logits_V.detach()
         attrs = [effect_from_latent(found.latent, attr, target) for attr in found.attrs]
-        readout = make_readout(loaded, run.logits_V, target)
-        entries = [] if readout is None else _choose(run, acts, found, budget, readout.columns)
+        readout = make_readout(loaded, logits_V, target)
+        entries = [] if readout is None else _choose(loaded, run, acts, found, budget, readout.columns)
         size = max(1, MAX_KEYS // len(ids))
         count = 0
         for start in range(0, len(entries), size):
-            own = None if readout is None else run_own_tokens(run, entries[start : start + size], readout)
+            own = None if readout is None else run_own_tokens(loaded, run, entries[start : start + size], readout)
             if own is None or readout is None:
                 break
-            effects_B = effect_from_latent(found.latent, _changes(run, own, found, readout), target)
+            effects_B = effect_from_latent(found.latent, _changes(loaded, run, own, found, readout), target)
             for entry, effect in zip(own.entries, effects_B.tolist(), strict=True):
                 attrs[entry.layer][entry.token, entry.index] = effect
             count += len(own.entries)
     factor, latents = slope(found.latent, target), [attr.cpu() for attr in found.attrs]  # all that is kept of the run for later
-    value = float(metric_value(run.logits_V[None], target)[0])
+    value = float(metric_value(logits_V[None], target)[0])
     return Refined(value, acts, attrs, lambda: [attr * factor for attr in latents], count)
 
 
-def _first_run(
-    loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]
-) -> tuple[FirstRun, list[Tensor], _Gradients]:
-    acts: list[Tensor] = []
-    outputs: list[Any] = []
-    cache: Any = DynamicCache()
-
-    def record(_layer: int, acts_BTI: Tensor) -> None:
-        acts.append(acts_BTI if acts_BTI.requires_grad else acts_BTI.requires_grad_())
-
-    with ExitStack() as stack:
-        for layer in decoder_layers(loaded):
-            stack.callback(layer.register_forward_hook(lambda _module, _args, output: outputs.append(output)).remove)
-        tap = stack.enter_context(AttentionTap(keep=True))
-        output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, record=record, cache=cache, logits_to_keep=1, grad=True)
-    assert output.logits is not None
-    latent = latent_value(output.logits[:, -1], target)[0]
-    whole = len(cache.layers) == loaded.n_layers
-    calls = tap.calls if whole and len(tap.calls) == loaded.n_layers else []
-    hidden = [out[0] if isinstance(out, tuple) else out for out in outputs]
-    attended = [call.out_BHTD for call in calls if call.out_BHTD.requires_grad]
-    layers = len(acts)
-    grads = torch.autograd.grad(latent, [*acts, *hidden, *attended], materialize_grads=True)
+def _gradients(run: FirstRun, target: TargetSpec) -> tuple[list[Tensor], _Gradients]:
+    """One backward pass: the activations, and what it says of them."""
+    latent = latent_value(run.logits_V[None], target)[0]
+    tokens, layers, hidden = len(run.ids), len(run.acts), run.hidden
+    attended = [call.out_BHTD for call in run.calls if call.out_BHTD.requires_grad]
+    grads = torch.autograd.grad(latent, [*run.acts, *hidden, *attended], materialize_grads=True, retain_graph=run.shared)
     out_grads = iter(grads[2 * layers :])
-    plain = [act.detach()[0].float() for act in acts]
-    found = _Gradients(
+    acts = [act.detach()[0, :tokens].float() for act in run.acts]
+    return acts, _Gradients(
         float(latent.detach()),
-        [act * grad[0].float() for act, grad in zip(plain, grads[:layers], strict=True)],
-        calls,
-        [next(out_grads)[0].float() if call.out_BHTD.requires_grad else None for call in calls],
-        torch.stack([grad[0].float().norm(dim=-1) for grad in grads[layers : 2 * layers]]),
+        [act * grad[0, :tokens].float() for act, grad in zip(acts, grads[:layers], strict=True)],
+        [call.upto(tokens) for call in run.calls],
+        [next(out_grads)[0, :, :tokens].float() if call.out_BHTD.requires_grad else None for call in run.calls],
+        torch.stack([grad[0, :tokens].float().norm(dim=-1) for grad in grads[layers : 2 * layers]]),
     )
-    keys = [(layer.keys.detach(), layer.values.detach()) for layer in cache.layers] if whole else []
-    run = FirstRun(loaded, tuple(ids), tuple(edits), outputs, keys, output.logits[0, -1].detach())
-    return run, plain, found
 
 
-def _choose(run: FirstRun, acts: Sequence[Tensor], found: _Gradients, budget: float, columns: int) -> list[Entry]:
+def _choose(loaded: LoadedModel, run: FirstRun, acts: Sequence[Tensor], found: _Gradients, budget: float, columns: int) -> list[Entry]:
     """The entries of highest score, as many as the budget pays for."""
     layers, tokens = len(acts), len(run.ids)
     if len(run.keys) != layers or any(keys.shape[-2] != tokens for keys, _values in run.keys):
         return []
     scores, firsts = [], []
-    for layer, (attr_TI, act_TI) in enumerate(zip(found.attrs, acts, strict=True)):
-        output = run.outputs[layer]
-        residual_TD = (output[0] if isinstance(output, tuple) else output).detach()[0].float()
-        write_TI = act_TI * run.loaded.sites[layer].output_norms.to(act_TI)
+    for layer, (attr_TI, act_TI, hidden_BTD) in enumerate(zip(found.attrs, acts, run.hidden, strict=True)):
+        residual_TD = hidden_BTD.detach()[0, :tokens].float()
+        write_TI = act_TI * loaded.sites[layer].output_norms.to(act_TI)
         doubt_T1 = (DOUBT * found.residual_LT[layer] / residual_TD.norm(dim=-1))[:, None]
         # Above the last layer nothing attends; where attention cannot be seen, its answer is not known.
         firsts.append(tokens - 1 if layer == layers - 1 or not found.calls else 0)
         scores.append(torch.addcmul(attr_TI.abs(), doubt_T1, write_TI.square())[firsts[-1] :])
     starts = np.cumsum([0, *(score_TI.numel() for score_TI in scores)])
     flat = torch.cat([score_TI.flatten() for score_TI in scores])
-    body, width = _arithmetic(run.loaded)
-    left = budget * (tokens * body + run.loaded.ref.n_vocab * width)
+    body, width = _arithmetic(loaded)
+    left = budget * (tokens * body + loaded.ref.n_vocab * width)
     chosen: list[Entry] = []
     for place in torch.topk(flat, min(MOST, len(flat))).indices.tolist():
         layer = int(np.searchsorted(starts, place, side="right")) - 1
@@ -170,17 +157,17 @@ def _arithmetic(loaded: LoadedModel) -> tuple[float, float]:
     return float(body), float(loaded.model.config.get_text_config().hidden_size)
 
 
-def _changes(run: FirstRun, own: OwnTokens, found: _Gradients, readout: Readout) -> Tensor:
+def _changes(loaded: LoadedModel, run: FirstRun, own: OwnTokens, found: _Gradients, readout: Readout) -> Tensor:
     """The effect of each entry on the latent, (B,)."""
     last = len(run.ids) - 1
-    changes_B = torch.zeros(len(own.entries), device=run.loaded.device)
+    changes_B = torch.zeros(len(own.entries), device=loaded.device)
     at_last = [n for n, entry in enumerate(own.entries) if entry.token == last]
     changes_B[at_last] = readout.changes(own.logits_RC)
     earlier = [n for n, entry in enumerate(own.entries) if entry.token < last]
     if earlier:
-        tokens_B = torch.tensor([own.entries[n].token for n in earlier], device=run.loaded.device)
+        tokens_B = torch.tensor([own.entries[n].token for n in earlier], device=loaded.device)
         for layers in _alike(found, len(earlier), above=min(own.entries[n].layer for n in earlier)):
-            active_LB = torch.tensor([[own.entries[n].layer < layer for n in earlier] for layer in layers], device=run.loaded.device)
+            active_LB = torch.tensor([[own.entries[n].layer < layer for n in earlier] for layer in layers], device=loaded.device)
             keys, values = (torch.stack([_rows(own.fresh[layer][which], earlier) for layer in layers]) for which in (0, 1))
             grads_LHTD = torch.stack([grad for layer in layers if (grad := found.out[layer]) is not None])
             calls = [found.calls[layer] for layer in layers]

@@ -27,6 +27,8 @@ class LoadedModel:
     sites: tuple[NeuronSite, ...]
     """One a layer, in order."""
     lock: threading.RLock = field(default_factory=threading.RLock)
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What others leave with the model for their next call, under `lock`; it goes with the model, so it must not refer to it."""
 
     @classmethod
     def wrap(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, id: str, name: str, weights_hash: str) -> LoadedModel:

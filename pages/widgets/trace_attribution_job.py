@@ -71,9 +71,8 @@ def _start(context: TraceContext, key: Key) -> Job:
         raise InvalidInput("this is not computed yet, and the trace's model is not loaded: load it on the Models page")
 
     def work(job: Job) -> Attribution:
-        return attribute(
-            loaded, record.token_ids, key[1], steers=record.steers, prompt_tokens=len(record.prompt_ids), progress=job.progress
-        )
+        asked = len(record.prompt_ids)
+        return attribute(loaded, record.token_ids, key[1], steers=record.steers, prompt_tokens=asked, share=True, progress=job.progress)
 
     target = key[1].token
     return engine.server().start(f"attributing token {target} to every neuron at the {target} tokens before it", work, attribution=key)
