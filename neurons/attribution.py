@@ -22,6 +22,7 @@ from neurons.attribution_methods import METHODS, estimate
 from neurons.errors import InvalidInput
 from neurons.first_run import shared_run
 from neurons.hooks import watched
+from neurons.largest import largest
 from neurons.metrics import check_target
 from neurons.models.loaded import LoadedModel
 from neurons.steering import compile_edits
@@ -146,17 +147,17 @@ def top_rows(attribution: Scores, k: int, *, tokens: Sequence[int] | None = None
     layer_ids = np.arange(attr_LTI.shape[0]) if layers is None else _checked(layers, attr_LTI.shape[0], "layer")
     token_ids = np.arange(attr_LTI.shape[1]) if tokens is None else _checked(tokens, attr_LTI.shape[1], "token")
     chosen = attr_LTI if layers is None and tokens is None else attr_LTI[np.ix_(layer_ids, token_ids)]
-    size_N = torch.from_numpy(np.ascontiguousarray(chosen)).abs().flatten()
-    mass = float(size_N.sum(dtype=torch.float64))
-    top = torch.topk(size_N, min(k, size_N.numel()))
-    at_layer, at_token, index = np.unravel_index(top.indices.numpy(), chosen.shape)
+    size_LTI = torch.from_numpy(np.ascontiguousarray(chosen)).abs()
+    mass = float(size_LTI.sum(2).sum(dtype=torch.float64))
+    values_K, places_K = largest(size_LTI.flatten(), k)
+    at_layer, at_token, index = np.unravel_index(places_K.numpy(), chosen.shape)
     at = layer_ids[at_layer], token_ids[at_token], index
     columns = (*at, attribution.acts_LTI[at], attr_LTI[at])
     rows = tuple(
         AttributionRow(layer, index, token, "-" if activation < 0 else "+", activation, value)
         for layer, token, index, activation, value in zip(*(column.tolist() for column in columns), strict=True)
     )
-    return TopRows(rows, float(top.values.sum(dtype=torch.float64)) / mass if mass else 0.0, mass)
+    return TopRows(rows, float(values_K.sum(dtype=torch.float64)) / mass if mass else 0.0, mass)
 
 
 def _checked(values: Sequence[int], stop: int, name: str) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from neurons.errors import InvalidInput
 from neurons.hooks import run_forward
+from neurons.largest import largest
 from neurons.metrics import check_target, metric_value
 from neurons.models.loaded import LoadedModel
 from neurons.steering import compile_edits
@@ -203,7 +204,7 @@ class _Run:
         drives = [(act.detach()[0] * grad[0]).float() for act, grad in zip(below, grads, strict=True)]
         flat = torch.cat([drive.flatten() for drive in drives])
         self.mass = float(flat.abs().sum(dtype=torch.float64))
-        top = torch.topk(flat.abs(), min(k, len(flat))).indices
+        top = largest(flat.abs(), k)[1]
         starts: NDArray[np.int64] = np.cumsum([0, *(drive.numel() for drive in drives)])
         rows = []
         for place, drive in zip(top.tolist(), flat[top].tolist(), strict=True):

@@ -25,6 +25,7 @@ from neurons.attention_tap import AttentionCall
 from neurons.effect_batch import decoder_layers
 from neurons.first_run import FirstRun, first_run
 from neurons.hooks import Edit
+from neurons.largest import largest
 from neurons.metrics import effect_from_latent, latent_value, metric_value, slope
 from neurons.models.loaded import LoadedModel
 from neurons.own_token import Entry, OwnTokens, attention_answers, run_own_tokens
@@ -40,8 +41,8 @@ MAX_KEYS = 65_536
 """Rows x tokens of one batch, for memory's sake: each row gets its copy of a layer's keys."""
 
 
-MAX_SCORES = 8_000_000
-"""Attention scores worked on at a time."""
+MAX_SCORES = 1_000_000
+"""Attention scores worked on at a time: a few megabytes, which a processor's cache holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +141,7 @@ def _choose(loaded: LoadedModel, run: FirstRun, acts: Sequence[Tensor], found: _
     body, width = _arithmetic(loaded)
     left = budget * (tokens * body + loaded.ref.n_vocab * width)
     chosen: list[Entry] = []
-    for place in torch.topk(flat, min(MOST, len(flat))).indices.tolist():
+    for place in largest(flat, MOST)[1].tolist():
         layer = int(np.searchsorted(starts, place, side="right")) - 1
         token, index = divmod(place - int(starts[layer]), scores[layer].shape[1])
         entry = Entry(layer, token + firsts[layer], index)
