@@ -50,7 +50,7 @@ def test_a_shared_run_gives_what_a_run_of_its_own_gives(arch: str, steers: tuple
         assert shared.attr_LTI.shape == own.attr_LTI.shape
         assert shared.refined == own.refined
         assert shared.metric_value == pytest.approx(own.metric_value, abs=1e-5)
-        np.testing.assert_allclose(shared.acts_LTI, own.acts_LTI, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(shared.acts_LTI, own.acts_LTI, rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(shared.attr_LTI, own.attr_LTI, atol=5e-4 * np.abs(own.attr_LTI).max())
     assert len(runs) == 4  # the shared one, and each target's own
 
