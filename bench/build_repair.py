@@ -2,7 +2,8 @@
 
 Run: python bench/build_repair.py [--out FILE] [--per-kind 8]. Every fact of `repair_facts` is asked with its kind's first wording; where
 the answer is wrong and definite (a word stands where the answer belongs), so are the other eleven wordings. A case keeps the wordings
-that are answered wrong and definitely as well, at least six of them besides the prompt. Controls: questions of the same kind about other
+that are answered wrong and definitely as well, at least six of them besides the prompt. A wrong answer that only names
+the subject again is no unwanted text. Controls: questions of the same kind about other
 subjects that the model answers right (at most eight), then everyday prompts; twenty in all.
 """
 
@@ -84,6 +85,11 @@ def wrong_answer(asked: Asked, wanted: str) -> str | None:
     return None
 
 
+def names_subject(subject: str, wrong: str) -> bool:
+    """Whether a wrong answer is the subject itself or its adjective, which a right answer may well say again ("Kenyan shilling")."""
+    return contains(subject, wrong) or (subject[:1].isupper() and wrong.startswith(subject))
+
+
 def cases_of(loaded: LoadedModel, batcher: Batcher, kind: Kind, limit: int) -> list[dict[str, object]]:
     """Up to `limit` cases of one kind."""
     facts = kind.facts
@@ -109,7 +115,7 @@ def cases_of(loaded: LoadedModel, batcher: Batcher, kind: Kind, limit: int) -> l
                 "kind": kind.name,
                 "prompt": asked.prompt,
                 "wanted": fact[-1],
-                "unwanted": unwanted,
+                "unwanted": "" if names_subject(fact[0], unwanted) else unwanted,
                 "answer": asked.answer,
                 "paraphrases": [{"prompt": a.prompt, "answer": a.answer} for a in wrong],
                 "controls": [{"prompt": a.prompt, "answer": a.answer} for a in chosen],

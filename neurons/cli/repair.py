@@ -14,7 +14,7 @@ from neurons.errors import Cancelled
 if TYPE_CHECKING:
     from neurons.repair.result import RepairResult
 
-_BUDGET = 4000
+_BUDGET = 5000
 
 
 def register(app: typer.Typer) -> None:
@@ -70,10 +70,12 @@ def repair(
 
 def _tell(result: RepairResult) -> str:
     """The result for a reader."""
+    from neurons.repair.steers import told
+
     lines = [result.message, f"unsteered: {result.unsteered.strip()}"]
     if result.verdict is not None:
         lines.append(f"steered:   {result.verdict.answers[0].steered.strip()}")
-    lines += [f"  {s.mode} x{s.strength:g}: {', '.join(map(str, s.neurons))} (tokens {s.tokens})" for s in result.steers]
+    lines += [f"  {side.layer}:{side.index} {what} (tokens {s.tokens})" for s in result.steers for side, what in told(s)]
     rows = []
     if result.verdict is not None:
         v = result.verdict

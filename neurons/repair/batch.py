@@ -64,6 +64,10 @@ class RowGradients:
     value_RK: Tensor
     mul_RKLI: Tensor
     """d objective / d mul of every neuron, the plan in force: the sum over tokens of activation (unedited) * gradient."""
+    add_RKLI: Tensor
+    """d objective / d add: the sum over tokens of the gradient."""
+    peak_LI: Tensor
+    """The largest absolute activation (unedited) in any row."""
 
 
 @dataclass(eq=False)
@@ -93,30 +97,35 @@ class Batcher:
     def gradients(
         self, rows: Sequence[Row], picks: Sequence[Sequence[int]], objectives: Callable[[int, Tensor], Tensor], plan: Plan
     ) -> RowGradients:
-        """Gradients of `objectives(row number, logits_PV)`, shape (K,), with respect to every neuron's mul, `plan` in force."""
+        """Gradients of `objectives(row number, logits_PV)`, shape (K,), with respect to every neuron's mul and add, `plan` in force."""
         loaded = self.loaded
         values: list[Tensor] = [torch.zeros(0)] * len(rows)
-        result: Tensor | None = None
+        mul: Tensor | None = None
+        peak_LI = torch.zeros(loaded.n_layers, loaded.n_neurons)
         for chunk in _chunks(rows):
-            current_BLI = torch.zeros(len(chunk), loaded.n_layers, loaded.n_neurons)
+            mul_BLI, add_BLI = (torch.zeros(len(chunk), loaded.n_layers, loaded.n_neurons) for _ in range(2))
 
-            def keep(layer: int, raw_BTI: Tensor, grad_BTI: Tensor, current_BLI: Tensor = current_BLI) -> None:
-                current_BLI[:, layer, : raw_BTI.shape[-1]] = (raw_BTI * grad_BTI).sum(1).float().cpu()
+            def keep(layer: int, raw_BTI: Tensor, grad_BTI: Tensor, mul_BLI: Tensor = mul_BLI, add_BLI: Tensor = add_BLI) -> None:
+                width = raw_BTI.shape[-1]
+                mul_BLI[:, layer, :width] = (raw_BTI * grad_BTI).sum(1).float().cpu()
+                add_BLI[:, layer, :width] = grad_BTI.sum(1).float().cpu()
+                seen_I = torch.where(grad_BTI != 0, raw_BTI.abs(), 0.0).amax((0, 1)).float().cpu()
+                peak_LI[layer, :width] = torch.maximum(peak_LI[layer, :width], seen_I)
 
             with torch.enable_grad():
                 parts = self._forward([rows[i] for i in chunk], [picks[i] for i in chunk], [plan], keep)
                 value_BK = torch.stack([objectives(i, part) for i, part in zip(chunk, parts, strict=True)])
                 for k in range(value_BK.shape[1]):
                     value_BK[:, k].sum().backward(retain_graph=k + 1 < value_BK.shape[1])  # type: ignore[no-untyped-call]
-                    if result is None:
-                        result = torch.zeros(len(rows), value_BK.shape[1], loaded.n_layers, loaded.n_neurons)
-                    result[torch.tensor(chunk), k] = current_BLI
+                    if mul is None:
+                        mul, add = (torch.zeros(len(rows), value_BK.shape[1], loaded.n_layers, loaded.n_neurons) for _ in range(2))
+                    mul[torch.tensor(chunk), k], add[torch.tensor(chunk), k] = mul_BLI, add_BLI
                     self.meter.passes += 2 * len(chunk)
             for i, value in zip(chunk, value_BK.detach().float().cpu(), strict=True):
                 values[i] = value
             self.meter.passes += len(chunk)
-        assert result is not None
-        return RowGradients(torch.stack(values), result)
+        assert mul is not None
+        return RowGradients(torch.stack(values), mul, add, peak_LI)
 
     def generate(self, rows: Sequence[Row], new_tokens: int, plans: Sequence[Plan] = ()) -> list[tuple[int, ...]]:
         """Greedy answers of many prompts at once, with the end token. Left-padded: close to `neurons.generate`, not bit-equal to it."""
@@ -241,8 +250,8 @@ def _replacer(
             new = old * mul_B1K + add_B1K
             edited[..., index_K] = new if everywhere else torch.where(act_BT[..., None], new, old)
         if keep is not None:
-            active_BTI = raw_BTI.detach() if everywhere else raw_BTI.detach() * act_BT[..., None]
-            edited.register_hook(lambda grad: keep(layer, active_BTI, grad))  # type: ignore[no-untyped-call]
+            raw = raw_BTI.detach()
+            edited.register_hook(lambda grad: keep(layer, raw, grad if everywhere else grad * act_BT[..., None]))  # type: ignore[no-untyped-call]
         return None if edited is raw_BTI else edited.view(acts_BTI.shape)
 
     return replace

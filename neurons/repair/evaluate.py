@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neurons.models.chat import decode
 from neurons.repair.batch import Plan, RowGradients
-from neurons.repair.problem import Decision, Problem, Question, decide, margins
+from neurons.repair.problem import Decision, Problem, Question, decide, margins, settled
 from neurons.repair.spec import is_fixed
 
 SHARE_OF_QUESTIONS = 0.8
@@ -19,8 +19,8 @@ SHARE_OF_CONTROLS = 0.95
 """Share of the controls that must stay for a steer to count as a fix."""
 GOAL = 2.0
 """Margin (logits) that each training question should reach, so that the fix carries over to other wordings."""
-SAFE = 0.5
-"""Margin (logits) of a fix that need not be improved."""
+PAIRS = 4
+"""Pairs (a chosen token, another one) of least margin that are linearised, of each question and each control."""
 _SOFT = 0.1  # temperature (logits) of the smooth minimum; with .5, ten safe tokens looked like one in danger
 _FLOOR = 0.3  # logits added to a margin before a change is divided by it
 
@@ -42,6 +42,8 @@ class Point:
     unchanged: int | None = None
     """Controls with the same answer, token by token; None: not measured."""
     controls: int = 0
+    confirmed: bool = False
+    """Whether `turned` counts what is really answered, and not the decisive tokens alone."""
     control_margin: float | None = None
     """The least margin over all tokens of all controls, in logits; below 0: one changes."""
 
@@ -51,7 +53,12 @@ class Point:
 
     @property
     def holds(self) -> bool:
-        """The prompt and enough of the training questions turn, and enough controls stay."""
+        """A fix: the prompt and enough of the training questions are answered right, and enough controls stay."""
+        return self.confirmed and self.promises
+
+    @property
+    def promises(self) -> bool:
+        """A fix, should the answers be what their decisive tokens say."""
         return self.turns and self.unchanged is not None and self.unchanged >= SHARE_OF_CONTROLS * self.controls
 
     @property
@@ -60,21 +67,20 @@ class Point:
         return self.prompt_turned and self.turned >= SHARE_OF_QUESTIONS * self.questions
 
     @property
-    def safe(self) -> bool:
-        """A fix that need not be improved: every question turns with a margin to spare and no control changes."""
-        return self.holds and self.margin >= SAFE and self.unchanged == self.controls
-
-    @property
     def merit(self) -> float:
         """Lower is better: what the search descends on."""
         share = 0.0 if self.unchanged is None else self.unchanged / max(1, self.controls)
         return self.lack + 2 * (1 - share) + 10 * max(0.0, SHARE_OF_CONTROLS - share)
 
+    @property
+    def cost(self) -> float:
+        """What is still wrong with a fix: margins that lack to the goal (they carry over to other wordings), changed controls, neurons."""
+        return self.lack + 0.1 * (self.controls - (self.unchanged or 0)) + 0.04 * self.neurons
+
     def rank(self) -> tuple[float, ...]:
-        """Higher is better: fixes first, then those with all controls and a safe margin, then few neurons; before that, progress."""
-        share = 0.0 if self.unchanged is None else self.unchanged / max(1, self.controls)
-        if self.holds:
-            return (2.0, self.turned / self.questions + share + 0.5 * (self.margin >= SAFE), -self.neurons, self.margin)
+        """Higher is better: fixes first, those of more questions and then of less cost; before that, progress."""
+        if self.promises:
+            return (2.0, self.turned / self.questions, -self.cost, self.margin)
         return (1.0, -self.merit, -self.neurons, self.margin)
 
 
@@ -84,7 +90,6 @@ class Evaluator:
     def __init__(self, problem: Problem, *, seed: int = 0) -> None:
         self.problem = problem
         self.decisions: list[Decision] = [decide(problem, q, q.answer_ids, {}) for q in problem.train]
-        self._moved: set[int] = set()
         self._signs = torch.Generator().manual_seed(seed)
 
     def questions(self, plans: Sequence[Plan]) -> list[Point]:
@@ -117,42 +122,50 @@ class Evaluator:
         return self.problem.batcher.generate([q.row for q in questions], self.problem.spec.max_new_tokens, [plan])
 
     def confirm(self, point: Point) -> Point:
-        """The point with what is really answered under its plan.
-
-        A question that turns at its decisive tokens but is answered wrong all the same gets its decision looked for in the new answer.
-        """
-        fixed = []
-        for n, (question, answer) in enumerate(zip(self.problem.train, self.answers(self.problem.train, point.plan), strict=True)):
-            fixed.append(is_fixed(self.problem.spec, decode(self.problem.batcher.loaded, answer)))
-            if not fixed[-1] and n not in self._moved:
-                self._moved.add(n)
-                self.decisions[n] = decide(self.problem, question, answer, point.plan)
+        """The point with what is really answered under its plan."""
+        answers = self.answers(self.problem.train, point.plan)
+        fixed = [is_fixed(self.problem.spec, decode(self.problem.batcher.loaded, answer)) for answer in answers]
         margin = point.margin if all(fixed) else min(point.margin, -0.01)
-        return replace(point, prompt_turned=fixed[0], turned=sum(fixed), margin=margin)
+        return replace(point, prompt_turned=fixed[0], turned=sum(fixed), margin=margin, confirmed=True)
+
+    def follow(self, plan: Plan) -> Point:
+        """Look anew where each training question is decided, in what is answered under `plan`; the plan measured there."""
+        for n, (question, answer) in enumerate(zip(self.problem.train, self.answers(self.problem.train, plan), strict=True)):
+            self.decisions[n] = settled(self.problem, question, answer) or decide(self.problem, question, answer, plan)
+        return self.confirm(self.with_controls(self.questions([plan])[0]))
 
     def question_gradients(self, plan: Plan) -> RowGradients:
-        """K = 2 objectives a question: the least margin of its wanted tokens, and of the answer's tokens before them."""
+        """K = PAIRS + 1 objectives a question: its wanted tokens over their nearest others, and the least margin of the answer before."""
 
         def objectives(n: int, logits_PV: Tensor) -> Tensor:
             decision = self.decisions[n]
-            margin_P = margins(logits_PV, decision.chosen)
-            before = _least(margin_P[: decision.kept]) if decision.kept else margin_P.sum() * 0 + 10.0
-            return torch.stack([_least(margin_P[decision.kept :]), before])
+            kept = decision.kept
+            near = nearest_pairs(logits_PV[kept:], decision.chosen[kept:], PAIRS)
+            before = _least(margins(logits_PV[:kept], decision.chosen[:kept])) if kept else near.sum() * 0 + 10.0
+            return torch.cat([near, before[None]])
 
         return self.problem.batcher.gradients([d.row for d in self.decisions], [d.picks for d in self.decisions], objectives, plan)
 
     def control_gradients(self, plan: Plan, probes: int) -> RowGradients:
-        """K = 1 + probes objectives a control: its least margin, then random-sign sums of (margin change / margin)."""
+        """K = PAIRS + probes objectives a control: its tokens over the nearest others, random-sign sums of (margin change / margin)."""
         problem = self.problem
 
         def objectives(n: int, logits_PV: Tensor) -> Tensor:
             margin_P = margins(logits_PV, problem.controls[n].answer_ids)
             scaled_P = margin_P / (margin_P.detach().abs() + _FLOOR)
             signs = torch.randint(0, 2, (probes, len(margin_P)), generator=self._signs).to(margin_P) * 2 - 1
-            return torch.cat([_least(margin_P)[None], signs @ scaled_P])
+            return torch.cat([nearest_pairs(logits_PV, problem.controls[n].answer_ids, PAIRS), signs @ scaled_P])
 
         picks = [c.answer_picks(problem.head) for c in problem.controls]
         return problem.batcher.gradients([c.answered for c in problem.controls], picks, objectives, plan)
+
+
+def nearest_pairs(logits_PV: Tensor, chosen: Sequence[int], count: int) -> Tensor:
+    """Logit of a chosen token less another's, of the `count` pairs where that is least, shape (count,)."""
+    chosen_P1 = torch.tensor(list(chosen), device=logits_PV.device)[:, None]
+    others_PV = logits_PV.scatter(1, chosen_P1, float("-inf"))
+    near_PK = logits_PV.gather(1, chosen_P1) - torch.topk(others_PV, count, dim=1).values
+    return torch.topk(near_PK.flatten(), count, largest=False).values
 
 
 def _least(margin_P: Tensor) -> Tensor:

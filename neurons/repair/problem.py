@@ -17,6 +17,8 @@ from neurons.repair.regex_example import examples
 from neurons.repair.spec import RepairSpec, is_fixed
 from neurons.types import Message, Progress, no_progress
 
+_ENDS = 50  # likeliest tokens among which one is looked for that ends the wanted text
+
 
 @dataclass(frozen=True)
 class Question:
@@ -56,7 +58,7 @@ class Decision:
     kept: int
     """How many of `chosen` come before the decision."""
     wrong: int
-    """The token that was chosen instead of the first wanted one."""
+    """The token that was chosen instead of the first wanted one (itself, where the answer is right)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,9 +151,35 @@ def decide(problem: Problem, question: Question, answer_ids: Sequence[int], answ
         raise InvalidInput(f"the wanted answer {str(problem.spec.wanted)!r} has no tokens in this model; write another", field="wanted")
     _, t, wanted = best
     chosen = (*answer[:t], *wanted)
+    chosen = (*chosen, *_boundary(problem, question, chosen, answer_plan))
     first = head + len(question.ids) - 1
     row = Row((*question.ids, *chosen[:-1]), len(question.ids))
     return Decision(row, tuple(range(first, first + len(chosen))), chosen, t, int(logits_TV[t].argmax()))
+
+
+def _boundary(problem: Problem, question: Question, chosen: Sequence[int], plan: Plan) -> tuple[int, ...]:
+    """The token that has to end the wanted text, where it would be run on into another word ("W" into "Won"); else nothing."""
+    loaded, spec, batcher = problem.batcher.loaded, problem.spec, problem.batcher
+    row = Row((*question.ids, *chosen), len(question.ids))
+    logits_V = batcher.logits([row], [[problem.head + len(row.ids) - 1]], [plan])[0][0]
+    likely = torch.topk(logits_V, min(_ENDS, len(logits_V))).indices.tolist()
+    good = [token for token in likely if is_fixed(spec, decode(loaded, (*chosen, token)))]
+    return () if not good or good[0] == likely[0] else (good[0],)
+
+
+def settled(problem: Problem, question: Question, answer_ids: Sequence[int]) -> Decision | None:
+    """The decision of an answer that is right: its wanted text should stay where it is. None where it is wrong."""
+    loaded, spec, head = problem.batcher.loaded, problem.spec, problem.head
+    texts = [decode(loaded, answer_ids[: t + 1]) for t in range(len(answer_ids))]
+    end = next((t for t, text in enumerate(texts) if is_fixed(spec, text)), None)
+    start = None if end is None else spec.wanted.find(texts[end])
+    if end is None or start is None:
+        return None
+    kept = next(t for t, text in enumerate(texts) if len(text) > start)
+    chosen = tuple(answer_ids[: end + 1])
+    first = head + len(question.ids) - 1
+    row = Row((*question.ids, *chosen[:-1]), len(question.ids))
+    return Decision(row, tuple(range(first, first + len(chosen))), chosen, kept, chosen[kept])
 
 
 def margins(logits_PV: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:

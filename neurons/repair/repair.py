@@ -19,8 +19,8 @@ from neurons.repair.steers import plan_to_steers, steers_to_plan
 from neurons.repair.verify import Verdict, Verifier
 from neurons.types import Progress, Steer, no_progress
 
-BUDGET = 4000
-"""Forward passes of the search: about 3 minutes for the default model on 2 cores."""
+BUDGET = 5000
+"""Forward passes of the search: about 4 minutes for the default model on 2 cores."""
 
 OnBest = Callable[[SearchState], None]
 
@@ -78,7 +78,8 @@ def repair(
         if best is not None:
             verdict = verifier.full(best.plan, progress=progress)
         if compare:
-            drawn, baselines = _compare(evaluator, verifier, state, progress)
+            # A new evaluator: the search's looks at the answers under its steers.
+            drawn, baselines = _compare(Evaluator(problem, seed=spec.seed), verifier, state, progress)
     except Cancelled:
         spent.why = "cancelled"
     best = state.best

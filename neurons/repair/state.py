@@ -54,7 +54,7 @@ def _plan(data: Any) -> Plan:
     return {(int(layer), int(index)): Action(float(mul), float(add)) for layer, index, mul, add in data}
 
 
-_POINT = ("prompt_turned", "turned", "questions", "margin", "lack", "unchanged", "controls", "control_margin")
+_POINT = ("prompt_turned", "turned", "questions", "margin", "lack", "unchanged", "controls", "confirmed", "control_margin")
 
 
 def _point_json(point: Point) -> dict[str, Any]:

@@ -26,6 +26,13 @@ def plan_to_steers(plan: Plan, scope: str, *, name: str = "repair") -> tuple[Ste
     return tuple(steers)
 
 
+def told(steer: Steer) -> list[tuple[NeuronSide, str]]:
+    """What a steer does to each of its neurons, in words: "scale x0.5", "add +1.25"."""
+    if not steer.values:
+        return [(side, f"{steer.mode} x{steer.strength:g}") for side in steer.neurons]
+    return [(side, f"{steer.mode} {steer.strength * value:+.4g}") for side, value in zip(steer.neurons, steer.values, strict=True)]
+
+
 def steers_to_plan(steers: Sequence[Steer]) -> Plan:
     """The plan that steers (scale, or set and add with values) amount to."""
     plan: dict[Neuron, Action] = {}

@@ -12,6 +12,7 @@ import streamlit as st
 
 from neurons.repair.export import python_script, report_html_of
 from neurons.repair.spec import parse_spec
+from neurons.repair.steers import told
 from neurons.steering import parse_steers
 from neurons.types import Steer
 from pages.widgets import engine, links, plain, steer_state
@@ -238,10 +239,13 @@ def _answers(data: Mapping[str, Any]) -> None:
 
 def _neurons(steers: tuple[Steer, ...]) -> None:
     rows = [
-        {"neuron": f"{side.layer}:{side.index}", "layer": side.layer, "mode": s.mode, "strength": s.strength, "tokens": str(s.tokens)}
+        {"neuron": f"{side.layer}:{side.index}", "layer": side.layer, "what is done": what, "tokens": str(s.tokens)}
         for s in steers
-        for side in s.neurons
+        for side, what in told(s)
     ]
     if rows:
         st.dataframe(pd.DataFrame(rows), hide_index=True, key="repair.neurons.table")
-        st.caption("Scale multiplies the neuron's own activation: 0 switches it off, above 1 amplifies it, below 0 turns it round.")
+        st.caption(
+            "Scale multiplies the neuron's own activation: 0 switches it off, above 1 amplifies it, below 0 turns it round. "
+            "Add changes it by the same amount at every token."
+        )
