@@ -38,7 +38,7 @@ class Point:
     margin: float
     """The least decisive margin over the training questions, in logits; above 0: all turn."""
     lack: float
-    """Mean over the training questions of what their margin lacks to `GOAL`, in logits."""
+    """Mean over the training questions of what the margins of their wanted tokens lack to `GOAL`, in logits; see `_lack`."""
     unchanged: int | None = None
     """Controls with the same answer, token by token; None: not measured."""
     controls: int = 0
@@ -97,8 +97,10 @@ class Evaluator:
         decisions = [d for _ in plans for d in self.decisions]
         spread = [plan for plan in plans for _ in self.decisions]
         logits = self.problem.batcher.logits([d.row for d in decisions], [d.picks for d in decisions], spread)
-        margin_PQ = torch.stack([margins(part, d.chosen).amin() for part, d in zip(logits, decisions, strict=True)]).view(len(plans), -1)
-        lack_P = torch.relu(GOAL - margin_PQ).mean(1)
+        all_margins = [margins(part, d.chosen) for part, d in zip(logits, decisions, strict=True)]
+        margin_PQ = torch.stack([margin.amin() for margin in all_margins]).view(len(plans), -1)
+        lacks = [_lack(margin, d.kept) for margin, d in zip(all_margins, decisions, strict=True)]
+        lack_P = torch.stack(lacks).view(len(plans), -1).mean(1)
         return [
             Point(plan, bool(row[0] > 0), int((row > 0).sum()), len(row), float(row.amin()), float(lack))
             for plan, row, lack in zip(plans, margin_PQ, lack_P, strict=True)
@@ -123,16 +125,19 @@ class Evaluator:
 
     def confirm(self, point: Point) -> Point:
         """The point with what is really answered under its plan."""
-        answers = self.answers(self.problem.train, point.plan)
+        return self._confirmed(point, self.answers(self.problem.train, point.plan))
+
+    def _confirmed(self, point: Point, answers: Sequence[Sequence[int]]) -> Point:
         fixed = [is_fixed(self.problem.spec, decode(self.problem.batcher.loaded, answer)) for answer in answers]
         margin = point.margin if all(fixed) else min(point.margin, -0.01)
         return replace(point, prompt_turned=fixed[0], turned=sum(fixed), margin=margin, confirmed=True)
 
     def follow(self, plan: Plan) -> Point:
         """Look anew where each training question is decided, in what is answered under `plan`; the plan measured there."""
-        for n, (question, answer) in enumerate(zip(self.problem.train, self.answers(self.problem.train, plan), strict=True)):
+        answers = self.answers(self.problem.train, plan)
+        for n, (question, answer) in enumerate(zip(self.problem.train, answers, strict=True)):
             self.decisions[n] = settled(self.problem, question, answer) or decide(self.problem, question, answer, plan)
-        return self.confirm(self.with_controls(self.questions([plan])[0]))
+        return self._confirmed(self.with_controls(self.questions([plan])[0]), answers)
 
     def question_gradients(self, plan: Plan) -> RowGradients:
         """K = PAIRS + 1 objectives a question: its wanted tokens over their nearest others, and the least margin of the answer before."""
@@ -166,6 +171,12 @@ def nearest_pairs(logits_PV: Tensor, chosen: Sequence[int], count: int) -> Tenso
     others_PV = logits_PV.scatter(1, chosen_P1, float("-inf"))
     near_PK = logits_PV.gather(1, chosen_P1) - torch.topk(others_PV, count, dim=1).values
     return torch.topk(near_PK.flatten(), count, largest=False).values
+
+
+def _lack(margin_P: Tensor, kept: int) -> Tensor:
+    """What a question's wanted tokens lack to the goal, and the answer before them to being taken at all."""
+    before = torch.relu(-margin_P[:kept].amin()) if kept else 0.0
+    return torch.relu(GOAL - margin_P[kept:].amin()) + before
 
 
 def _least(margin_P: Tensor) -> Tensor:

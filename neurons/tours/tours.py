@@ -252,7 +252,7 @@ TOURS = (
             ),
             Step(
                 "Bring it out",
-                "A handful of neurons lets the right word win, in wordings the search never saw too. Whether that counts as a fix depends "
+                "A few neurons let the right word win, in wordings the search never saw too. Whether that counts as a fix depends "
                 "on the controls: read below how many of them changed, and what the verdict is.",
                 (Show("repair", "repair"),),
                 (Action("steer", "Put the steer on cards", "repair"), Action("repair", "Fill in the Repair page", "repair")),
