@@ -11,7 +11,6 @@ from repair_wishes import PLAN, wish
 from tiny_models import tiny_model
 
 from neurons.models.chat import decode
-from neurons.models.loaded import LoadedModel
 from neurons.repair.batch import Action
 from neurons.repair.candidates import candidates
 from neurons.repair.evaluate import Evaluator, Point
@@ -24,13 +23,9 @@ from neurons.types import NeuronSide
 
 
 @pytest.fixture(scope="module")
-def tiny() -> LoadedModel:
-    return tiny_model("llama")
-
-
-@pytest.fixture(scope="module")
-def tiny_problem(tiny: LoadedModel) -> Problem:
-    return prepare(tiny, wish(tiny))
+def tiny_problem() -> Problem:
+    loaded = tiny_model("llama")
+    return prepare(loaded, wish(loaded))
 
 
 def test_margins() -> None:
@@ -136,11 +131,11 @@ def test_controls_slopes_serve_again_while_they_tell_what_happens(tiny_problem: 
 
 def test_candidates_use_the_given_neurons_alone(tiny_problem: Problem) -> None:
     slopes = slopes_at(Evaluator(tiny_problem), {}, None)
-    plans = candidates(slopes, 1.0, most=3)
+    plans = candidates(slopes, [1.0], most=3)
     assert {len(plan) for plan in plans} <= {1, 2, 3}
     assert all(action != Action() for plan in plans for action in plan.values())
     within = tuple(NeuronSide(2, n) for n in range(5))
-    assert {neuron for plan in candidates(slopes, 1.0, most=3, within=within) for neuron in plan} <= {(2, n) for n in range(5)}
+    assert {neuron for plan in candidates(slopes, [1.0], most=3, within=within) for neuron in plan} <= {(2, n) for n in range(5)}
 
 
 def test_decisions_follow_the_answers_under_a_plan(tiny_problem: Problem) -> None:

@@ -38,7 +38,7 @@ class Baseline:
 
 
 def random_sets(verifier: Verifier, plan: Plan, *, draws: int = DRAWS, progress: Progress = no_progress) -> tuple[Baseline, ...]:
-    """The plan's own multipliers on other neurons: as many, in the same layers, drawn at random."""
+    """The plan's own actions on other neurons: as many, in the same layers, drawn at random."""
     problem = verifier.problem
     found = []
     for draw in range(draws):

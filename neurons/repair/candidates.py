@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -56,14 +56,14 @@ class _Columns:
         return float(self.peak_LI[neuron]) or 1.0
 
 
-def candidates(slopes: Slopes, radius: float, *, most: int, within: Sequence[NeuronSide] = ()) -> list[Plan]:
-    """Plans of growing size, at most `most` neurons (of `within`, where given), and half steps towards the larger ones."""
+def candidates(slopes: Slopes, radii: Sequence[float], *, most: int, within: Sequence[NeuronSide] = ()) -> list[Plan]:
+    """For each radius, plans of growing size, at most `most` neurons (of `within`, where given), and half steps towards the larger ones."""
     columns = _Columns(slopes)
     asked, guarded = slopes.questions, slopes.controls
     slope_PN, probe_PN = columns.of(asked, slice(0, PAIRS)), columns.of(guarded, slice(PAIRS, None))
     control_CN = np.concatenate([columns.of(guarded, slice(0, PAIRS)), columns.of(asked, slice(PAIRS, None))])
     reach_N = 1 / (np.maximum(np.abs(slope_PN).max(0) / _STEP_LOGITS, np.abs(probe_PN).max(0)) + 1e-6)
-    reach_N = radius * np.minimum(reach_N, np.repeat(_FARTHEST, reach_N.size // 2))
+    reach_N = np.minimum(reach_N, np.repeat(_FARTHEST, reach_N.size // 2))
     pool = _pool(columns, np.abs(slope_PN.mean(0)) * reach_N, within)
     names = [columns.name(int(column)) for column in pool]
     model = LinearModel(
@@ -75,6 +75,15 @@ def candidates(slopes: Slopes, radius: float, *, most: int, within: Sequence[Neu
         at_N=np.array([_amount(columns, slopes.at, *name) for name in names]),
         range_N=reach_N[pool].astype(np.float64),
     )
+    plans: list[Plan] = []
+    for radius in radii:
+        found = _solved(columns, names, replace(model, range_N=radius * model.range_N), most)
+        plans += [plan for plan in found or [dict(slopes.at)] if plan not in plans]
+    return plans
+
+
+def _solved(columns: _Columns, names: Sequence[tuple[Neuron, bool]], model: LinearModel, most: int) -> list[Plan]:
+    """The plans of one linear model, fewest neurons first."""
     solutions = path(model, Weights(goal=GOAL), tuple(size for size in _SIZES if size <= most))
     halves = [(x_N + model.at_N) / 2 for size, x_N in solutions.items() if size in _HALVED]
     plans: list[Plan] = []
@@ -82,7 +91,7 @@ def candidates(slopes: Slopes, radius: float, *, most: int, within: Sequence[Neu
         plan = _plan(columns, names, x_N)
         if plan and plan not in plans and len(plan) <= most:
             plans.append(plan)
-    return sorted(plans, key=len) or [dict(slopes.at)]
+    return sorted(plans, key=len)
 
 
 def _pool(columns: _Columns, gain_N: Matrix, within: Sequence[NeuronSide]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

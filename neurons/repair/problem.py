@@ -152,9 +152,7 @@ def decide(problem: Problem, question: Question, answer_ids: Sequence[int], answ
     _, t, wanted = best
     chosen = (*answer[:t], *wanted)
     chosen = (*chosen, *_boundary(problem, question, chosen, answer_plan))
-    first = head + len(question.ids) - 1
-    row = Row((*question.ids, *chosen[:-1]), len(question.ids))
-    return Decision(row, tuple(range(first, first + len(chosen))), chosen, t, int(logits_TV[t].argmax()))
+    return _decision(problem, question, chosen, t, int(logits_TV[t].argmax()))
 
 
 def _boundary(problem: Problem, question: Question, chosen: Sequence[int], plan: Plan) -> tuple[int, ...]:
@@ -169,17 +167,20 @@ def _boundary(problem: Problem, question: Question, chosen: Sequence[int], plan:
 
 def settled(problem: Problem, question: Question, answer_ids: Sequence[int]) -> Decision | None:
     """The decision of an answer that is right: its wanted text should stay where it is. None where it is wrong."""
-    loaded, spec, head = problem.batcher.loaded, problem.spec, problem.head
+    loaded, spec = problem.batcher.loaded, problem.spec
     texts = [decode(loaded, answer_ids[: t + 1]) for t in range(len(answer_ids))]
     end = next((t for t, text in enumerate(texts) if is_fixed(spec, text)), None)
     start = None if end is None else spec.wanted.find(texts[end])
     if end is None or start is None:
         return None
     kept = next(t for t, text in enumerate(texts) if len(text) > start)
-    chosen = tuple(answer_ids[: end + 1])
-    first = head + len(question.ids) - 1
+    return _decision(problem, question, tuple(answer_ids[: end + 1]), kept, answer_ids[kept])
+
+
+def _decision(problem: Problem, question: Question, chosen: tuple[int, ...], kept: int, wrong: int) -> Decision:
+    first = problem.head + len(question.ids) - 1
     row = Row((*question.ids, *chosen[:-1]), len(question.ids))
-    return Decision(row, tuple(range(first, first + len(chosen))), chosen, kept, chosen[kept])
+    return Decision(row, tuple(range(first, first + len(chosen))), chosen, kept, wrong)
 
 
 def margins(logits_PV: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:

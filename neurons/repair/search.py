@@ -104,11 +104,7 @@ def search(
 def _round(evaluator: Evaluator, state: SearchState, slopes: Slopes) -> bool:
     """One round; True when the best point got better."""
     before, here, spec = state.best, slopes.here, evaluator.problem.spec
-    plans: list[Plan] = []
-    for radius in (state.radius, state.radius / 3):
-        found = candidates(slopes, radius, most=spec.max_neurons, within=spec.within)
-        plans += [plan for plan in found if plan not in plans]
-    points = evaluator.questions(plans)
+    points = evaluator.questions(candidates(slopes, (state.radius, state.radius / 3), most=spec.max_neurons, within=spec.within))
     turned = [p for p in points if p.turns]
     nearest, fewest = sorted(points, key=lambda p: p.lack)[: _MEASURED - 1], sorted(turned, key=lambda p: p.neurons)[:1]
     promising = {id(point) for point in (*nearest, *fewest)}
@@ -127,7 +123,7 @@ def _round(evaluator: Evaluator, state: SearchState, slopes: Slopes) -> bool:
 
 
 def prune(evaluator: Evaluator, state: SearchState) -> None:
-    """Drop the neuron that is missed least, as long as the steer is as good without it: questions, margin, controls.
+    """Drop the neuron that is missed least, as long as the steer is better without it (see `Point.cost`).
 
     A neuron that could not be spared from a larger set is not tried again in a smaller one.
     """
