@@ -26,7 +26,7 @@ from neurons.attribution_rules import Rules, backward_rules, halved
 from neurons.effect_batch import batch_replace
 from neurons.errors import InvalidInput
 from neurons.first_run import FirstRun
-from neurons.hooks import Edit, Replace, run_forward
+from neurons.hooks import Edit, Replace, run_forward, with_graph
 from neurons.metrics import effect_from_latent, latent_value, metric_value
 from neurons.models.loaded import LoadedModel
 from neurons.refine import refined
@@ -142,12 +142,10 @@ def activation_gradients(
     """Each layer's activations and d value / d activations, (T, I) float32, and the last token's logits (1, V)."""
     acts: list[Tensor] = []
 
-    def record(_layer: int, acts_BTI: Tensor) -> None:
-        # The parameters are frozen, so the first layer's activations are where the graph begins.
-        acts.append(acts_BTI if acts_BTI.requires_grad else acts_BTI.requires_grad_())
-
     with loaded.lock, backward_rules(loaded, rules) if rules else nullcontext():
-        output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, record=record, replace=replace, logits_to_keep=1, grad=True)
+        output = run_forward(
+            loaded, torch.tensor([list(ids)]), edits=edits, record=with_graph(acts), replace=replace, logits_to_keep=1, grad=True
+        )
         assert output.logits is not None
         grads = torch.autograd.grad(value_of(output.logits[:, -1]), acts, materialize_grads=True)
     return [act.detach()[0].float() for act in acts], [grad[0].float() for grad in grads], output.logits[:, -1].detach()

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 from neurons.attention_tap import AttentionCall, AttentionTap
 from neurons.effect_batch import decoder_layers
-from neurons.hooks import Edit, run_forward
+from neurons.hooks import Edit, run_forward, with_graph
 from neurons.models.loaded import LoadedModel
 from neurons.types import Steer
 
@@ -71,15 +71,13 @@ def first_run(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit], *,
     outputs: list[Any] = []
     cache: Any = DynamicCache()
 
-    def record(_layer: int, acts_BTI: Tensor) -> None:
-        # The parameters are frozen, so the first layer's activations are where the graph begins.
-        acts.append(acts_BTI if acts_BTI.requires_grad else acts_BTI.requires_grad_())
-
     with loaded.lock, ExitStack() as stack:
         for layer in decoder_layers(loaded):
             stack.callback(layer.register_forward_hook(lambda _module, _args, output: outputs.append(output)).remove)
         tap = stack.enter_context(AttentionTap(keep=True))
-        output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, record=record, cache=cache, logits_to_keep=logits, grad=True)
+        output = run_forward(
+            loaded, torch.tensor([list(ids)]), edits=edits, record=with_graph(acts), cache=cache, logits_to_keep=logits, grad=True
+        )
     assert output.logits is not None
     whole = len(cache.layers) == loaded.n_layers
     keys = [(layer.keys.detach(), layer.values.detach()) for layer in cache.layers] if whole else []

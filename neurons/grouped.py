@@ -18,7 +18,7 @@ from torch import Tensor
 
 from neurons.attribution import RangeAttribution, Scores, stacked
 from neurons.errors import InvalidInput
-from neurons.hooks import run_forward
+from neurons.hooks import run_forward, with_graph
 from neurons.metrics import check_target, metric_value
 from neurons.models.loaded import LoadedModel
 from neurons.steering import compile_edits
@@ -75,12 +75,9 @@ def attribute_range(
     edits = compile_edits(loaded, steers, len(ids) if prompt_tokens is None else prompt_tokens)
     acts: list[Tensor] = []
 
-    def record(_layer: int, acts_BTI: Tensor) -> None:
-        acts.append(acts_BTI if acts_BTI.requires_grad else acts_BTI.requires_grad_())
-
     with loaded.lock:
         output = run_forward(
-            loaded, torch.tensor([list(ids[: stop - 1])]), edits=edits, record=record, logits_to_keep=stop - start, grad=True
+            loaded, torch.tensor([list(ids[: stop - 1])]), edits=edits, record=with_graph(acts), logits_to_keep=stop - start, grad=True
         )
         assert output.logits is not None
         value = torch.stack([metric_value(output.logits[:, n], target)[0] for n, target in enumerate(targets)]).sum()

@@ -23,6 +23,16 @@ Replace = Callable[[int, Tensor], Tensor | None]
 """Called with (layer, acts_BTI) before anything else; what it returns (if anything) takes the activations' place."""
 
 
+def with_graph(acts: list[Tensor]) -> Record:
+    """Keeps each layer's activations in `acts`, (B, T, I), with the graph that leads from them to the logits."""
+
+    def record(_layer: int, acts_BTI: Tensor) -> None:
+        # The parameters are frozen, so the first layer's activations are where the graph begins.
+        acts.append(acts_BTI if acts_BTI.requires_grad else acts_BTI.requires_grad_())
+
+    return record
+
+
 @dataclass(frozen=True, eq=False)
 class Edit:
     """What is done to some neurons of one layer at some tokens."""

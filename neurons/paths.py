@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neurons.errors import InvalidInput
-from neurons.hooks import run_forward
+from neurons.hooks import run_forward, with_graph
 from neurons.largest import largest
 from neurons.metrics import check_target, metric_value
 from neurons.models.loaded import LoadedModel
@@ -166,10 +166,7 @@ class _Run:
         """Sum of all absolute drives of the neuron asked about last."""
         edits = compile_edits(loaded, steers, prompt_tokens)
 
-        def record(_layer: int, acts_BTI: Tensor) -> None:
-            self.acts.append(acts_BTI if acts_BTI.requires_grad else acts_BTI.requires_grad_())
-
-        output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, record=record, logits_to_keep=1, grad=True)
+        output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, record=with_graph(self.acts), logits_to_keep=1, grad=True)
         assert output.logits is not None
         self.logits_BV = output.logits[:, -1]
 
