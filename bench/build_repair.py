@@ -1,9 +1,9 @@
 """Builds bench/data/repair.json: wrong answers of the default model, found by asking it.
 
-Run: python bench/build_repair.py [--out FILE] [--per-kind 8]. Every fact of `repair_facts` is asked with its kind's first wording; where
-the answer is wrong and definite (a word stands where the answer belongs), so are the other eleven wordings. A case keeps the wordings
-that are answered wrong and definitely as well, at least six of them besides the prompt. A wrong answer that only names
-the subject again is no unwanted text. Controls: questions of the same kind about other
+Run: python bench/build_repair.py [--out FILE] [--per-kind 5]. Every fact of `repair_facts` is asked with its kind's first wording; where
+the answer is wrong and definite (a word stands where the answer belongs), so are the other 23 wordings. A case keeps the first thirteen
+that are answered wrong and definitely as well, at least ten of them besides the prompt. A wrong answer that only repeats
+a word of the question is no unwanted text. Controls: questions of the same kind about other
 subjects that the model answers right (at most eight), then everyday prompts; twenty in all.
 """
 
@@ -31,22 +31,23 @@ from neurons.repair.batch import Batcher, Row
 from neurons.repair.controls import builtin_controls
 from neurons.types import Message
 
-NEW_TOKENS = 14
+NEW_TOKENS = 20  # as `RepairSpec.max_new_tokens`
 CONTROLS, NEAR_CONTROLS = 20, 8
-MIN_PARAPHRASES, MAX_PARAPHRASES = 6, 10
+MIN_PARAPHRASES, MAX_PARAPHRASES = 10, 13
 _BEFORE = r"(?:\b(?:is|are|was|by|called|equals?|comes|follows|means|be)\b|=|:)\s+"
 _FILLERS = (
-    r"(?:called |the |a |an |likely |typically |often |usually |probably |simply |actually |written by |language |word |number |city of )*"
+    r"(?:called |the |a |an |likely |typically |often |usually |probably |simply |actually |written by |language |word |number |city of "
+    r"|[A-Z]\w+(?:ish|ian|yan|can|ese|utch|ench|iss) )*"
 )
-_WORD = r"[\"'“‘*(]*(?P<answer>[A-Z0-9][\w.'’-]*(?: [A-Z][\w'’-]+)*|[a-z][\w'’-]*)"
+_WORD = r"[\"'“‘*(]*(?P<answer>(?:[A-Z]\.)+ ?[A-Z][\w'’-]+|[A-Z0-9][\w'’-]*(?:\.\w+)*(?: [A-Z][\w'’-]+)*|[a-z][\w'’-]*)"
 _DEFINITE = re.compile(_BEFORE + _FILLERS + _WORD)
 _EVASIVE = frozenset(
     """
-    also and another answer as based because book book's both calculated capital characterized city classic common commonly
+    also and another answer as author based because book book's both brilliant calculated capital characterized city classic common commonly
     considered country currency defined denoted derived determined either even famous first followed form formed found generally
-    given he in indeed it its kind known landlocked language largest last located made member more most name neither not noun
+    given he in indeed it its kind known landlocked language largest last local located made member more most name neither not noun
     novel number odd of official on one opposite or past plural popular predominantly present primarily question quite represented
-    result second she sovereign spoken story symbol tense term that their they this three to two type used verb very what when
+    result second she sovereign special spoken story symbol tense term that their they this three to two type used verb very what when
     where who word written
     """.split()  # noqa: SIM905
 )
@@ -85,9 +86,9 @@ def wrong_answer(asked: Asked, wanted: str) -> str | None:
     return None
 
 
-def names_subject(subject: str, wrong: str) -> bool:
-    """Whether a wrong answer is the subject itself or its adjective, which a right answer may well say again ("Kenyan shilling")."""
-    return contains(subject, wrong) or (subject[:1].isupper() and wrong.startswith(subject))
+def repeats_question(prompt: str, fact: Sequence[str], wrong: str) -> bool:
+    """Whether a wrong answer is a word of the question, which a right one may well say again, and not one of the choices it gives."""
+    return contains(prompt, wrong) and wrong not in fact[1:-1]
 
 
 def cases_of(loaded: LoadedModel, batcher: Batcher, kind: Kind, limit: int) -> list[dict[str, object]]:
@@ -115,7 +116,7 @@ def cases_of(loaded: LoadedModel, batcher: Batcher, kind: Kind, limit: int) -> l
                 "kind": kind.name,
                 "prompt": asked.prompt,
                 "wanted": fact[-1],
-                "unwanted": "" if names_subject(fact[0], unwanted) else unwanted,
+                "unwanted": "" if repeats_question(asked.prompt, fact, unwanted) else unwanted,
                 "answer": asked.answer,
                 "paraphrases": [{"prompt": a.prompt, "answer": a.answer} for a in wrong],
                 "controls": [{"prompt": a.prompt, "answer": a.answer} for a in chosen],
@@ -127,7 +128,7 @@ def cases_of(loaded: LoadedModel, batcher: Batcher, kind: Kind, limit: int) -> l
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data" / "repair.json")
-    parser.add_argument("--per-kind", type=int, default=8)
+    parser.add_argument("--per-kind", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="begin anew; else kinds that are in the file are kept")
     options = parser.parse_args()

@@ -30,6 +30,8 @@ from neurons.repair.spec import parse_spec
 
 DATA = Path(__file__).parent / "data" / "repair.json"
 RESULTS = Path(__file__).parent / "data" / "repair_results.jsonl"
+HELD_OUT = 5
+"""Wordings of each case that the search does not see. The others, five to eight, and the prompt are what it trains on."""
 HELD, KEPT, GOAL_SHARE, GOAL_NEURONS, GOAL_MINUTES = 0.8, 0.95, 0.6, 10, 5
 
 
@@ -64,6 +66,7 @@ def run(options: argparse.Namespace) -> None:
                 "unwanted": case["unwanted"],
                 "paraphrases": [p["prompt"] for p in case["paraphrases"]],
                 "controls": [c["prompt"] for c in case["controls"]],
+                "heldout": HELD_OUT / len(case["paraphrases"]),
             }
         )
         wall, cpu = time.perf_counter(), time.process_time()

@@ -1,4 +1,4 @@
-"""What `build_repair.py` asks the default model: facts of thirteen kinds, and twelve ways to ask for each kind.
+"""What `build_repair.py` asks the default model: facts of thirteen kinds, and twenty-four ways to ask for each kind.
 
 A fact is (subject, right answer[, other accepted answers]). Written for this benchmark from general knowledge.
 """
@@ -38,6 +38,18 @@ CAPITALS = Kind(
         "For a quiz: what is the capital of {}?",
         "Do you know the capital of {}?",
         "In one word, what is the capital of {}?",
+        "What city is the capital of {}?",
+        "Please tell me the capital of {}.",
+        "Can you name the capital of {}?",
+        "Which city is {}'s capital?",
+        "What is the name of the capital city of {}?",
+        "The capital of {} is",
+        "Complete: {}'s capital city is",
+        "Geography question: which city is the capital of {}?",
+        "My teacher asked me for the capital of {}. What is it?",
+        "What is the capital city of the country {}?",
+        "Finish the sentence: The capital city of {} is",
+        "I am writing about {}. What is its capital?",
     ),
     _pairs("""
         Turkey = Ankara
@@ -128,6 +140,18 @@ OPPOSITES = Kind(
         "If something is not {}, what is its opposite called?",
         "Complete: {} is the opposite of",
         "I need the antonym of '{}'.",
+        "What is the opposite of the word {}?",
+        "Which word means the opposite of '{}'?",
+        "Please give me an antonym of {}.",
+        "Can you tell me the opposite of {}?",
+        "What is an antonym of '{}'?",
+        "Complete the sentence: The opposite of {} is",
+        "Fill in the blank: The opposite of {} is",
+        "What's the opposite of {}?",
+        "For a quiz: what is the opposite of {}?",
+        "The antonym of {} is",
+        "Which adjective, noun or verb is the opposite of {}?",
+        "I forgot the opposite of {}. What is it?",
     ),
     _pairs("""
         hot = cold
@@ -198,6 +222,18 @@ PAST = Kind(
         "In one word, what is the past tense of {}?",
         "Which form is the past tense of {}?",
         "I need the past tense of {}.",
+        "What's the past tense of {}?",
+        "Complete the sentence: The past tense of {} is",
+        "Fill in the blank: The past tense of {} is",
+        "Please give me the past tense of '{}'.",
+        "Can you tell me the past tense of {}?",
+        "Name the past tense of the verb {}.",
+        "What is the past tense form of {}?",
+        "For a quiz: what is the past tense of {}?",
+        "Which word is the past tense of '{}'?",
+        "What is the past tense of the English verb {}?",
+        "The simple past of the verb {} is",
+        "I forgot the past tense of {}. What is it?",
     ),
     _pairs("""
         bring = brought
@@ -258,6 +294,18 @@ ARITHMETIC = Kind(
         "The answer to {} is",
         "Finish: {} =",
         "Give only the number: {} =",
+        "Solve: {} =",
+        "Calculate: {} =",
+        "What number is {}? Answer with the number only.",
+        "Fill in the blank: {} equals",
+        "Finish the equation: {} =",
+        "Complete the sentence: {} equals",
+        "Complete the sentence: {} is equal to",
+        "The result of {} is",
+        "Write only the answer: {} =",
+        "Math quiz: {} =",
+        "One number only: {} =",
+        "In numbers, {} equals",
     ),
     _pairs("""
         17 + 25 = 42
@@ -312,6 +360,18 @@ CATEGORIES = Kind(
         "Reply with one word. Is the {0} a {1} or a {2}?",
         "Say {1} or {2}: A {0} is a",
         "Choose one word, {1} or {2}. A {0} is a",
+        "Is the {0} a {1} or a {2}? Answer in one word.",
+        "In a single word: is a {0} a {1} or a {2}?",
+        "Tell me in one word: is a {0} a {1} or a {2}?",
+        "Just one word: is a {0} a {1} or a {2}?",
+        "Which is it, {1} or {2}? A {0} is a",
+        "Quiz, one word: is a {0} a {1} or a {2}?",
+        "Complete with {1} or {2}: A {0} is a",
+        "Pick {1} or {2}: A {0} is a",
+        "Use one word. Is a {0} a {1} or a {2}?",
+        "Is a {0} a {1} or a {2}? Just one word.",
+        "Short answer please: is a {0} a {1} or a {2}?",
+        "Write {1} or {2}: The {0} is a",
     ),
     _pairs("""
         whale = fish = mammal = mammal
@@ -347,7 +407,6 @@ CATEGORIES = Kind(
         lizard = bird = reptile = reptile
         salamander = reptile = amphibian = amphibian
         crocodile = fish = reptile = reptile
-        kangaroo = reptile = mammal = mammal
         mushroom = plant = fungus = fungus
         moon = planet = satellite = satellite
         Pluto = star = dwarf planet = dwarf
@@ -370,6 +429,18 @@ AUTHORS = Kind(
         "Fill in the blank: The writer of {} is",
         "Tell me the name of the author of {}.",
         "Complete the sentence: The book {} was written by",
+        "Complete the sentence: The writer of {} is",
+        "Fill in the blank: The author of {} is",
+        "Fill in the blank: {} is a book by",
+        "Finish the sentence: The author of {} is",
+        "Complete: {} was written by",
+        "Complete the sentence: {} is a work by",
+        "The author of {} is",
+        "Who wrote {}? Answer with the name only.",
+        "Finish the sentence: {} is a book by",
+        "Give the name of the author of {}.",
+        "Name the writer of {}.",
+        "Fill in the blank: The book {} was written by",
     ),
     _pairs("""
         War and Peace = Tolstoy
@@ -382,8 +453,6 @@ AUTHORS = Kind(
         Hamlet = Shakespeare
         The Odyssey = Homer
         Crime and Punishment = Dostoevsky
-        Jane Eyre = Bronte
-        Wuthering Heights = Bronte
         Frankenstein = Shelley
         Dracula = Stoker
         The Hobbit = Tolkien
@@ -436,6 +505,18 @@ NUMBERS = Kind(
         "Which one is greater, {0} or {1}? Just say the number.",
         "Fill in the blank: When we compare {0} and {1}, the larger one is",
         "Say which is larger: {0} or {1}.",
+        "Fill in the blank: Between {0} and {1}, the bigger number is",
+        "Fill in the blank: The bigger of {0} and {1} is",
+        "Fill in the blank: The greater of {0} and {1} is",
+        "The larger of the two numbers {0} and {1} is",
+        "Complete the sentence: The larger of {0} and {1} is",
+        "Complete: Of the numbers {0} and {1}, the bigger one is",
+        "Which is bigger, {0} or {1}? Answer with the number only.",
+        "Which is greater, {0} or {1}? Give only the number.",
+        "Name the larger number: {0} or {1}.",
+        "Finish the sentence: Of {0} and {1}, the larger number is",
+        "Answer with one number: which is larger, {0} or {1}?",
+        "Fill in the blank: Comparing {0} with {1}, the larger one is",
     ),
     _pairs("""
         9.9 = 9.11 = 9.9
@@ -480,6 +561,18 @@ SYMBOLS = Kind(
         "In chemistry, what is the symbol for {}?",
         "For a quiz: what is the chemical symbol of {}?",
         "I need the chemical symbol for {}.",
+        "What is the symbol for the element {}?",
+        "Complete the sentence: The chemical symbol for {} is",
+        "Fill in the blank: The chemical symbol of {} is",
+        "What is the element symbol for {}?",
+        "Which chemical symbol does {} have?",
+        "Can you tell me the chemical symbol of {}?",
+        "Please give me the symbol for {} in chemistry.",
+        "The symbol of the element {} is",
+        "What's the chemical symbol for {}?",
+        "I forgot the chemical symbol for {}. What is it?",
+        "Which symbol does {} have in the periodic table?",
+        "What is the periodic table symbol for {}?",
     ),
     _pairs("""
         gold = Au
@@ -535,6 +628,18 @@ CURRENCIES = Kind(
         "For a quiz: what is the currency of {}?",
         "Do you know the currency of {}?",
         "What is the name of the money used in {}?",
+        "What's the currency of {}?",
+        "Which currency do people use in {}?",
+        "What is the official currency of {}?",
+        "The official currency of {} is the",
+        "Complete the sentence: The currency of {} is the",
+        "Fill in the blank: The currency of {} is the",
+        "What currency is used in {}?",
+        "Can you tell me the currency of {}?",
+        "What is the national currency of {}?",
+        "I forgot the currency of {}. What is it?",
+        "Which currency does {} use?",
+        "What currency do I need in {}?",
     ),
     _pairs("""
         Japan = yen
@@ -590,6 +695,18 @@ YOUNG = Kind(
         "Complete the sentence: The young of a {} is called a",
         "Fill in the blank: The baby of a {} is called a",
         "What is a baby {} called? Answer in one word.",
+        "Complete the sentence: The baby of a {} is called a",
+        "Fill in the blank: The young of a {} is called a",
+        "Finish the sentence: A young {} is called a",
+        "A baby {} is called a",
+        "Complete: A young {} is known as a",
+        "What is a young {} called?",
+        "What is the name for a baby {}?",
+        "What is the word for a young {}?",
+        "Tell me what a baby {} is called.",
+        "Name the young of a {}.",
+        "In one word, what is a baby {} called?",
+        "For a quiz: what is a young {} called?",
     ),
     _pairs("""
         dog = puppy
@@ -638,6 +755,18 @@ MONTHS = Kind(
         "In the calendar, what month comes after {}?",
         "If it is {} now, which month comes next?",
         "Say the month that comes after {}.",
+        "Name the month after {}.",
+        "Tell me which month follows {}.",
+        "Which month comes after the month of {}?",
+        "What's the month after {}?",
+        "For a quiz: which month comes after {}?",
+        "Complete the sentence: The month after {} is",
+        "Fill in the blank: The month after {} is",
+        "The month that follows {} is",
+        "In one word, which month comes after {}?",
+        "What is the month that follows {}?",
+        "Can you tell me the month after {}?",
+        "I forgot which month comes after {}. Which one is it?",
     ),
     _pairs("""
         January = February
@@ -670,6 +799,18 @@ LANGUAGES = Kind(
         "Fill in the blank: The official language of {} is",
         "Which language is spoken in {}?",
         "Complete the sentence: The main language of {} is",
+        "What's the official language of {}?",
+        "What is the main language of {}?",
+        "The official language of {} is",
+        "Which language do people speak in {}?",
+        "For a quiz: what is the official language of {}?",
+        "Can you tell me the official language of {}?",
+        "Name the language that is spoken in {}.",
+        "What is the national language of {}?",
+        "Fill in the blank: The main language of {} is",
+        "Finish the sentence: The official language of {} is",
+        "Tell me which language is spoken in {}.",
+        "In one word, what is the official language of {}?",
     ),
     _pairs("""
         Brazil = Portuguese
@@ -688,7 +829,6 @@ LANGUAGES = Kind(
         Jamaica = English
         Haiti = French
         Senegal = French
-        Kenya = Swahili
         Tanzania = Swahili
         Moldova = Romanian
         Cyprus = Greek
@@ -730,6 +870,18 @@ PLURALS = Kind(
         "Fill in the blank: The plural of {} is",
         "What is the plural form of {}?",
         "In one word, what is the plural of {}?",
+        "What's the plural of {}?",
+        "The plural of {} is",
+        "What is the plural of the noun {}?",
+        "Can you tell me the plural of {}?",
+        "Please give me the plural form of {}.",
+        "For a quiz: what is the plural of {}?",
+        "Put the word '{}' into the plural.",
+        "Write the plural of '{}'.",
+        "Finish the sentence: The plural of {} is",
+        "I forgot the plural of {}. What is it?",
+        "Complete: The plural form of {} is",
+        "Fill in the blank: The plural form of {} is",
     ),
     _pairs("""
         mouse = mice

@@ -33,6 +33,7 @@ def wish(loaded: LoadedModel, **more: object) -> RepairSpec:
             "paraphrases": ["Tell me what it is.", "Is it?", "It is what?", "Say it."],
             "controls": ["Hello", "one two", "abc def", "12345"],
             "max_new_tokens": 2,
+            "control_tokens": 2,
             **more,
         }
     )

@@ -8,6 +8,7 @@ from neurons.models.loaded import LoadedModel
 from neurons.repair.controls import builtin_controls
 from neurons.repair.repair import repair
 from neurons.repair.result import result_to_json
+from neurons.repair.search import SearchState
 from neurons.repair.spec import parse_spec
 
 NEAR = [f"What is the capital of {country}?" for country in ("Canada", "Japan", "Norway", "Egypt", "Kenya", "Peru")]
@@ -35,12 +36,18 @@ def test_the_capital_of_turkey(default_model: LoadedModel) -> None:
             "controls": [*NEAR, *(c for c in builtin_controls() if c not in NEAR)][:20],
         }
     )
-    result = repair(default_model, spec, budget=1500, compare=False, resume=False, keep=False)
+    fixes: list[int] = []
+
+    def on_best(state: SearchState) -> None:
+        if state.best is not None and state.best.holds:
+            fixes.append(state.best.neurons)
+
+    result = repair(default_model, spec, budget=1500, compare=False, resume=False, keep=False, on_best=on_best)
     data = result_to_json(result)
     shown = {key: data[key] for key in ("message", "heldout", "controls", "forward_passes", "seconds")}
     assert result.unsteered.strip() == "The capital of Turkey is Istanbul."
     assert result.found, shown
-    assert result.neurons <= 10, shown
+    assert result.neurons <= min(10, fixes[0]), shown  # the first fix is made smaller
     assert data["heldout"]["fixed"] >= 3, shown
     assert data["controls"]["unchanged"] >= 19, shown
     assert result.verdict is not None

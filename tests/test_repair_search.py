@@ -92,6 +92,13 @@ def test_held_out_questions_are_no_part_of_the_search(tiny_problem: Problem) -> 
     assert len(evaluator.decisions) == len(seen)
 
 
+def test_questions_and_controls_have_answers_of_their_own_length() -> None:
+    loaded = tiny_model("llama")
+    problem = prepare(loaded, wish(loaded, max_new_tokens=2, control_tokens=5))
+    assert {len(q.answer_ids) for q in (*problem.train, *problem.heldout)} == {2}
+    assert max(len(c.answer_ids) for c in problem.controls) == 5
+
+
 def test_the_search_gets_closer_and_counts_its_passes(tiny_problem: Problem) -> None:
     evaluator = Evaluator(tiny_problem)
     start = evaluator.questions([{}])[0]
@@ -131,11 +138,11 @@ def test_controls_slopes_serve_again_while_they_tell_what_happens(tiny_problem: 
 
 def test_candidates_use_the_given_neurons_alone(tiny_problem: Problem) -> None:
     slopes = slopes_at(Evaluator(tiny_problem), {}, None)
-    plans = candidates(slopes, [1.0], most=3)
+    plans = candidates(slopes, 1.0, (1, 2, 3))
     assert {len(plan) for plan in plans} <= {1, 2, 3}
     assert all(action != Action() for plan in plans for action in plan.values())
     within = tuple(NeuronSide(2, n) for n in range(5))
-    assert {neuron for plan in candidates(slopes, [1.0], most=3, within=within) for neuron in plan} <= {(2, n) for n in range(5)}
+    assert {neuron for plan in candidates(slopes, 1.0, (1, 2, 3), within=within) for neuron in plan} <= {(2, n) for n in range(5)}
 
 
 def test_decisions_follow_the_answers_under_a_plan(tiny_problem: Problem) -> None:

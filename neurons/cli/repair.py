@@ -14,7 +14,7 @@ from neurons.errors import Cancelled
 if TYPE_CHECKING:
     from neurons.repair.result import RepairResult
 
-_BUDGET = 5000
+_BUDGET = 4000
 
 
 def register(app: typer.Typer) -> None:

@@ -47,7 +47,7 @@ def random_sets(verifier: Verifier, plan: Plan, *, draws: int = DRAWS, progress:
         found.append(
             Baseline(
                 f"random {draw + 1}",
-                "random neurons, same number, layers and multipliers",
+                "random neurons, same number, layers and actions",
                 len(plan),
                 verifier.quick(random_match(problem.batcher.loaded, plan, chooser)),
             )

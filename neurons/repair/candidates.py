@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +16,6 @@ from neurons.repair.slopes import Slopes
 from neurons.types import NeuronSide
 
 _POOL = 400  # columns in the linear programme
-_SIZES = (1, 2, 4, 6, 9, 14, 20)
 _HALVED = (4, 9)
 _STEP_LOGITS = 1.5  # no neuron may move a question by more in one round
 _FARTHEST = (3.0, 1.0)  # in one round, of a multiplier and of what is added (in largest activations)
@@ -56,8 +55,8 @@ class _Columns:
         return float(self.peak_LI[neuron]) or 1.0
 
 
-def candidates(slopes: Slopes, radii: Sequence[float], *, most: int, within: Sequence[NeuronSide] = ()) -> list[Plan]:
-    """For each radius, plans of growing size, at most `most` neurons (of `within`, where given), and half steps towards the larger ones."""
+def candidates(slopes: Slopes, radius: float, sizes: Sequence[int], *, within: Sequence[NeuronSide] = ()) -> list[Plan]:
+    """Plans of at most each of `sizes` neurons (of `within`, where given), and half steps towards some, fewest neurons first."""
     columns = _Columns(slopes)
     asked, guarded = slopes.questions, slopes.controls
     slope_PN, probe_PN = columns.of(asked, slice(0, PAIRS)), columns.of(guarded, slice(PAIRS, None))
@@ -73,25 +72,16 @@ def candidates(slopes: Slopes, radii: Sequence[float], *, most: int, within: Seq
         control_C=torch.cat([slopes.control_margins(slopes.at).flatten(), asked.value_RK[:, PAIRS]]).double().numpy(),
         control_slope_CN=control_CN[:, pool].astype(np.float64),
         at_N=np.array([_amount(columns, slopes.at, *name) for name in names]),
-        range_N=reach_N[pool].astype(np.float64),
+        range_N=radius * reach_N[pool].astype(np.float64),
     )
-    plans: list[Plan] = []
-    for radius in radii:
-        found = _solved(columns, names, replace(model, range_N=radius * model.range_N), most)
-        plans += [plan for plan in found or [dict(slopes.at)] if plan not in plans]
-    return plans
-
-
-def _solved(columns: _Columns, names: Sequence[tuple[Neuron, bool]], model: LinearModel, most: int) -> list[Plan]:
-    """The plans of one linear model, fewest neurons first."""
-    solutions = path(model, Weights(goal=GOAL), tuple(size for size in _SIZES if size <= most))
+    solutions = path(model, Weights(goal=GOAL), tuple(sizes))
     halves = [(x_N + model.at_N) / 2 for size, x_N in solutions.items() if size in _HALVED]
     plans: list[Plan] = []
     for x_N in [*solutions.values(), *halves]:
         plan = _plan(columns, names, x_N)
-        if plan and plan not in plans and len(plan) <= most:
+        if plan and plan not in plans and len(plan) <= max(sizes):
             plans.append(plan)
-    return sorted(plans, key=len)
+    return sorted(plans, key=len) or [dict(slopes.at)]
 
 
 def _pool(columns: _Columns, gain_N: Matrix, within: Sequence[NeuronSide]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ SHARE_OF_CONTROLS = 0.95
 """Share of the controls that must stay for a steer to count as a fix."""
 GOAL = 2.0
 """Margin (logits) that each training question should reach, so that the fix carries over to other wordings."""
+NEURON = 0.1
+"""What a neuron in a fix costs, in logits of the mean margin."""
 PAIRS = 4
 """Pairs (a chosen token, another one) of least margin that are linearised, of each question and each control."""
 _SOFT = 0.1  # temperature (logits) of the smooth minimum; with .5, ten safe tokens looked like one in danger
@@ -74,14 +77,13 @@ class Point:
 
     @property
     def cost(self) -> float:
-        """What is still wrong with a fix: margins that lack to the goal (they carry over to other wordings), changed controls, neurons."""
-        return self.lack + 0.1 * (self.controls - (self.unchanged or 0)) + 0.04 * self.neurons
+        """What is still wrong with a fix: margins that lack to the goal (they make it carry over), wordings, controls, neurons."""
+        missed, changed = 1 - self.turned / self.questions, self.controls - (self.unchanged or 0)
+        return self.lack + missed + 0.1 * changed + NEURON * self.neurons
 
     def rank(self) -> tuple[float, ...]:
-        """Higher is better: fixes first, those of more questions and then of less cost; before that, progress."""
-        if self.promises:
-            return (2.0, self.turned / self.questions, -self.cost, self.margin)
-        return (1.0, -self.merit, -self.neurons, self.margin)
+        """Higher is better: fixes first, those of less cost; before that, progress."""
+        return (2.0, -self.cost, self.margin) if self.promises else (1.0, -self.merit, self.margin)
 
 
 class Evaluator:
@@ -90,6 +92,7 @@ class Evaluator:
     def __init__(self, problem: Problem, *, seed: int = 0) -> None:
         self.problem = problem
         self.decisions: list[Decision] = [decide(problem, q, q.answer_ids, {}) for q in problem.train]
+        self._answered: dict[frozenset[Any], list[tuple[int, ...]]] = {}
         self._signs = torch.Generator().manual_seed(seed)
 
     def questions(self, plans: Sequence[Plan]) -> list[Point]:
@@ -125,7 +128,14 @@ class Evaluator:
 
     def confirm(self, point: Point) -> Point:
         """The point with what is really answered under its plan."""
-        return self._confirmed(point, self.answers(self.problem.train, point.plan))
+        return self._confirmed(point, self._answers_of(point.plan))
+
+    def _answers_of(self, plan: Plan) -> list[tuple[int, ...]]:
+        """What the training questions are answered under a plan. Asked once: a plan that is confirmed is often linearised at next."""
+        key = frozenset(plan.items())
+        if key not in self._answered:
+            self._answered[key] = self.answers(self.problem.train, plan)
+        return self._answered[key]
 
     def _confirmed(self, point: Point, answers: Sequence[Sequence[int]]) -> Point:
         fixed = [is_fixed(self.problem.spec, decode(self.problem.batcher.loaded, answer)) for answer in answers]
@@ -134,7 +144,7 @@ class Evaluator:
 
     def follow(self, plan: Plan) -> Point:
         """Look anew where each training question is decided, in what is answered under `plan`; the plan measured there."""
-        answers = self.answers(self.problem.train, plan)
+        answers = self._answers_of(plan)
         for n, (question, answer) in enumerate(zip(self.problem.train, answers, strict=True)):
             self.decisions[n] = settled(self.problem, question, answer) or decide(self.problem, question, answer, plan)
         return self._confirmed(self.with_controls(self.questions([plan])[0]), answers)

@@ -14,7 +14,8 @@ from neurons.models.chat import encode_prompt
 from neurons.models.loaded import LoadedModel
 from neurons.repair.result import RepairResult, result_to_json
 from neurons.repair.spec import RepairSpec
-from neurons.steering import dump_steers
+from neurons.repair.steers import told
+from neurons.steering import dump_steers, parse_steers
 from neurons.types import Message, ModelRef, Steer
 from neurons.version import __version__
 
@@ -80,6 +81,7 @@ def report_html_of(data: Mapping[str, Any], *, about_neurons: Mapping[str, str] 
         model=data["steer"]["model"],
         version=__version__,
         about=dict(about_neurons or {}),
+        actions=[(str(side), what, str(s.tokens)) for s in parse_steers(data["steer"]) for side, what in told(s)],
         plot=_plot(data),
     )
 

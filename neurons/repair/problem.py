@@ -106,7 +106,7 @@ def prepare(loaded: LoadedModel, spec: RepairSpec, *, progress: Progress = no_pr
     progress(1, 3, "asking the unsteered model")
     questions += _ask(batcher, prompts[1:split], rows[1:split], spec.max_new_tokens)
     progress(2, 3, "asking the unsteered model")
-    controls = _ask(batcher, prompts[split:], rows[split:], spec.max_new_tokens)
+    controls = _ask(batcher, prompts[split:], rows[split:], spec.control_tokens)
     for control, question in zip(spec.controls, controls, strict=True):
         if control.expected is not None and not control.expected.met(question.answer):
             said, lacks = question.answer.strip(), str(control.expected)

@@ -19,8 +19,8 @@ from neurons.repair.steers import plan_to_steers, steers_to_plan
 from neurons.repair.verify import Verdict, Verifier
 from neurons.types import Progress, Steer, no_progress
 
-BUDGET = 5000
-"""Forward passes of the search: about 4 minutes for the default model on 2 cores."""
+BUDGET = 4000
+"""Forward passes of the search: about 3 minutes for the default model on 2 cores."""
 
 OnBest = Callable[[SearchState], None]
 

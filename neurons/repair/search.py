@@ -1,4 +1,4 @@
-"""The search: linearise, solve for few neurons, measure, repeat; then drop neurons one by one while the fix holds.
+"""The search: linearise, solve for few neurons, measure, repeat; then the same within the fix, for fewer neurons.
 
 Each round takes the answers as they now are, costs forward and backward passes over the training questions and the controls (how do all
 near margins move with what is done to each neuron), a linear programme (`candidates`, `linear`), and a batch of measurements. Sequential
@@ -9,22 +9,25 @@ control's margin by more than the margin itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from neurons.repair.batch import Plan
 from neurons.repair.candidates import candidates
-from neurons.repair.evaluate import Evaluator, Point
+from neurons.repair.evaluate import NEURON, Evaluator, Point
 from neurons.repair.slopes import Slopes, slopes_at
-from neurons.types import Progress, no_progress
+from neurons.types import NeuronSide, Progress, no_progress
 
-_FEW = 10
-_LACK = 0.2  # logits; a fix of few neurons that lacks no more is not bettered
+_LACK = 0.2  # logits; a fix that lacks no more is not bettered
 _LONGEST = 1.5
+_SIZES = (1, 2, 4, 6, 9, 14, 20)
+_PARTS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a fix's neurons that are tried
+_TRIED = 6  # plans a round that are measured on the questions
+_BETTER = 0.1  # of a fix's cost: less is no progress
 _SHORTEST = 0.06  # the radius at which a search that finds nothing better ends
 _ROUNDS = 24
-_MEASURED = 4  # plans a round whose controls are measured
-_AFTER_FIX = 2  # rounds in a row that do not better a fix before it is taken as it is
+_MEASURED = 4  # of them on the controls too
+_AFTER_FIX = 1  # rounds in a row that do not better a fix before it is taken as it is
 
 
 @dataclass
@@ -41,7 +44,7 @@ class SearchState:
     passes: int = 0
     """Forward passes spent before this run."""
     seconds: float = 0.0
-    pruned: bool = False
+    shrunk: bool = False
     scope: str = "all"
     """The token scope of its plans as steers."""
 
@@ -49,7 +52,8 @@ class SearchState:
     def best(self) -> Point | None:
         """The best so far, usable at any time."""
         measured = [p for p in self.points if p.unchanged is not None and p.plan and (p.confirmed or not p.turns)]
-        return max(measured, key=Point.rank, default=None)
+        latest = {frozenset(p.plan.items()): p for p in measured}  # a plan is measured again where the answers are decided then
+        return max(latest.values(), key=Point.rank, default=None)
 
     @property
     def found(self) -> bool:
@@ -74,44 +78,46 @@ def search(
     state.scope = evaluator.problem.scope
     meter = evaluator.problem.batcher.meter
     spent_before, started, seconds_before = state.passes, time.perf_counter(), state.seconds
+
+    def tick(message: str) -> None:
+        progress(min(spent_before + meter.passes, budget), budget, message)
+
+    def keep() -> None:
+        state.passes, state.seconds = spent_before + meter.passes, seconds_before + time.perf_counter() - started
+        if on_state is not None:
+            on_state(state)
+
     since_fix = 0
     slopes: Slopes | None = None
     while state.rounds < _ROUNDS and state.radius > _SHORTEST and spent_before + meter.passes < budget:
-        progress(min(spent_before + meter.passes, budget), budget, _message(state))
+        tick(_message(state))
         if slopes is None or slopes.at != state.at:  # a round that did not move needs no new passes, only a shorter step
             slopes = slopes_at(evaluator, dict(state.at), slopes)
             state.points.append(slopes.here)
         improved = _round(evaluator, state, slopes)
         state.rounds += 1
-        state.passes, state.seconds = spent_before + meter.passes, seconds_before + time.perf_counter() - started
-        if on_state is not None:
-            on_state(state)
+        keep()
         best = state.best
         if best is not None and best.holds:
             since_fix = 0 if improved else since_fix + 1
-            if (best.lack < _LACK and best.neurons <= _FEW) or since_fix == _AFTER_FIX:
+            if best.lack < _LACK or since_fix == _AFTER_FIX:
                 break
-    if state.found and not state.pruned:
-        progress(min(spent_before + meter.passes, budget), budget, "dropping neurons that are not needed")
-        prune(evaluator, state)
-        state.pruned = True
-        state.passes, state.seconds = spent_before + meter.passes, seconds_before + time.perf_counter() - started
-        if on_state is not None:
-            on_state(state)
+    smaller = state.found and not state.shrunk
+    while smaller:
+        tick(f"looking for a fix of fewer neurons than {state.best.neurons if state.best else 0}")
+        slopes, smaller = _shrink(evaluator, state, slopes)
+        state.shrunk = not smaller
+        keep()
     return state
 
 
 def _round(evaluator: Evaluator, state: SearchState, slopes: Slopes) -> bool:
-    """One round; True when the best point got better."""
+    """One round; True when a fix was found or got clearly better."""
     before, here, spec = state.best, slopes.here, evaluator.problem.spec
-    points = evaluator.questions(candidates(slopes, (state.radius, state.radius / 3), most=spec.max_neurons, within=spec.within))
-    turned = [p for p in points if p.turns]
-    nearest, fewest = sorted(points, key=lambda p: p.lack)[: _MEASURED - 1], sorted(turned, key=lambda p: p.neurons)[:1]
-    promising = {id(point) for point in (*nearest, *fewest)}
-    measured = [evaluator.with_controls(p) for p in points if id(p) in promising]
-    measured = [evaluator.confirm(p) if p.turns else p for p in measured]
-    state.points += [p for p in points if id(p) not in promising] + measured
-    following = min(measured, key=lambda p: p.merit)
+    sizes = sorted({size for size in _SIZES if size < spec.max_neurons} | {spec.max_neurons})
+    plans = candidates(slopes, state.radius, sizes, within=spec.within)
+    points = _measured(evaluator, state, sorted(plans, key=slopes.promised_merit)[:_TRIED])
+    following = min(points, key=lambda p: p.merit)
     if following.merit < here.merit:
         delivered = (here.lack - following.lack) / max(1e-6, here.lack - slopes.promised_lack(following.plan))
         state.radius = min(_LONGEST, state.radius * (0.7 if delivered < 0.3 else 1.3 if delivered > 0.6 else 1.0))
@@ -119,39 +125,39 @@ def _round(evaluator: Evaluator, state: SearchState, slopes: Slopes) -> bool:
     else:
         state.radius *= 0.4
     best = state.best
-    return best is not None and (before is None or best.rank() > before.rank())
+    if best is None or not best.holds:
+        return False
+    return before is None or not before.holds or best.cost < before.cost - _BETTER
 
 
-def prune(evaluator: Evaluator, state: SearchState) -> None:
-    """Drop the neuron that is missed least, as long as the steer is better without it (see `Point.cost`).
-
-    A neuron that could not be spared from a larger set is not tried again in a smaller one.
-    """
-    best = state.best
-    if best is None:
-        return
-    spare = list(best.plan)
-    chain = [best]
-    while spare and chain[-1].neurons > 1:
-        plan = chain[-1].plan
-        points = evaluator.questions([{n: a for n, a in plan.items() if n != gone} for gone in spare])
-        good = [(p, gone) for p, gone in zip(points, spare, strict=True) if p.turned >= best.turned]
-        spare = [gone for _, gone in good]
-        smaller = None
-        for point, gone in sorted(good, key=lambda pair: pair[0].lack)[:2]:
-            measured = evaluator.with_controls(point)
-            spare.remove(gone)
-            if measured.promises and measured.rank() > chain[-1].rank():
-                smaller = measured
+def _measured(evaluator: Evaluator, state: SearchState, plans: Sequence[Plan], price: float = 0.0) -> list[Point]:
+    """The most promising of some plans, a neuron costing `price`, on questions and controls; the best of them really answered."""
+    points = evaluator.questions(plans)
+    turned = [p for p in points if p.turns]
+    nearest = sorted(points, key=lambda p: p.lack + price * p.neurons)[: _MEASURED - 1]
+    promising = {id(point) for point in (*nearest, *sorted(turned, key=lambda p: p.neurons)[:1])}
+    measured = sorted((evaluator.with_controls(p) for p in points if id(p) in promising), key=Point.rank, reverse=True)
+    for n, point in enumerate(measured):
+        if point.turns:
+            measured[n] = evaluator.confirm(point)
+            if measured[n].turns:
                 break
-        if smaller is None:
-            break
-        chain.append(smaller)
-    for point in reversed(chain[1:]):  # the smallest that is really answered right
-        confirmed = evaluator.confirm(point)
-        state.points.append(confirmed)
-        if confirmed.holds and confirmed.turned >= best.turned:
-            return
+    state.points += [p for p in points if id(p) not in promising] + measured
+    return measured
+
+
+def _shrink(evaluator: Evaluator, state: SearchState, slopes: Slopes | None) -> tuple[Slopes | None, bool]:
+    """Take fewer of a fix's neurons and let the others make up for it. True when the fix is better for it (see `Point.cost`)."""
+    best = state.best
+    if best is None or best.neurons == 1:
+        return slopes, False
+    slopes = slopes_at(evaluator, dict(best.plan), slopes)
+    state.points.append(slopes.here)
+    inside = tuple(NeuronSide(layer, index) for layer, index in best.plan)
+    sizes = sorted({max(1, round(part * best.neurons)) for part in _PARTS} | {best.neurons - 1})
+    points = _measured(evaluator, state, candidates(slopes, 1.0, sizes, within=inside), price=NEURON)
+    better = any(p.holds and p.cost < slopes.here.cost - _BETTER for p in points)
+    return slopes, better and state.best is not None and state.best.plan != best.plan
 
 
 def _message(state: SearchState) -> str:

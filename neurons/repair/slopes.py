@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -37,6 +37,10 @@ class Slopes:
     def promised_lack(self, plan: Plan) -> float:
         """What a plan's `Point.lack` would be, were the margins linear."""
         return float(torch.relu(GOAL - self.question_margins(plan).amin(1)).mean())
+
+    def promised_merit(self, plan: Plan) -> float:
+        """What a plan's `Point.merit` would be, likewise."""
+        return replace(self.here, lack=self.promised_lack(plan), unchanged=self.promised_unchanged(plan)).merit
 
     def promised_unchanged(self, plan: Plan) -> int:
         """What a plan's `Point.unchanged` would be, likewise."""

@@ -29,6 +29,7 @@ _KEYS = frozenset(  # "model" is read by the command line
         "heldout",
         "max_neurons",
         "max_new_tokens",
+        "control_tokens",
         "seed",
         "system",
         "tokens",
@@ -62,8 +63,10 @@ class RepairSpec:
     heldout: float = 0.5
     """Share of the paraphrases that the search never sees; at least one is held out and one is not."""
     max_neurons: int = 20
-    max_new_tokens: int = 12
-    """Length of the answers that are compared."""
+    max_new_tokens: int = 20
+    """Length of the questions' answers in which the wanted text is looked for."""
+    control_tokens: int = 12
+    """Length of the controls' answers, every token of which should stay."""
     seed: int = 0
     """Which paraphrases are held out, and the draws of the random baselines."""
     system: str | None = None
@@ -116,7 +119,8 @@ def parse_spec(data: Any) -> RepairSpec:
         controls=controls_free,
         heldout=_number(data, "heldout", 0.5),
         max_neurons=int(_number(data, "max_neurons", 20)),
-        max_new_tokens=int(_number(data, "max_new_tokens", 12)),
+        max_new_tokens=int(_number(data, "max_new_tokens", 20)),
+        control_tokens=int(_number(data, "control_tokens", 12)),
         seed=int(_number(data, "seed", 0)),
         system=system,
         tokens=tokens,
@@ -163,6 +167,7 @@ def check_spec(spec: RepairSpec) -> RepairSpec:
         ("heldout", spec.heldout, 0.0, 1.0),
         ("max_neurons", spec.max_neurons, 1, 500),
         ("max_new_tokens", spec.max_new_tokens, 1, 256),
+        ("control_tokens", spec.control_tokens, 1, 256),
         ("seed", spec.seed, 0, 2**63 - 1),
     ):
         if not (math.isfinite(value) and low <= value <= high):
@@ -197,6 +202,7 @@ def spec_to_json(spec: RepairSpec) -> dict[str, Any]:
         "heldout": spec.heldout,
         "max_neurons": spec.max_neurons,
         "max_new_tokens": spec.max_new_tokens,
+        "control_tokens": spec.control_tokens,
         "seed": spec.seed,
         "system": spec.system,
         "tokens": spec.tokens,

@@ -25,7 +25,7 @@ def state_path(spec: RepairSpec, ref: ModelRef) -> Path:
 
 def save_state(path: Path, state: SearchState) -> None:
     """Write the state, whole or not at all. Raises `StoreError`."""
-    fields = {name: getattr(state, name) for name in ("radius", "rounds", "passes", "seconds", "pruned")}
+    fields = {name: getattr(state, name) for name in ("radius", "rounds", "passes", "seconds", "shrunk")}
     write_json(path, {**fields, "at": _plan_json(state.at), "points": [_point_json(p) for p in state.points]})
 
 
@@ -41,7 +41,7 @@ def load_state(path: Path) -> SearchState | None:
             int(data["rounds"]),
             int(data["passes"]),
             float(data["seconds"]),
-            bool(data["pruned"]),
+            bool(data["shrunk"]),
         )
     return None
 

@@ -81,15 +81,15 @@ class Verifier:
         answers = []
         for n, question in enumerate(questions):
             progress(n, total, "checking the fix on every question and control")
-            steered = decode(loaded, self._generate(question, steers))
+            steered = decode(loaded, self._generate(question, problem.spec.max_new_tokens, steers))
             answers.append(
                 Answer(question.prompt, question.answer, steered, is_fixed(problem.spec, steered), is_fixed(problem.spec, question.answer))
             )
         for n, control in enumerate(problem.controls):
             progress(len(questions) + n, total, "checking the fix on every question and control")
-            ids, before = self._generate(control, steers), control.answer_ids
+            ids, before = self._generate(control, problem.spec.control_tokens, steers), control.answer_ids
             if ids != before:  # the batched unsteered answer may differ from the unbatched one by rounding: compare like with like
-                before = self._generate(control, ())
+                before = self._generate(control, problem.spec.control_tokens, ())
             answers.append(Answer(control.prompt, decode(loaded, before), decode(loaded, ids), ids == before))
         return self._verdict([a.good for a in answers], self.controls([plan])[1], tuple(answers))
 
@@ -130,8 +130,8 @@ class Verifier:
             answers,
         )
 
-    def _generate(self, question: Question, steers: Sequence[Steer]) -> tuple[int, ...]:
+    def _generate(self, question: Question, new_tokens: int, steers: Sequence[Steer]) -> tuple[int, ...]:
         batcher = self.problem.batcher
-        sampling = Sampling(max_new_tokens=self.problem.spec.max_new_tokens)
+        sampling = Sampling(max_new_tokens=new_tokens)
         batcher.meter.passes += 1
         return generate(batcher.loaded, (*batcher.prefix, *question.ids), sampling=sampling, steers=steers, record=False).answer_ids

@@ -149,9 +149,14 @@ def _options() -> dict[str, Any]:
             key="repair.budget",
             help="One pass is one prompt through the model once.",
         )
-        left, right = st.columns(2)
+        left, middle, right = st.columns(3)
         neurons = left.number_input("Most neurons", 1, 500, 20, key="repair.neurons")
-        tokens = right.number_input("Answer tokens compared", 1, 256, 12, key="repair.tokens")
+        tokens = middle.number_input(
+            "Answer tokens", 1, 256, 20, key="repair.tokens", help="How far into an answer the wanted text is looked for."
+        )
+        control_tokens = right.number_input(
+            "Control tokens", 1, 256, 12, key="repair.control-tokens", help="How many tokens of a control's answer have to stay."
+        )
         scope = st.segmented_control(
             "The steer acts on",
             ["question", "answer"],
@@ -170,8 +175,8 @@ def _options() -> dict[str, Any]:
         )
         compare = st.toggle("Compare with random neurons and simple baselines", value=True, key="repair.compare")
     within = [] if concept is None else _neurons_of(next(e.content for e in concepts if e.name == concept))
-    spec = {"max_neurons": int(neurons), "max_new_tokens": int(tokens), "tokens": scope, "seed": int(seed), "within": within}
-    return {"spec": spec, "budget": int(budget), "compare": compare}
+    spec = {"max_neurons": int(neurons), "max_new_tokens": int(tokens), "control_tokens": int(control_tokens), "tokens": scope}
+    return {"spec": {**spec, "seed": int(seed), "within": within}, "budget": int(budget), "compare": compare}
 
 
 def _neurons_of(content: Any) -> list[str]:
