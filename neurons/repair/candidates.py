@@ -17,6 +17,8 @@ from neurons.types import NeuronSide
 
 _POOL = 400  # columns in the linear programme
 _HALVED = (4, 9)
+_WEIGHTS = (Weights(goal=GOAL), Weights(goal=GOAL / 2, broken=15.0))
+"""Margins that carry over, controls where that is possible; and controls before all else, margins that just turn."""
 _STEP_LOGITS = 1.5  # no neuron may move a question by more in one round
 _FARTHEST = (3.0, 1.0)  # in one round, of a multiplier and of what is added (in largest activations)
 _FINEST = 1 / 16  # a multiplier is changed by this or more
@@ -74,10 +76,10 @@ def candidates(slopes: Slopes, radius: float, sizes: Sequence[int], *, within: S
         at_N=np.array([_amount(columns, slopes.at, *name) for name in names]),
         range_N=radius * reach_N[pool].astype(np.float64),
     )
-    solutions = path(model, Weights(goal=GOAL), tuple(sizes))
-    halves = [(x_N + model.at_N) / 2 for size, x_N in solutions.items() if size in _HALVED]
+    solutions = [(size, x_N) for weights in _WEIGHTS for size, x_N in path(model, weights, tuple(sizes)).items()]
+    halves = [(x_N + model.at_N) / 2 for size, x_N in solutions if size in _HALVED]
     plans: list[Plan] = []
-    for x_N in [*solutions.values(), *halves]:
+    for x_N in [*(x_N for _, x_N in solutions), *halves]:
         plan = _plan(columns, names, x_N)
         if plan and plan not in plans and len(plan) <= max(sizes):
             plans.append(plan)

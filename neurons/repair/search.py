@@ -21,7 +21,8 @@ from neurons.types import NeuronSide, Progress, no_progress
 _LACK = 0.2  # logits; a fix that lacks no more is not bettered
 _LONGEST = 1.5
 _SIZES = (1, 2, 4, 6, 9, 14, 20)
-_PARTS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a fix's neurons that are tried
+_PARTS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a fix's neurons
+_MORE = (0, 2, 4)  # neurons that a smaller set may take in
 _TRIED = 6  # plans a round that are measured on the questions
 _BETTER = 0.1  # of a fix's cost: less is no progress
 _SHORTEST = 0.06  # the radius at which a search that finds nothing better ends
@@ -103,7 +104,7 @@ def search(
             if best.lack < _LACK or since_fix == _AFTER_FIX:
                 break
     smaller = state.found and not state.shrunk
-    while smaller:
+    while smaller and spent_before + meter.passes < 2 * budget:
         tick(f"looking for a fix of fewer neurons than {state.best.neurons if state.best else 0}")
         slopes, smaller = _shrink(evaluator, state, slopes)
         state.shrunk = not smaller
@@ -116,7 +117,7 @@ def _round(evaluator: Evaluator, state: SearchState, slopes: Slopes) -> bool:
     before, here, spec = state.best, slopes.here, evaluator.problem.spec
     sizes = sorted({size for size in _SIZES if size < spec.max_neurons} | {spec.max_neurons})
     plans = candidates(slopes, state.radius, sizes, within=spec.within)
-    points = _measured(evaluator, state, sorted(plans, key=slopes.promised_merit)[:_TRIED])
+    points = _measured(evaluator, state, slopes, plans)
     following = min(points, key=lambda p: p.merit)
     if following.merit < here.merit:
         delivered = (here.lack - following.lack) / max(1e-6, here.lack - slopes.promised_lack(following.plan))
@@ -130,9 +131,9 @@ def _round(evaluator: Evaluator, state: SearchState, slopes: Slopes) -> bool:
     return before is None or not before.holds or best.cost < before.cost - _BETTER
 
 
-def _measured(evaluator: Evaluator, state: SearchState, plans: Sequence[Plan], price: float = 0.0) -> list[Point]:
-    """The most promising of some plans, a neuron costing `price`, on questions and controls; the best of them really answered."""
-    points = evaluator.questions(plans)
+def _measured(evaluator: Evaluator, state: SearchState, slopes: Slopes, plans: Sequence[Plan], price: float = 0.0) -> list[Point]:
+    """The plans that promise most, a neuron costing `price`: on the questions, fewer on the controls, the best of them really answered."""
+    points = evaluator.questions(sorted(plans, key=lambda plan: slopes.promised_merit(plan) + price * len(plan))[:_TRIED])
     turned = [p for p in points if p.turns]
     nearest = sorted(points, key=lambda p: p.lack + price * p.neurons)[: _MEASURED - 1]
     promising = {id(point) for point in (*nearest, *sorted(turned, key=lambda p: p.neurons)[:1])}
@@ -147,17 +148,33 @@ def _measured(evaluator: Evaluator, state: SearchState, plans: Sequence[Plan], p
 
 
 def _shrink(evaluator: Evaluator, state: SearchState, slopes: Slopes | None) -> tuple[Slopes | None, bool]:
-    """Take fewer of a fix's neurons and let the others make up for it. True when the fix is better for it (see `Point.cost`)."""
+    """Take fewer of a fix's neurons and let the others make up for it. True when the fix is better for it (see `Point.cost`).
+
+    A smaller set that just fails is linearised in its turn, where its own answers are decided, and may take in a few others.
+    """
     best = state.best
     if best is None or best.neurons == 1:
         return slopes, False
     slopes = slopes_at(evaluator, dict(best.plan), slopes)
-    state.points.append(slopes.here)
+    here = slopes.here
+    state.points.append(here)
     inside = tuple(NeuronSide(layer, index) for layer, index in best.plan)
-    sizes = sorted({max(1, round(part * best.neurons)) for part in _PARTS} | {best.neurons - 1})
-    points = _measured(evaluator, state, candidates(slopes, 1.0, sizes, within=inside), price=NEURON)
-    better = any(p.holds and p.cost < slopes.here.cost - _BETTER for p in points)
-    return slopes, better and state.best is not None and state.best.plan != best.plan
+    sizes = sorted({max(1, round(part * best.neurons)) for part in _PARTS})
+    points = _measured(evaluator, state, slopes, candidates(slopes, 1.0, sizes, within=inside), price=NEURON)
+    if not _bettered(here, points):
+        start = min((p for p in points if p.neurons < best.neurons - 1), key=lambda p: p.cost, default=here)
+        if start.cost >= here.cost:
+            return slopes, False
+        slopes = slopes_at(evaluator, dict(start.plan), slopes)
+        state.points.append(slopes.here)
+        sizes = sorted({min(start.neurons + more, best.neurons - 1) for more in _MORE})
+        plans = candidates(slopes, 1.0, sizes, within=evaluator.problem.spec.within)
+        points = _measured(evaluator, state, slopes, plans, price=NEURON)
+    return slopes, _bettered(here, points)
+
+
+def _bettered(here: Point, points: Sequence[Point]) -> bool:
+    return any(p.holds and p.cost < here.cost - _BETTER for p in points)
 
 
 def _message(state: SearchState) -> str:
