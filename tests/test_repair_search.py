@@ -12,7 +12,7 @@ from tiny_models import tiny_model
 
 from neurons.models.chat import decode
 from neurons.repair.batch import Action
-from neurons.repair.candidates import candidates
+from neurons.repair.candidates import WEIGHTS, candidates
 from neurons.repair.evaluate import Evaluator, Point
 from neurons.repair.linear import LinearModel, Weights, path, solve
 from neurons.repair.problem import Problem, decide, margins, prepare, settled
@@ -75,6 +75,22 @@ def test_a_control_is_kept_though_a_question_would_gain() -> None:
         range_N=np.full(1, 4.0),
     )
     assert solve(model, Weights(guard=0.1), 0.0)[0] == pytest.approx(1.0)
+
+
+def test_one_weighing_puts_margins_first_and_one_the_controls() -> None:
+    """Nine questions gain by what costs one control twice as much a step."""
+    model = LinearModel(
+        margin_P=np.full(9, -1.0),
+        slope_PN=np.ones((9, 1)),
+        question_P=np.arange(9),
+        control_C=np.array([0.5]),
+        control_slope_CN=np.array([[-2.0]]),
+        at_N=np.zeros(1),
+        range_N=np.full(1, 4.0),
+    )
+    margins_first, controls_first = (float(solve(model, weights, 0.0)[0]) for weights in WEIGHTS)
+    assert margins_first == pytest.approx(3.0)
+    assert controls_first == pytest.approx(0.2)
 
 
 def test_the_step_stays_within_its_bounds() -> None:

@@ -17,7 +17,7 @@ from neurons.types import NeuronSide
 
 _POOL = 400  # columns in the linear programme
 _HALVED = (4, 9)
-_WEIGHTS = (Weights(goal=GOAL), Weights(goal=GOAL / 2, broken=15.0))
+WEIGHTS = (Weights(goal=GOAL), Weights(goal=GOAL / 2, broken=15.0))
 """Margins that carry over, controls where that is possible; and controls before all else, margins that just turn."""
 _STEP_LOGITS = 1.5  # no neuron may move a question by more in one round
 _FARTHEST = (3.0, 1.0)  # in one round, of a multiplier and of what is added (in largest activations)
@@ -76,7 +76,7 @@ def candidates(slopes: Slopes, radius: float, sizes: Sequence[int], *, within: S
         at_N=np.array([_amount(columns, slopes.at, *name) for name in names]),
         range_N=radius * reach_N[pool].astype(np.float64),
     )
-    solutions = [(size, x_N) for weights in _WEIGHTS for size, x_N in path(model, weights, tuple(sizes)).items()]
+    solutions = [(size, x_N) for weights in WEIGHTS for size, x_N in path(model, weights, tuple(sizes)).items()]
     halves = [(x_N + model.at_N) / 2 for size, x_N in solutions if size in _HALVED]
     plans: list[Plan] = []
     for x_N in [*(x_N for _, x_N in solutions), *halves]:
