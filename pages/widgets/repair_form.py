@@ -86,11 +86,17 @@ def _paraphrases(prompt: str) -> list[str]:
     )
     propose, endpoint, fill = st.columns(3, vertical_alignment="bottom")
     if propose.button(
-        "From templates", icon=":material/auto_awesome:", key="repair.propose.go", disabled=not prompt.strip(), width="stretch"
+        "Templates",
+        icon=":material/auto_awesome:",
+        key="repair.propose.go",
+        help="Propose wordings from built-in templates.",
+        disabled=not prompt.strip(),
+        width="stretch",
     ):
         st.session_state["repair.propose"] = True
         st.rerun()
-    with endpoint.popover("From an endpoint", icon=":material/cloud:", disabled=not prompt.strip(), width="stretch"):
+    asked = "Have a model behind an OpenAI-compatible endpoint propose wordings."
+    with endpoint.popover("Endpoint", icon=":material/cloud:", help=asked, disabled=not prompt.strip(), width="stretch"):
         _endpoint(prompt)
     _fill_from_set(fill, "repair.paraphrases")
     return [line.strip() for line in text.splitlines() if line.strip()]
@@ -112,7 +118,7 @@ def _endpoint(prompt: str) -> None:
 def _fill_from_set(place: Any, key: str) -> None:
     """Put the prompts of a saved set into a text area."""
     names = shelf().names()
-    with place.popover("From a prompt set", icon=":material/playlist_add:", disabled=not names, width="stretch"):
+    with place.popover("Prompts", icon=":material/playlist_add:", help="Take a saved prompt set.", disabled=not names, width="stretch"):
         name = st.selectbox("Set", names, key=f"{key}.set")
         st.button("Use its prompts", key=f"{key}.set.go", on_click=_put_set, args=(name, key), type="primary", width="stretch")
 
