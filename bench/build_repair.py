@@ -29,9 +29,10 @@ from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
 from neurons.repair.batch import Batcher, Row
 from neurons.repair.controls import builtin_controls
+from neurons.repair.spec import RepairSpec
 from neurons.types import Message
 
-NEW_TOKENS = 20  # as `RepairSpec.max_new_tokens`
+NEW_TOKENS = RepairSpec.max_new_tokens
 CONTROLS, NEAR_CONTROLS = 20, 8
 MIN_PARAPHRASES, MAX_PARAPHRASES = 10, 13
 _BEFORE = r"(?:\b(?:is|are|was|by|called|equals?|comes|follows|means|be)\b|=|:)\s+"

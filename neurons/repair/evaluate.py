@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from neurons.models.chat import decode
-from neurons.repair.batch import Plan, RowGradients
+from neurons.repair.batch import Action, Neuron, Plan, RowGradients
 from neurons.repair.problem import Decision, Problem, Question, decide, margins, settled
 from neurons.repair.spec import is_fixed
 
@@ -70,6 +69,11 @@ class Point:
         return self.prompt_turned and self.turned >= SHARE_OF_QUESTIONS * self.questions
 
     @property
+    def usable(self) -> bool:
+        """Steers, measured on the controls too, and no turning that was not really answered."""
+        return bool(self.plan) and self.unchanged is not None and (self.confirmed or not self.turns)
+
+    @property
     def merit(self) -> float:
         """Lower is better: what the search descends on."""
         share = 0.0 if self.unchanged is None else self.unchanged / max(1, self.controls)
@@ -92,7 +96,7 @@ class Evaluator:
     def __init__(self, problem: Problem, *, seed: int = 0) -> None:
         self.problem = problem
         self.decisions: list[Decision] = [decide(problem, q, q.answer_ids, {}) for q in problem.train]
-        self._answered: dict[frozenset[Any], list[tuple[int, ...]]] = {}
+        self._answered: dict[frozenset[tuple[Neuron, Action]], list[tuple[int, ...]]] = {}
         self._signs = torch.Generator().manual_seed(seed)
 
     def questions(self, plans: Sequence[Plan]) -> list[Point]:

@@ -66,7 +66,7 @@ class RepairResult:
 
 def pareto_front(points: Sequence[Point], best: Point | None, scope: str) -> tuple[ParetoPoint, ...]:
     """The measured points that no other one beats on neurons, questions turned and controls unchanged at once."""
-    measured = [p for p in points if p.unchanged is not None and p.plan and (p.confirmed or not p.turns)]
+    measured = [p for p in points if p.usable]
     front: dict[tuple[int, int, int], Point] = {}
     for point in measured:
         key = (point.neurons, point.turned, point.unchanged or 0)

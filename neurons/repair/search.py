@@ -52,8 +52,8 @@ class SearchState:
     @property
     def best(self) -> Point | None:
         """The best so far, usable at any time."""
-        measured = [p for p in self.points if p.unchanged is not None and p.plan and (p.confirmed or not p.turns)]
-        latest = {frozenset(p.plan.items()): p for p in measured}  # a plan is measured again where the answers are decided then
+        # a plan may have been measured again, where the answers are decided then
+        latest = {frozenset(p.plan.items()): p for p in self.points if p.usable}
         return max(latest.values(), key=Point.rank, default=None)
 
     @property
@@ -72,8 +72,8 @@ def search(
 ) -> SearchState:
     """Look for the smallest steer that turns every training question and leaves the controls alone.
 
-    Stops when it is found, when nothing improves, or at `budget` forward passes. `on_state` is called after each round with what a resumed
-    search needs; a `Cancelled` raised by `progress` leaves the state as of the last round.
+    Stops when it is found, when nothing improves, or at `budget` forward passes; making a fix smaller may take as many again. `on_state` is
+    called after each round with what a resumed search needs; a `Cancelled` raised by `progress` leaves the state as of the last round.
     """
     state = SearchState() if state is None else state
     state.scope = evaluator.problem.scope
@@ -103,9 +103,8 @@ def search(
             since_fix = 0 if improved else since_fix + 1
             if best.lack < _LACK or since_fix == _AFTER_FIX:
                 break
-    smaller = state.found and not state.shrunk
-    while smaller and spent_before + meter.passes < 2 * budget:
-        tick(f"looking for a fix of fewer neurons than {state.best.neurons if state.best else 0}")
+    while state.found and not state.shrunk and spent_before + meter.passes < 2 * budget:
+        tick("looking for a fix of fewer neurons")
         slopes, smaller = _shrink(evaluator, state, slopes)
         state.shrunk = not smaller
         keep()

@@ -156,12 +156,22 @@ def _options() -> dict[str, Any]:
             help="One pass is one prompt through the model once.",
         )
         left, middle, right = st.columns(3)
-        neurons = left.number_input("Most neurons", 1, 500, 20, key="repair.neurons")
+        neurons = left.number_input("Most neurons", 1, 500, RepairSpec.max_neurons, key="repair.neurons")
         tokens = middle.number_input(
-            "Answer tokens", 1, 256, 20, key="repair.tokens", help="How far into an answer the wanted text is looked for."
+            "Answer tokens",
+            1,
+            256,
+            RepairSpec.max_new_tokens,
+            key="repair.tokens",
+            help="How far into an answer the wanted text is looked for.",
         )
         control_tokens = right.number_input(
-            "Control tokens", 1, 256, 12, key="repair.control-tokens", help="How many tokens of a control's answer have to stay."
+            "Control tokens",
+            1,
+            256,
+            RepairSpec.control_tokens,
+            key="repair.control-tokens",
+            help="How many tokens of a control's answer have to stay.",
         )
         scope = st.segmented_control(
             "The steer acts on",
