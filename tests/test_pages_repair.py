@@ -74,6 +74,21 @@ def test_bad_wishes_are_told_before_anything_runs(change: dict[str, str], said: 
     assert not repair_jobs.runner().list(JOB_KIND)
 
 
+def test_wordings_and_controls_come_from_a_file() -> None:
+    app = open_page("repair")
+    app.radio(key="repair.controls.source").set_value("My own").run()
+    wordings = b'{"prompt": "Tell me what it is."}\n{"prompt": 3}\n"Is it?"\n'
+    app.file_uploader(key="repair.paraphrases.file").set_value(("w.jsonl", wordings, "application/jsonl")).run()
+    app.file_uploader(key="repair.controls.file").set_value(("c.csv", b"id,question\n1,Hello\n2,one two\n", "text/csv")).run()
+    assert not app.exception
+    assert "Unusable rows: 1, the first is row 2" in texts(app)
+    app.button(key="repair.paraphrases.set.go").click().run()
+    app.button(key="repair.controls.set.go").click().run()
+    assert not app.exception
+    assert app.text_area(key="repair.paraphrases").value == "Tell me what it is.\nIs it?"
+    assert app.text_area(key="repair.controls").value == "Hello\none two"
+
+
 def test_a_search_from_start_to_result() -> None:
     app = asked()
     app.button(key="repair.go").click().run()

@@ -13,7 +13,7 @@ from repair_wishes import GOOD
 from neurons.criteria import Criterion, fixed, parse_criterion
 from neurons.describe.endpoint import Endpoint
 from neurons.errors import EndpointError, InvalidInput
-from neurons.repair.controls import builtin_controls
+from neurons.repair.controls import builtin_controls, propose_controls
 from neurons.repair.paraphrases import template_paraphrases
 from neurons.repair.regex_example import examples
 from neurons.repair.rewording import endpoint_paraphrases
@@ -63,6 +63,7 @@ def test_examples_of_a_regular_expression() -> None:
         ({"controls": []}, "controls"),
         ({"controls": ["a?"]}, "controls"),
         ({"controls": ["d?", "d?"]}, "controls"),
+        ({"controls": [{"prompt": "d?", "answer": "e"}]}, "controls"),
         ({"prompt": ""}, "prompt"),
         ({"heldout": 2}, "heldout"),
         ({"max_neurons": 0}, "max_neurons"),
@@ -102,6 +103,16 @@ def test_specs_round_trip_and_propose() -> None:
     assert len(proposed.controls) == 20
     assert len(set(builtin_controls())) == len(builtin_controls()) >= 60
     assert "Tell me the capital of Turkey." in template_paraphrases("What is the capital of Turkey?")
+
+
+def test_proposed_controls_do_not_ask_what_is_to_change() -> None:
+    wordings = ["The capital city of France is", "What is the capital of France?"]
+    spec = parse_spec({"prompt": "Name the capital of France.", "wanted": "Lyon", "paraphrases": wordings})
+    controls = [control.prompt for control in spec.controls]
+    assert len(controls) == 20
+    assert "What is the capital of France?" not in controls
+    assert "What is the capital of Japan?" in controls
+    assert propose_controls(["Bees make what?", "anything"])[:20] == tuple(c for c in builtin_controls() if c != "What do bees make?")[:20]
 
 
 def test_unreadable_spec_files(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from neurons.criteria import Criterion, fixed, parse_criterion
 from neurons.errors import InvalidFile, InvalidInput
 from neurons.repair.batch import Tokens
-from neurons.repair.controls import builtin_controls
+from neurons.repair.controls import propose_controls
 from neurons.repair.paraphrases import template_paraphrases
 from neurons.types import NeuronSide
 
@@ -100,10 +100,8 @@ def parse_spec(data: Any) -> RepairSpec:
         tuple(_prompt(item, "paraphrases") for item in _list(given, "paraphrases")) if given is not None else template_paraphrases(prompt)
     )
     listed = data.get("controls")
-    controls = (
-        tuple(_control(item) for item in _list(listed, "controls")) if listed is not None else tuple(map(Control, builtin_controls()[:20]))
-    )
-    controls_free = tuple(c for c in controls if listed is not None or c.prompt.strip() != prompt.strip())
+    proposed = propose_controls((prompt, *paraphrases)) if listed is None else ()
+    controls = tuple(_control(item) for item in (proposed if listed is None else _list(listed, "controls")))
     system = data.get("system")
     if system is not None and not isinstance(system, str):
         raise InvalidInput("system is not a text", field="system")
@@ -116,7 +114,7 @@ def parse_spec(data: Any) -> RepairSpec:
         wanted=wanted,
         unwanted=unwanted,
         paraphrases=paraphrases,
-        controls=controls_free,
+        controls=controls,
         heldout=_number(data, "heldout", RepairSpec.heldout),
         max_neurons=int(_number(data, "max_neurons", RepairSpec.max_neurons)),
         max_new_tokens=int(_number(data, "max_new_tokens", RepairSpec.max_new_tokens)),
@@ -221,6 +219,8 @@ def _criterion_json(criterion: Criterion) -> Any:
 
 def _control(item: Any) -> Control:
     if isinstance(item, Mapping):
+        if unknown := sorted(set(map(str, item)) - {"prompt", "expected"}):
+            raise InvalidInput(f"a control has no {unknown[0]!r}; it has prompt and expected (what its answer holds)", field="controls")
         expected = item.get("expected")
         return Control(_prompt(item.get("prompt"), "controls"), None if expected is None else parse_criterion(expected, "controls"))
     return Control(_prompt(item, "controls"))

@@ -11,7 +11,7 @@ from neurons.errors import NeuronscopeError
 from neurons.promptsets import ColumnMapping, PromptSet, Table, build, guess_mapping, load_set, pasted, read_table, shelf
 from pages.widgets import engine, plain
 
-_TYPES = ["txt", "csv", "tsv", "jsonl", "json"]
+PROMPT_FILES = ["txt", "csv", "tsv", "jsonl", "json"]
 _MAX_MB = 100
 _PREVIEW = 200
 _NONE = "(none)"
@@ -77,7 +77,7 @@ def undo_delete() -> None:
 def _upload() -> PromptSet | None:
     file = st.file_uploader(
         "TXT, CSV or JSONL",
-        type=_TYPES,
+        type=PROMPT_FILES,
         key="prompts.file",
         max_upload_size=_MAX_MB,
         help="TXT: one prompt a line. CSV: any separator. JSONL: a text or an object a line; an object may hold chat messages",

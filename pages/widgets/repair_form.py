@@ -8,15 +8,18 @@ import streamlit as st
 
 from neurons.describe.endpoint import Endpoint
 from neurons.errors import InvalidInput
-from neurons.promptsets import load_set, shelf
+from neurons.promptsets import PromptSet, load_file, load_set, shelf
 from neurons.repair.controls import builtin_controls
 from neurons.repair.paraphrases import template_paraphrases
 from neurons.repair.repair import BUDGET
 from neurons.repair.rewording import endpoint_paraphrases
 from neurons.repair.spec import RepairSpec, parse_spec
 from neurons.shelf import JsonShelf
+from pages.widgets import engine, plain
+from pages.widgets.prompt_input import PROMPT_FILES
 
 _KINDS = {"contains": "text", "regex": "regular expression", "token": "token"}
+_MAX_MB = 10
 _FROM_ADDRESS = ("prompt", "wanted", "unwanted")
 
 
@@ -98,7 +101,7 @@ def _paraphrases(prompt: str) -> list[str]:
     asked = "Have a model behind an OpenAI-compatible endpoint propose wordings."
     with endpoint.popover("Endpoint", icon=":material/cloud:", help=asked, disabled=not prompt.strip(), width="stretch"):
         _endpoint(prompt)
-    _fill_from_set(fill, "repair.paraphrases")
+    _fill(fill, "repair.paraphrases")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -115,16 +118,30 @@ def _endpoint(prompt: str) -> None:
         st.rerun()
 
 
-def _fill_from_set(place: Any, key: str) -> None:
-    """Put the prompts of a saved set into a text area."""
-    names = shelf().names()
-    with place.popover("Prompts", icon=":material/playlist_add:", help="Take a saved prompt set.", disabled=not names, width="stretch"):
-        name = st.selectbox("Set", names, key=f"{key}.set")
-        st.button("Use its prompts", key=f"{key}.set.go", on_click=_put_set, args=(name, key), type="primary", width="stretch")
+def _fill(place: Any, key: str) -> None:
+    """Put the prompts of a file or of a saved set into a text area."""
+    with place.popover("Prompts", icon=":material/playlist_add:", help="Take prompts from a file or a saved set.", width="stretch"):
+        file = st.file_uploader("TXT, CSV or JSONL", type=PROMPT_FILES, key=f"{key}.file", max_upload_size=_MAX_MB)
+        names = shelf().names()
+        name = st.selectbox("Or a saved set", names, key=f"{key}.set", disabled=file is not None) if names else None
+        with engine.errors_shown():
+            prompts = load_file(file.getvalue(), name=file.name) if file is not None else load_set(name) if name else None
+            if prompts is not None and prompts.errors:
+                first = prompts.errors[0]
+                st.caption(f"Unusable rows: {len(prompts.errors)}, the first is row {first.row} ({plain.escape(first.message)}).")
+            st.button(
+                "Use its prompts",
+                key=f"{key}.set.go",
+                on_click=_put,
+                args=(prompts, key),
+                type="primary",
+                width="stretch",
+                disabled=prompts is None,
+            )
 
 
-def _put_set(name: str, key: str) -> None:
-    st.session_state[key] = "\n".join(" ".join(row.prompt.split()) for row in load_set(name).rows)
+def _put(prompts: PromptSet, key: str) -> None:
+    st.session_state[key] = "\n".join(" ".join(row.prompt.split()) for row in prompts.rows)
 
 
 def _controls() -> list[str] | None:
@@ -137,10 +154,13 @@ def _controls() -> list[str] | None:
     )
     if source == "Everyday prompts":
         count = len(builtin_controls())
-        st.caption(f"Twenty of {count} built-in prompts. Questions close to yours that are answered right are better still.")
+        st.caption(
+            f"Twenty of {count} built-in prompts that do not ask what you ask. "
+            "Questions close to yours that are answered right are better still."
+        )
         return None
     text = st.text_area("Controls, one a line", key="repair.controls", height=120, placeholder="What is the capital of Japan?")
-    _fill_from_set(st, "repair.controls")
+    _fill(st, "repair.controls")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
