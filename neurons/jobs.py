@@ -6,6 +6,7 @@
                  rows.jsonl   one line a finished row, appended; a row may hold an error
                  cancel       exists when somebody asked it to stop
                  lock         held while a process works on it: a "running" job whose lock is free was interrupted
+<home>/jobs/.trash/<id>       deleted jobs, the last few
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ RESUMABLE: tuple[JobState, ...] = ("failed", "cancelled", "interrupted")
 _WRITE_EVERY = 0.3
 _LOOK_EVERY = 0.2
 _ID = re.compile(r"[0-9a-f]{12}")
+_TRASH_KEPT = 20
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ class JobRunner:
     def __init__(self, folder: Path | None = None, *, threads: int = 1) -> None:
         self.folder = folder if folder is not None else subfolder("jobs")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._trash = self.folder / ".trash"
         self._workers: dict[str, Worker] = {}
         self._stop = threading.Event()
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -228,10 +231,24 @@ class JobRunner:
         return tuple(row for row in self.rows(job_id) if row.get("error"))
 
     def delete(self, job_id: str) -> None:
-        """Forget a job that is not running. Its traces stay."""
-        if self.get(job_id).active:
-            raise InvalidInput(f"job {job_id} is still running; cancel it first", field="job")
-        shutil.rmtree(self.folder / job_id, ignore_errors=True)
+        """Move a job that is not running to the trash. Its traces stay. Raises `InvalidInput`, `NotFound`."""
+        folder = self._folder(job_id)
+        with suppress(StoreError):  # a damaged job is not running
+            if self.get(job_id).active:
+                raise InvalidInput(f"job {job_id} is still running; cancel it first", field="job")
+        self._trash.mkdir(exist_ok=True)
+        os.utime(folder)  # when it was deleted
+        folder.replace(self._trash / job_id)
+        for old in sorted(self._trash.iterdir(), key=lambda path: path.stat().st_mtime)[:-_TRASH_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def restore(self, job_id: str) -> Job:
+        """Bring a deleted job back. Raises `NotFound` when it is gone."""
+        source = self._trash / job_id
+        if not _ID.fullmatch(job_id) or not source.is_dir():
+            raise NotFound(f"there is no deleted job {job_id[:80]!r}; only the last {_TRASH_KEPT} are kept")
+        source.replace(self.folder / job_id)
+        return self.get(job_id)
 
     def wait(self, job_id: str, *, timeout: float | None = None, on_change: Callable[[Job], None] | None = None) -> Job:
         """Block until the job ends (or `timeout` seconds pass); `on_change` sees it a few times a second."""

@@ -11,7 +11,7 @@ from neurons.repair.experiments import experiments, save_statistics
 from neurons.statistics import FORMAT, JOB_KIND, ComparisonSpec, from_prompt_set, spec_from_json, spec_to_json
 from neurons.steering import parse_steers
 from neurons.types import Steer
-from pages.widgets import engine, jobs_view, repair_jobs, stats_result, steer_sources, steer_state, trace_sampling
+from pages.widgets import deleting, engine, jobs_view, repair_jobs, stats_result, steer_sources, steer_state, trace_sampling
 
 _RUN = "stats.run"
 _KINDS = {"none": "nothing", "contains": "a text", "regex": "a regular expression", "equals": "exactly a text"}
@@ -66,7 +66,7 @@ def _form() -> None:
 def _prompts() -> str:
     """The prompts, one a line, or "set:" and the name of a saved set."""
     names = list(shelf().names())
-    source = st.selectbox("Prompts", ["typed here", *names], key="stats.source")
+    source = st.selectbox("Prompts", ["typed here", *names], key="stats.source", help="Sets are uploaded and saved on the Prompts page")
     if source != "typed here":
         return f"set:{source}"
     return str(
@@ -106,6 +106,7 @@ def _results() -> None:
                 "**One answer proves nothing.** Run a steer over many prompts: how often the answer is as wanted with it and without it, "
                 "whether the difference is more than chance, what random neurons of the same layers do, and whether the text broke."
             )
+        deleting.offer_undo(key="stats")
         return
     asked = st.query_params.get("job")
     if asked in jobs and st.session_state.get(f"{_RUN}.seen") != asked:
@@ -114,16 +115,24 @@ def _results() -> None:
         st.session_state[_RUN] = options[0]
     titles = {f"job:{j.id}": f"{j.title} ({jobs_view.state_text(j)}, {j.created[:16].replace('T', ' ')})" for j in jobs.values()}
     chosen = st.selectbox("Comparison", options, key=_RUN, format_func=lambda key: titles.get(key, key))
-    if not chosen.startswith("job:"):
+    if chosen.startswith("job:"):
+        _job(chosen.removeprefix("job:"))
+    else:
         stats_result.draw(experiments().load(chosen)["rows"])
+        deleting.offer(lambda: deleting.entry(experiments(), chosen), key="stats")
+    deleting.offer_undo(key="stats")
+
+
+def _job(job_id: str) -> None:
+    """One comparison as a job: how far it is, and what came of it."""
+    runner = repair_jobs.runner()
+    job = jobs_view.show(job_id, key=f"stats.job:{job_id}")
+    if job is None or job.active:
         return
-    job = jobs_view.show(chosen.removeprefix("job:"), key=f"stats.{chosen}")
-    if job is None:
-        return
-    rows = runner.rows(job.id)
-    if rows and not job.active:
+    if rows := runner.rows(job_id):
         stats_result.draw(rows)
-        _keep(job.id)
+        _keep(job_id)
+    deleting.offer(lambda: deleting.job(runner, job_id), key="stats")
 
 
 def _keep(job_id: str) -> None:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from neurons.promptruns import run_names
 from neurons.promptsets import PromptSet, save_set
-from pages.widgets import engine, jobs_view, prompt_input, prompt_runs, steer_state, trace_sampling
+from pages.widgets import deleting, engine, jobs_view, prompt_input, prompt_runs, steer_state, trace_sampling
 
 _RUN = "prompts.run"
 
@@ -18,7 +18,7 @@ def page() -> None:
         with left:
             engine.loading_notice()
             found = prompt_input.draw()
-            prompt_input.undo_delete()
+            deleting.offer_undo(key="prompts.saved")
             if found is not None:
                 _start(found)
         with right:

@@ -12,7 +12,7 @@ from neurons.repair.job import JOB_KIND, job_params
 from neurons.repair.problem import prepare
 from neurons.repair.result import FORMAT
 from neurons.repair.spec import RepairSpec, is_fixed
-from pages.widgets import engine, jobs_view, plain, repair_form, repair_jobs, repair_result
+from pages.widgets import deleting, engine, jobs_view, plain, repair_form, repair_jobs, repair_result
 
 _RUN = "repair.run"
 
@@ -90,7 +90,7 @@ def _results() -> None:
     options = [*(f"job:{job.id}" for job in open_jobs), *sorted(finished, key=lambda n: shelf_changed(shelf, n), reverse=True)]
     if not options:
         _first_time()
-        _undo()
+        deleting.offer_undo(key="repair")
         return
     asked = st.query_params.get("job")
     if asked in jobs and st.session_state.get(f"{_RUN}.seen") != (asked, jobs[asked].state):
@@ -102,26 +102,19 @@ def _results() -> None:
     titles = {f"job:{job.id}": f"{job.title} ({jobs_view.state_text(job)})" for job in open_jobs}
     chosen = st.selectbox("Repair", options, key=_RUN, format_func=lambda key: titles.get(key, key))
     if chosen.startswith("job:"):
-        _progress(chosen.removeprefix("job:"))
-        return
-    repair_result.draw(chosen, shelf.load(chosen))
-    if st.button("Delete", icon=":material/delete:", key="repair.delete", help="It can be brought back"):
-        st.session_state["repair.undo"] = shelf.delete(chosen)
-        st.rerun()
-    _undo()
+        job = jobs[chosen.removeprefix("job:")]
+        _progress(job.id)
+        if not job.active:
+            deleting.offer(lambda: deleting.job(repair_jobs.runner(), job.id), key="repair")
+    else:
+        repair_result.draw(chosen, shelf.load(chosen))
+        deleting.offer(lambda: deleting.entry(shelf, chosen), key="repair")
+    deleting.offer_undo(key="repair")
 
 
 def shelf_changed(shelf: Any, name: str) -> str:
     """When an experiment was saved."""
     return next((e.changed for e in shelf.list() if e.name == name), "")
-
-
-def _undo() -> None:
-    token = st.session_state.get("repair.undo")
-    if token and st.button("Undo delete", icon=":material/undo:", key="repair.restore"):
-        experiments().restore(token)
-        st.session_state.pop("repair.undo")
-        st.rerun()
 
 
 def _progress(job_id: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from neurons.errors import InvalidInput, ModelError, NotFound
+from neurons.errors import InvalidInput, ModelError, NotFound, StoreError
 from neurons.jobs import JobContext, JobRunner
 
 
@@ -47,6 +47,23 @@ def test_runs_to_the_end(runner: JobRunner) -> None:
     assert runner.list("other") == ()
     with pytest.raises(InvalidInput, match="done"):
         runner.resume(job.id)
+    runner.delete(job.id)
+    with pytest.raises(NotFound):
+        runner.get(job.id)
+    assert runner.list() == ()
+    assert runner.restore(job.id) == job
+    assert len(runner.rows(job.id)) == 5
+    for other in ("0" * 12, "../x"):
+        with pytest.raises(NotFound):
+            runner.restore(other)
+
+
+def test_a_damaged_job_can_be_deleted(runner: JobRunner) -> None:
+    runner.register("count", count)
+    job = runner.wait(runner.start("count", {"n": 1}, title="Count").id, timeout=20)
+    (runner.folder / job.id / "state.json").write_text("{")
+    with pytest.raises(StoreError, match="delete it"):
+        runner.get(job.id)
     runner.delete(job.id)
     with pytest.raises(NotFound):
         runner.get(job.id)

@@ -138,6 +138,15 @@ def test_a_comparison_from_start_to_result() -> None:
     app.text_input(key="stats.name").set_value("kept").run()
     app.button(key="stats.keep").click().run()
     assert experiments().names() == ("kept",)
+    app.button(key="stats.delete").click().run()
+    assert not app.exception
+    assert not repair_jobs.runner().list(STATISTICS)
+    assert app.selectbox(key="stats.run").value == "kept"
+    app.button(key="stats.delete").click().run()
+    assert not experiments().names()
+    assert "One answer proves nothing" in texts(app)
+    app.button(key="stats.restore").click().run()
+    assert experiments().names() == ("kept",)
 
 
 def test_a_comparison_without_a_steer_is_refused() -> None:

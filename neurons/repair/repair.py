@@ -46,9 +46,9 @@ def repair(
     """Find the smallest steer that gives the wanted answer, and measure what it is worth.
 
     `budget` bounds the search in forward passes (one prompt through the model once), twice that with making a fix smaller; checking and
-    comparing come on top. `compare` False
-    leaves out random sets and baselines. With `resume` a search that was stopped goes on, `keep` writes it after each round. `on_best` sees
-    the state after each round. When `progress` raises `Cancelled` during the search, the best so far is verified no more but returned.
+    comparing come on top. `compare` False leaves out random sets and baselines. With `resume` a search that was stopped goes on, `keep`
+    writes it after each round. `on_best` sees the state after each round. When `progress` raises `Cancelled` during the search, the best
+    so far is verified no more but returned.
     Raises `InvalidInput` before anything is searched when the repair makes no sense (see `spec.check_spec`, `problem.prepare`).
     """
     started = time.perf_counter()

@@ -9,7 +9,7 @@ import streamlit as st
 
 from neurons.errors import NeuronscopeError
 from neurons.promptsets import ColumnMapping, PromptSet, Table, build, guess_mapping, load_set, pasted, read_table, shelf
-from pages.widgets import engine, plain
+from pages.widgets import deleting, engine, plain
 
 PROMPT_FILES = ["txt", "csv", "tsv", "jsonl", "json"]
 _MAX_MB = 100
@@ -58,20 +58,8 @@ def _saved() -> PromptSet | None:
     chosen = st.selectbox("Set", names, key="prompts.saved")
     found = load_set(chosen)
     preview(found)
-    if st.button("Delete this set", icon=":material/delete:", key="prompts.saved.delete", help="Its traces stay"):
-        st.session_state["prompts.saved.undo"] = shelf().delete(chosen)
-        st.rerun()
+    deleting.offer(lambda: deleting.entry(shelf(), chosen), key="prompts.saved", help="Its traces stay. It can be brought back")
     return found
-
-
-def undo_delete() -> None:
-    """Offer to bring the set that was deleted last back."""
-    token = st.session_state.get("prompts.saved.undo")
-    if token and st.button("Undo: bring the deleted set back", icon=":material/undo:", key="prompts.saved.restore"):
-        with engine.errors_shown():
-            st.session_state.pop("prompts.saved.undo")
-            shelf().restore(token)
-            st.rerun()
 
 
 def _upload() -> PromptSet | None:

@@ -15,7 +15,7 @@ from neurons.models.loaded import LoadedModel
 from neurons.shelf import JsonShelf
 from neurons.steering import dump_steers, parse_steers, parse_steers_text
 from neurons.types import NeuronSide, Steer
-from pages.widgets import engine, steer_examples, steer_state
+from pages.widgets import deleting, engine, steer_examples, steer_state
 
 _MAX_FILE_MB = 20
 
@@ -99,14 +99,10 @@ def _saved(loaded: LoadedModel | None) -> None:
         add, delete = st.columns(2)
         if add.button("Add", key="steer.saved.add", disabled=chosen is None, type="primary", width="stretch") and chosen:
             _take(lambda: parse_steers(kept.load(chosen), ref=loaded.ref if loaded else None), loaded)
-        if delete.button("Delete", key="steer.saved.delete", disabled=chosen is None, width="stretch") and chosen:
-            st.session_state["steer.saved.undo"] = kept.delete(chosen)
-            st.rerun()
-        token = st.session_state.get("steer.saved.undo")
-        if token and st.button("Undo delete", icon=":material/undo:", key="steer.saved.restore", width="stretch"):
-            kept.restore(token)
-            st.session_state.pop("steer.saved.undo")
-            st.rerun()
+        deleting.offer(
+            lambda: deleting.entry(kept, str(chosen)), key="steer.saved", place=delete, icon=None, disabled=chosen is None, width="stretch"
+        )
+        deleting.offer_undo(key="steer.saved", width="stretch")
         st.divider()
         name = st.text_input("Save the cards as", max_chars=120, key="steer.saved.name", placeholder="a name")
         cards = steer_state.steers()

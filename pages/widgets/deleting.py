@@ -1,0 +1,44 @@
+"""Deleting what the user made, and bringing back what was deleted last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from neurons.jobs import JobRunner
+from neurons.shelf import JsonShelf
+from pages.widgets import engine
+
+Undo = Callable[[], object]
+
+
+def entry(shelf: JsonShelf, name: str) -> Undo:
+    """Delete a shelf's entry; returns what brings it back."""
+    return partial(shelf.restore, shelf.delete(name))
+
+
+def job(runner: JobRunner, job_id: str) -> Undo:
+    """Delete a job that has ended; returns what brings it back."""
+    runner.delete(job_id)
+    return partial(runner.restore, job_id)
+
+
+def offer(delete: Callable[[], Undo], *, key: str, place: Any = st, **look: Any) -> None:
+    """A button that deletes. `look` goes to the button."""
+    if place.button("Delete", key=f"{key}.delete", **{"icon": ":material/delete:", "help": "It can be brought back", **look}):
+        with engine.errors_shown():
+            st.session_state[f"{key}.undo"] = delete()
+            st.rerun()
+
+
+def offer_undo(*, key: str, **look: Any) -> None:
+    """A button that brings back what `offer` of the same key deleted last; nothing while there is nothing."""
+    undo: Undo | None = st.session_state.get(f"{key}.undo")
+    if undo is not None and st.button("Undo delete", icon=":material/undo:", key=f"{key}.restore", **look):
+        with engine.errors_shown():
+            undo()
+            st.session_state.pop(f"{key}.undo")
+            st.rerun()
