@@ -116,6 +116,15 @@ def test_the_unsteered_answers_can_be_seen_first() -> None:
     assert set(app.dataframe[0].value["part"]) == {"searched with", "held out", "control"}
 
 
+def test_a_control_that_is_wrong_already_is_refused() -> None:
+    app = asked(controls="Hello => no such answer\none two\nabc")
+    app.button(key="repair.check").click().run()
+    until(lambda: not any(job.running for job in engine.server().jobs()))
+    app.run()
+    assert not app.exception
+    assert "control 'Hello' is answered wrong without any steer" in texts(app).replace("\\", "")
+
+
 def test_a_comparison_from_start_to_result() -> None:
     app = open_page("experiments")
     assert "One answer proves nothing" in texts(app)

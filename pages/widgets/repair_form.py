@@ -19,6 +19,7 @@ from pages.widgets import engine, plain
 from pages.widgets.prompt_input import PROMPT_FILES
 
 _KINDS = {"contains": "text", "regex": "regular expression", "token": "token"}
+_EXPECTED = "=>"
 _MAX_MB = 10
 _FROM_ADDRESS = ("prompt", "wanted", "unwanted")
 
@@ -144,8 +145,8 @@ def _put(prompts: PromptSet, key: str) -> None:
     st.session_state[key] = "\n".join(" ".join(row.prompt.split()) for row in prompts.rows)
 
 
-def _controls() -> list[str] | None:
-    """Prompts whose answers should stay; None takes the built-in ones."""
+def _controls() -> list[dict[str, str]] | None:
+    """Prompts whose answers should stay, some with what their answers hold; None takes the built-in ones."""
     source = st.radio(
         "Controls: questions whose answers should stay as they are",
         ["Everyday prompts", "My own"],
@@ -159,9 +160,16 @@ def _controls() -> list[str] | None:
             "Questions close to yours that are answered right are better still."
         )
         return None
-    text = st.text_area("Controls, one a line", key="repair.controls", height=120, placeholder="What is the capital of Japan?")
+    text = st.text_area(
+        "Controls, one a line",
+        key="repair.controls",
+        height=120,
+        placeholder="What is the capital of Japan?\nWhat is 2 + 2? => 4",
+        help="What stands after => has to be in the unsteered answer: a control that is wrong already guards nothing, and is refused.",
+    )
     _fill(st, "repair.controls")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    lines = (line.partition(_EXPECTED) for line in text.splitlines() if line.strip())
+    return [{"prompt": prompt.strip(), **({"expected": expected.strip()} if arrow else {})} for prompt, arrow, expected in lines]
 
 
 def _options() -> dict[str, Any]:
