@@ -57,6 +57,13 @@ def test_errors_cannot_drive_the_terminal() -> None:
     assert result.stderr == "error: bad\ufffd[2J name\n"
 
 
+@pytest.mark.parametrize("group", [[], ["traces"], ["prompts"], ["models"], ["atlas"], ["concept"]])
+def test_lists_of_commands_cut_no_sentence(group: list[str]) -> None:
+    _, heading, listed = CliRunner().invoke(build(), [*group, "--help"]).stdout.partition("\nCommands:\n")
+    assert heading
+    assert "..." not in listed
+
+
 def test_other_errors_are_bugs_and_show() -> None:
     result = CliRunner().invoke(app_raising(ZeroDivisionError()), ["group", "fail"])
     assert isinstance(result.exception, ZeroDivisionError)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurons.cli.common import Device, Dtype, Json, Model, emit, load, stderr_progress, table
+from neurons.cli.common import Device, Dtype, Group, Json, Model, emit, load, stderr_progress, table
 from neurons.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _Probe = Annotated[bool, typer.Option(help="Also run every token of the vocabula
 
 def register(app: typer.Typer) -> None:
     """Add the group `atlas`, with what the describing part adds to it."""
-    group = typer.Typer(no_args_is_help=True, help="Build, look at, import and export atlases: what every neuron does.")
+    group = typer.Typer(cls=Group, no_args_is_help=True, help="Build, look at, import and export atlases: what every neuron does.")
     for name, command in (
         ("build", build),
         ("collect", collect_shard),

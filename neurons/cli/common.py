@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from neurons.models.loaded import LoadedModel
 
 FAILED, BAD_INPUT = 1, 2
+_SENTENCE = 500
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Model = Annotated[str, typer.Option("--model", "-m", help='"default", a Hugging Face id, a model folder or a .gguf file.')]
@@ -43,7 +44,18 @@ MaxNewTokens = Annotated[int, typer.Option(help="Most tokens to generate.")]
 System = Annotated[str | None, typer.Option(help="System prompt. [default: the model's own]", show_default=False)]
 
 
-class ErrorGroup(TyperGroup):
+class Group(TyperGroup):
+    """A group of commands whose help gives each one's first sentence whole, wrapped instead of cut."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [(name, command.get_short_help_str(_SENTENCE)) for name, command in commands if command is not None and not command.hidden]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
+class ErrorGroup(Group):
     """The root group: turns every `NeuronscopeError` of any command into one line on stderr and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neurons.cli.common import Json, Model, emit, load, stderr_progress, table
+from neurons.cli.common import Group, Json, Model, emit, load, stderr_progress, table
 from neurons.errors import InvalidInput
 from neurons.types import NeuronSide
 
@@ -22,7 +22,9 @@ Replace = Annotated[bool, typer.Option("--replace", help="Overwrite a concept of
 
 def register(app: typer.Typer) -> None:
     """Add the group `concept`."""
-    group = typer.Typer(help="Saved sets of neurons: from a search, examples or a list; combined like sets.", no_args_is_help=True)
+    group = typer.Typer(
+        cls=Group, no_args_is_help=True, help="Saved sets of neurons: from a search, examples or a list; combined like sets."
+    )
     group.command("save")(save)
     group.command("list")(list_concepts)
     group.command("show")(show)

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from neurons.cli.common import Device, Dtype, Json, emit, size, stderr_progress, table
+from neurons.cli.common import Device, Dtype, Group, Json, emit, size, stderr_progress, table
 
 _Spec = Annotated[str, typer.Argument(help='"default", a Hugging Face id, a model folder or a .gguf file.')]
 
 
 def register(app: typer.Typer) -> None:
     """Add the group `models`."""
-    group = typer.Typer(no_args_is_help=True, help="List, fetch and describe models.")
+    group = typer.Typer(cls=Group, no_args_is_help=True, help="List, fetch and describe models.")
     group.command("list")(list_models)
     group.command("fetch")(fetch)
     group.command("info")(info)

@@ -11,6 +11,7 @@ import typer
 from neurons.cli.common import (
     Device,
     Dtype,
+    Group,
     Json,
     MaxNewTokens,
     Model,
@@ -48,7 +49,9 @@ _JobId = Annotated[str, typer.Argument(help="Id of a job, or a unique start of o
 
 def register(app: typer.Typer) -> None:
     """Add the group `prompts`."""
-    group = typer.Typer(no_args_is_help=True, help="Run many prompts, each a trace; compare steered and unsteered answers over them.")
+    group = typer.Typer(
+        cls=Group, no_args_is_help=True, help="Run many prompts, each a trace; compare steered and unsteered answers over them."
+    )
     group.command()(check)
     group.command()(run)
     group.command("list")(list_jobs)

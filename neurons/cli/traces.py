@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neurons.cli.common import Device, Dtype, Json, emit, load, plain, size, stderr_progress, table
+from neurons.cli.common import Device, Dtype, Group, Json, emit, load, plain, size, stderr_progress, table
 from neurons.cli.stored import OtherModel, TraceId, find, run_json, store
 from neurons.errors import InvalidInput, NotFound
 from neurons.types import ModelRef
@@ -19,7 +19,7 @@ _Second = Annotated[str, typer.Argument(help="Id of the other trace.")]
 
 def register(app: typer.Typer) -> None:
     """Add the group `traces`."""
-    group = typer.Typer(no_args_is_help=True, help="List, compare, replay, check, share and tidy saved runs.")
+    group = typer.Typer(cls=Group, no_args_is_help=True, help="List, compare, replay, check, share and tidy saved runs.")
     group.command("list")(list_traces)
     commands: dict[str, Callable[..., None]] = {"show": show, "compare": compare, "replay": replay, "verify": verify, "export": export}
     commands |= {"import": import_traces, "delete": delete, "restore": restore, "purge": purge, "rename": rename, "tag": tag, "note": note}
