@@ -117,8 +117,10 @@ def test_exports(tiny: LoadedModel, tiny_result: RepairResult, tmp_path: Path) -
 def test_the_report_escapes_everything(tiny_result: RepairResult) -> None:
     evil = "<script>alert(1)</script>"
     spec = replace(tiny_result.spec, prompt=evil)
-    page = report_html(replace(tiny_result, spec=spec, unsteered=evil, message=evil), about_neurons={"0:0+": evil})
+    about = {str(replace(side, polarity="-")): f"{evil} known" for steer in tiny_result.steers for side in steer.neurons}
+    page = report_html(replace(tiny_result, spec=spec, unsteered=evil, message=evil), about_neurons=about)
     assert "<script" not in page
+    assert page.count("negative: &lt;script&gt;alert(1)&lt;/script&gt; known") == len(about) > 0
     assert "&lt;script&gt;" in page
     assert "http" not in page.split("</style>")[1].replace("http-equiv", "")
 

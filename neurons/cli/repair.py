@@ -42,6 +42,7 @@ def repair(
 
     Part of the paraphrases is held out from the search; the result says how many of them are fixed. Exit status 1: no fix found.
     """
+    from neurons.describe.known import known_descriptions
     from neurons.repair.experiments import save_repair
     from neurons.repair.export import python_script, report_html, steer_file
     from neurons.repair.repair import repair as find
@@ -50,13 +51,14 @@ def repair(
 
     wish, _ = load_spec(spec)
     loaded = load(model, device=device, dtype=dtype, quiet=as_json)
+    about = known_descriptions(loaded.ref) if report is not None else {}  # before the search: a damaged atlas is told now
     with stderr_progress(quiet=as_json) as progress:
         result = find(loaded, wish, budget=budget, compare=compare, resume=not fresh, progress=progress)
     if save:
         save_repair(save, result)
     for path, text in (
         (steer_out, partial(steer_file, result.steers, result.model)),
-        (report, partial(report_html, result)),
+        (report, partial(report_html, result, about_neurons=about)),
         (script, partial(python_script, loaded, wish, result.steers)),
     ):
         if path is not None:
@@ -70,12 +72,13 @@ def repair(
 
 def _tell(result: RepairResult) -> str:
     """The result for a reader."""
-    from neurons.repair.steers import told
+    from neurons.repair.steers import ACTS_ON, told
 
     lines = [result.message, f"unsteered: {result.unsteered.strip()}"]
     if result.verdict is not None:
         lines.append(f"steered:   {result.verdict.answers[0].steered.strip()}")
-    lines += [f"  {side.layer}:{side.index} {what} (tokens {s.tokens})" for s in result.steers for side, what in told(s)]
+    lines += [f"  {side.layer}:{side.index} {what}" for s in result.steers for side, what in told(s)]
+    lines.append(f"acts on: {ACTS_ON[result.spec.tokens]}")
     rows = []
     if result.verdict is not None:
         v = result.verdict

@@ -14,7 +14,7 @@ from neurons.models.chat import encode_prompt
 from neurons.models.loaded import LoadedModel
 from neurons.repair.result import RepairResult, result_to_json
 from neurons.repair.spec import RepairSpec
-from neurons.repair.steers import told
+from neurons.repair.steers import ACTIONS, ACTS_ON, known, told
 from neurons.steering import dump_steers, parse_steers
 from neurons.types import Message, ModelRef, Steer
 from neurons.version import __version__
@@ -67,7 +67,7 @@ def python_script(loaded: LoadedModel, spec: RepairSpec, steers: tuple[Steer, ..
 def report_html(result: RepairResult, *, about_neurons: Mapping[str, str] | None = None) -> str:
     """One HTML page without scripts or links: what was asked, what was found, what it is worth. All text is escaped.
 
-    `about_neurons` maps "layer:index+" to a description, where the caller has any.
+    `about_neurons` maps a side, such as "17:803+", to its description, where the caller has any.
     """
     return report_html_of(result_to_json(result), about_neurons=about_neurons)
 
@@ -80,8 +80,13 @@ def report_html_of(data: Mapping[str, Any], *, about_neurons: Mapping[str, str] 
         r=data,
         model=data["steer"]["model"],
         version=__version__,
-        about=dict(about_neurons or {}),
-        actions=[(str(side), what, str(s.tokens)) for s in parse_steers(data["steer"]) for side, what in told(s)],
+        actions=[
+            (f"{side.layer}:{side.index}", what, known(side, about_neurons or {}))
+            for s in parse_steers(data["steer"])
+            for side, what in told(s)
+        ],
+        acts_on=ACTS_ON[data["spec"]["tokens"]],
+        actions_mean=ACTIONS,
         plot=_plot(data),
     )
 

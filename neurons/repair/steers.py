@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from neurons.repair.batch import Action, Neuron, Plan
 from neurons.types import NeuronSide, Steer, TokenScope
+
+ACTS_ON: Mapping[str, str] = {"question": "question and answer", "answer": "answer only"}
+"""A repair's `tokens` in words. (A steer itself counts tokens, from where the model's own prefix ends.)"""
+ACTIONS = (
+    "Scale multiplies the neuron's own activation: 0 switches it off, above 1 amplifies it, below 0 turns it round. "
+    "Add changes it by the same amount at every token."
+)
+"""What the words of `told` mean."""
 
 
 def plan_to_steers(plan: Plan, scope: str, *, name: str = "repair") -> tuple[Steer, ...]:
@@ -31,6 +39,12 @@ def told(steer: Steer) -> list[tuple[NeuronSide, str]]:
     if not steer.values:
         return [(side, f"{steer.mode} x{steer.strength:g}") for side in steer.neurons]
     return [(side, f"{steer.mode} {steer.strength * value:+.4g}") for side, value in zip(steer.neurons, steer.values, strict=True)]
+
+
+def known(side: NeuronSide, about: Mapping[str, str]) -> str:
+    """What is known of a neuron's two sides, from descriptions by side ("17:803+"): an action changes both."""
+    said = ((word, about.get(f"{side.layer}:{side.index}{sign}")) for word, sign in (("positive", "+"), ("negative", "-")))
+    return "; ".join(f"{word}: {text}" for word, text in said if text)
 
 
 def steers_to_plan(steers: Sequence[Steer]) -> Plan:

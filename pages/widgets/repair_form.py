@@ -14,6 +14,7 @@ from neurons.repair.paraphrases import template_paraphrases
 from neurons.repair.repair import BUDGET
 from neurons.repair.rewording import endpoint_paraphrases
 from neurons.repair.spec import RepairSpec, parse_spec
+from neurons.repair.steers import ACTS_ON
 from neurons.shelf import JsonShelf
 from pages.widgets import engine, plain
 from pages.widgets.prompt_input import PROMPT_FILES
@@ -203,11 +204,11 @@ def _options() -> dict[str, Any]:
         )
         scope = st.segmented_control(
             "The steer acts on",
-            ["question", "answer"],
-            default="question",
+            list(ACTS_ON),
+            default=RepairSpec.tokens,
             key="repair.scope",
             required=True,
-            format_func={"question": "question and answer", "answer": "answer only"}.__getitem__,
+            format_func=ACTS_ON.__getitem__,
         )
         seed = st.number_input("Seed", 0, 2**31, 0, key="repair.seed", help="Decides which wordings are held out, and the random draws.")
         concepts = JsonShelf("concepts").list()

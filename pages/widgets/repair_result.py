@@ -10,12 +10,14 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from neurons.models.loaded import LoadedModel
 from neurons.repair.export import python_script, report_html_of
 from neurons.repair.spec import parse_spec
-from neurons.repair.steers import told
+from neurons.repair.steers import ACTIONS, ACTS_ON, known, told
 from neurons.steering import parse_steers
 from neurons.types import Steer
 from pages.widgets import engine, links, plain, steer_state
+from pages.widgets.descriptions import descriptions_for
 from pages.widgets.palette import colour
 from pages.widgets.tables import downloads
 
@@ -40,7 +42,7 @@ def draw(name: str, data: Mapping[str, Any]) -> None:
     with answers:
         _answers(data)
     with neurons:
-        _neurons(steers)
+        _neurons(steers, data)
 
 
 def offer(steers: list[Mapping[str, Any]], *, key: str) -> None:
@@ -102,8 +104,7 @@ def _point_text(point: Mapping[str, Any]) -> str:
 
 
 def _actions(name: str, data: Mapping[str, Any], steers: tuple[Steer, ...]) -> None:
-    loaded = engine.model()
-    same = loaded is not None and loaded.ref.weights_hash == data["steer"]["model"]["weights_hash"]
+    loaded = _same_model(data)
     with st.container(horizontal=True):
         if st.button(
             "Use this steer",
@@ -121,14 +122,14 @@ def _actions(name: str, data: Mapping[str, Any], steers: tuple[Steer, ...]) -> N
         )
         st.download_button(
             "Report",
-            report_html_of(data),
+            report_html_of(data, about_neurons=_descriptions(data)),
             "repair.html",
             "text/html",
             icon=":material/description:",
             key="repair.report",
             on_click="ignore",
         )
-        if loaded is not None and same:
+        if loaded is not None:
             spec = parse_spec(data["spec"])
             with engine.errors_shown():
                 script = python_script(loaded, spec, steers)
@@ -136,7 +137,7 @@ def _actions(name: str, data: Mapping[str, Any], steers: tuple[Steer, ...]) -> N
                     "Python script", script, "repair.py", "text/x-python", icon=":material/code:", key="repair.script", on_click="ignore"
                 )
         st.page_link(links.target("experiments"), label="Measure on more prompts", icon=":material/query_stats:")
-    if loaded is not None and not same:
+    if loaded is None and engine.model() is not None:
         st.caption("This was found with other weights than those of the model that is loaded now; the steer may mean nothing here.")
 
 
@@ -237,15 +238,23 @@ def _answers(data: Mapping[str, Any]) -> None:
     downloads(frame, "repair-answers", key="repair.answers.out")
 
 
-def _neurons(steers: tuple[Steer, ...]) -> None:
+def _neurons(steers: tuple[Steer, ...], data: Mapping[str, Any]) -> None:
+    about, tokens = _descriptions(data), ACTS_ON[data["spec"]["tokens"]]
     rows = [
-        {"neuron": f"{side.layer}:{side.index}", "layer": side.layer, "what is done": what, "tokens": str(s.tokens)}
-        for s in steers
-        for side, what in told(s)
+        {"neuron": f"{side.layer}:{side.index}", "what is done": what, "fires on": known(side, about)}
+        for steer in steers
+        for side, what in told(steer)
     ]
     if rows:
         st.dataframe(pd.DataFrame(rows), hide_index=True, key="repair.neurons.table")
-        st.caption(
-            "Scale multiplies the neuron's own activation: 0 switches it off, above 1 amplifies it, below 0 turns it round. "
-            "Add changes it by the same amount at every token."
-        )
+        st.caption(f"Acts on: {tokens}. {ACTIONS}")
+
+
+def _descriptions(data: Mapping[str, Any]) -> Mapping[str, str]:
+    """What is known of the neurons of the result's model, while that is the one loaded."""
+    return descriptions_for(loaded.ref) if (loaded := _same_model(data)) is not None else {}
+
+
+def _same_model(data: Mapping[str, Any]) -> LoadedModel | None:
+    loaded = engine.model()
+    return loaded if loaded is not None and loaded.ref.weights_hash == data["steer"]["model"]["weights_hash"] else None
