@@ -26,9 +26,9 @@ def job(runner: JobRunner, job_id: str) -> Undo:
     return partial(runner.restore, job_id)
 
 
-def offer(delete: Callable[[], Undo], *, key: str, place: Any = st, **look: Any) -> None:
+def offer(delete: Callable[[], Undo], *, key: str, label: str = "Delete", place: Any = st, **look: Any) -> None:
     """A button that deletes. `look` goes to the button."""
-    if place.button("Delete", key=f"{key}.delete", **{"icon": ":material/delete:", "help": "It can be brought back", **look}):
+    if place.button(label, key=f"{key}.delete", **{"icon": ":material/delete:", "help": "It can be brought back", **look}):
         with engine.errors_shown():
             st.session_state[f"{key}.undo"] = delete()
             st.rerun()

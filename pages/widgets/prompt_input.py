@@ -58,7 +58,7 @@ def _saved() -> PromptSet | None:
     chosen = st.selectbox("Set", names, key="prompts.saved")
     found = load_set(chosen)
     preview(found)
-    deleting.offer(lambda: deleting.entry(shelf(), chosen), key="prompts.saved", help="Its traces stay. It can be brought back")
+    deleting.offer(lambda: deleting.entry(shelf(), chosen), key="prompts.saved", label="Delete this set", help="Its traces stay")
     return found
 
 
