@@ -130,6 +130,13 @@ def test_ports() -> None:
 
 def test_command_line_of_the_server() -> None:
     arguments = command(app_script(), "127.0.0.1", 8600, ["localhost", "127.0.0.1", "127.0.0.1"], headless=True)
-    assert arguments[1:4] == ["-m", "streamlit", "run"]
-    assert Path(arguments[4]).name == "streamlit_app.py"
+    assert arguments[2:5] == ["-m", "streamlit", "run"]
+    assert Path(arguments[5]).name == "streamlit_app.py"
     assert arguments.count("--server.allowedHosts") == 2
+
+
+def test_files_of_the_working_folder_stand_in_for_no_library(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise SystemExit('this is not the library')")
+    arguments = command(app_script(), "127.0.0.1", 8600, [], headless=True)
+    shown = subprocess.run([*arguments[:5], "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (shown.returncode, "Usage" in shown.stdout) == (0, True), shown.stderr

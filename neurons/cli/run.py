@@ -101,7 +101,8 @@ def command(script: Path, address: str, port: int, hosts: list[str], *, headless
         options += ["--server.allowedHosts", host]
     if headless:
         options += ["--server.headless", "true"]
-    return [sys.executable, "-m", "streamlit", "run", str(script), *options]
+    # -P: a file of the user's that is named as a module of a library (html.py) must not stand in for it
+    return [sys.executable, "-P", "-m", "streamlit", "run", str(script), *options]
 
 
 def serve(arguments: list[str]) -> int:

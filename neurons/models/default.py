@@ -126,7 +126,8 @@ def _fetch_wheel(progress: Progress) -> Path:
 
 
 def _pip_download(target: Path, progress: Progress) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input"]
+    options = ("--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input")
+    command = [sys.executable, "-P", "-m", "pip", "download", *options]
     pip_version = _pip_version()
     if pip_version >= (24, 1):
         command += ["--progress-bar", "raw"]
