@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()
+
 import streamlit as st
 
 from neurons.atlas.store import Atlas
@@ -37,9 +42,3 @@ def _tabs(atlas: Atlas | None) -> None:
                 map_view.draw(atlas)
             elif atlas is not None:
                 atlas_overview.draw(atlas)
-
-
-if __name__ == "__main__":
-    from pages.widgets.links import enter
-
-    enter()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()
+
 import streamlit as st
 
 from pages.widgets import compare_view, engine, links
@@ -75,9 +80,3 @@ def _show(a: str, b: str) -> None:
     st.query_params["a"] = a
     st.query_params["b"] = b
     st.rerun()
-
-
-if __name__ == "__main__":
-    from pages.widgets.links import enter
-
-    enter()

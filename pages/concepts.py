@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()
+
 import streamlit as st
 
 from pages.widgets import concepts_detail, concepts_draft, concepts_list, concepts_new, engine
@@ -39,9 +44,3 @@ def _first_time() -> None:
             "The Trace page keeps concepts too: tick rows of the Neurons tab, or press *Keep* on a cluster. A concept can then be "
             "suppressed or strengthened while the model answers."
         )
-
-
-if __name__ == "__main__":
-    from pages.widgets.links import enter
-
-    enter()

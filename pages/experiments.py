@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()
+
 import streamlit as st
 
 from neurons.criteria import Criterion
@@ -148,9 +153,3 @@ def _keep(job_id: str) -> None:
                 raise InvalidInput(f"there is an experiment {name!r} already; choose another name", field="name")
             save_statistics(name, spec_from_json(runner.get(job_id).params), runner.rows(job_id), loaded.ref)
             st.toast("Kept.", icon=":material/bookmark_added:")
-
-
-if __name__ == "__main__":
-    from pages.widgets.links import enter
-
-    enter()

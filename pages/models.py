@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()
+
 import time
 from collections.abc import Sequence
 
@@ -156,9 +161,3 @@ def _progress(job: Job) -> None:
     st.progress(share, text=f"{plain.escape(job.message or job.what)} ({time.monotonic() - job.started:.0f} s)")
     st.caption("The present model stays in use until the new one is ready.")
     st.button("Stop", icon=":material/stop_circle:", on_click=job.stop, key="models.stop", disabled=job.stopping.is_set())
-
-
-if __name__ == "__main__":
-    from pages.widgets.links import enter
-
-    enter()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()
+
 import streamlit as st
 
 from neurons.errors import InvalidInput, NotFound
@@ -48,9 +53,3 @@ def _nothing_to_browse(found: Known) -> None:
     if sent:
         sides = steer_state.read_neurons(name, found.loaded)
         open_neuron(sides[0])
-
-
-if __name__ == "__main__":
-    from pages.widgets.links import enter
-
-    enter()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()
+
 import streamlit as st
 
 from neurons.promptruns import run_names
@@ -91,9 +96,3 @@ def _show(run: str, *, rerun: bool = True) -> None:
         st.session_state.pop(_RUN, None)
         st.session_state.pop(f"{_RUN}.seen", None)
         st.rerun()
-
-
-if __name__ == "__main__":
-    from pages.widgets.links import enter
-
-    enter()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()
+
 from typing import Any
 
 import pandas as pd
@@ -157,9 +162,3 @@ def _first_time() -> None:
                 st.query_params[name] = value
             st.session_state["repair.propose"] = True
             st.rerun()
-
-
-if __name__ == "__main__":
-    from pages.widgets.links import enter
-
-    enter()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()
+
 import streamlit as st
 
 from neurons.tours.tours import TOURS, facts
@@ -61,9 +66,3 @@ def _foot(tour: str, number: int, last: int) -> None:
         if ends:
             links.go("tours")
         links.go("tours", tour=tour, step=str(number + 2))
-
-
-if __name__ == "__main__":
-    from pages.widgets.links import enter
-
-    enter()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()
+
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -73,9 +78,3 @@ def _tabs(context: TraceContext, attribution: StoredAttribution | None) -> None:
                 trace_attribution.draw(context, attribution)
             else:
                 trace_activations.draw(context)
-
-
-if __name__ == "__main__":
-    from pages.widgets.links import enter
-
-    enter()

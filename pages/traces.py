@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from pages.widgets.links import enter
+
+    enter()
+
 from collections.abc import Sequence
 
 import streamlit as st
@@ -99,9 +104,3 @@ def _how(row: TraceSummary) -> str:
     return (
         f"{heat}{steered}, {row.prompt_tokens} + {row.answer_tokens} tokens in {row.seconds:.1f} s, ended: {row.finish_reason}, id {row.id}"
     )
-
-
-if __name__ == "__main__":
-    from pages.widgets.links import enter
-
-    enter()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ENDING = 'if __name__ == "__main__":\n    from pages.widgets.links import enter\n\n    enter()\n'
+BEGINNING = 'from __future__ import annotations\n\nif __name__ == "__main__":\n    from pages.widgets.links import enter\n\n    enter()\n'
 PAGES = sorted((Path(__file__).parents[1] / "pages").glob("*.py"))
 
 
@@ -14,4 +14,4 @@ PAGES = sorted((Path(__file__).parents[1] / "pages").glob("*.py"))
 def test_a_page_file_hands_over_to_the_navigation(page: Path) -> None:
     """Streamlit runs a file of pages/ by itself until st.navigation was called once: see `links.enter`."""
     text = page.read_text(encoding="utf-8")
-    assert ENDING in text, f"end {page.name} with:\n{ENDING}"
+    assert BEGINNING in text, f"begin {page.name} with:\n{BEGINNING}"

@@ -42,6 +42,7 @@ def enter() -> None:
     """For a page file that Streamlit ran by itself: hand over to streamlit_app.py, which then shows the page that was asked for.
 
     Streamlit takes a folder pages/ beside the app for its own kind of navigation until st.navigation was called once, so
-    the first address that a fresh server is asked for would show an empty page.
+    the first address that a fresh server is asked for would show an empty page. Called before a page file's own imports, which take
+    seconds the first time: the navigation shows that it is loading.
     """
     runpy.run_path(str(Path(__file__).parents[2] / "streamlit_app.py"))

@@ -75,7 +75,7 @@ def _figures(data: Mapping[str, Any]) -> None:
             border=True,
             help="Mean KL divergence of the next token, nats a token; 0: no change at all.",
         )
-        st.metric("Forward passes", f"{data['forward_passes']:,}", border=True, help=f"{data['seconds']:.0f} seconds in all")
+    st.caption(f"{data['forward_passes']:,} forward passes, {data['seconds']:.0f} seconds in all.")
 
 
 def _chosen(data: Mapping[str, Any]) -> tuple[Steer, ...]:
@@ -105,7 +105,7 @@ def _point_text(point: Mapping[str, Any]) -> str:
 
 def _actions(name: str, data: Mapping[str, Any], steers: tuple[Steer, ...]) -> None:
     loaded = _same_model(data)
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(
             "Use this steer",
             icon=":material/tune:",

@@ -46,7 +46,7 @@ def _figures(summary: Summary) -> None:
         st.metric(
             f"{first.name}, steered",
             shown(first.steered),
-            f"{first.difference.value:+.0%}" if percent else None,
+            f"{first.difference.value:+.0%}" if percent and first.difference.value else None,
             border=True,
             help=_interval(first.steered_rate),
         )
@@ -89,7 +89,7 @@ def _chart(summary: Summary) -> None:
     if frame.empty:
         return
     frame["label"] = frame["figure"] + ", " + frame["of"]
-    base = alt.Chart(frame).encode(y=alt.Y("label:N", title=None, sort=None))
+    base = alt.Chart(frame).encode(y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=300)))
     zero = alt.Chart(pd.DataFrame({"x": [0.0]})).mark_rule(strokeDash=[4, 4], color=colour("muted")).encode(x="x:Q")
     bars = base.mark_rule(strokeWidth=3, color=colour("muted")).encode(
         x=alt.X("from:Q", title="steered minus unsteered, with 95% interval", axis=alt.Axis(format="+%")), x2="to:Q"
