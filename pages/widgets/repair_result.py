@@ -18,6 +18,7 @@ from neurons.steering import parse_steers
 from neurons.types import Steer
 from pages.widgets import engine, links, plain, steer_state
 from pages.widgets.descriptions import descriptions_for
+from pages.widgets.neuron_link import link_column, neuron_address
 from pages.widgets.palette import colour
 from pages.widgets.tables import downloads
 
@@ -241,12 +242,12 @@ def _answers(data: Mapping[str, Any]) -> None:
 def _neurons(steers: tuple[Steer, ...], data: Mapping[str, Any]) -> None:
     about, tokens = _descriptions(data), ACTS_ON[data["spec"]["tokens"]]
     rows = [
-        {"neuron": f"{side.layer}:{side.index}", "what is done": what, "fires on": known(side, about)}
+        {"neuron": neuron_address(f"{side.layer}:{side.index}"), "what is done": what, "fires on": known(side, about)}
         for steer in steers
         for side, what in told(steer)
     ]
     if rows:
-        st.dataframe(pd.DataFrame(rows), hide_index=True, key="repair.neurons.table")
+        st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={"neuron": link_column()}, key="repair.neurons.table")
         st.caption(f"Acts on: {tokens}. {ACTIONS}")
 
 
