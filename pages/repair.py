@@ -112,7 +112,7 @@ def _results() -> None:
         if not job.active:
             deleting.offer(lambda: deleting.job(repair_jobs.runner(), job.id), key="repair")
     else:
-        repair_result.draw(chosen, shelf.load(chosen))
+        repair_result.draw(shelf.load(chosen))
         deleting.offer(lambda: deleting.entry(shelf, chosen), key="repair")
     deleting.offer_undo(key="repair")
 

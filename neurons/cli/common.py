@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from neurons.models.loaded import LoadedModel
 
 FAILED, BAD_INPUT = 1, 2
-_SENTENCE = 500
+_SENTENCE = 500  # characters; more than any first sentence of a command has
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Model = Annotated[str, typer.Option("--model", "-m", help='"default", a Hugging Face id, a model folder or a .gguf file.')]

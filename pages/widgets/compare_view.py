@@ -31,7 +31,7 @@ def draw(a_id: str, b_id: str, *, key: str, wide: bool = False) -> None:
     found = _compare(store.root.as_posix(), a_id, b_id, states, known, loaded if known else None)
     names = titles(a, b)
     plain.draw(compare_words.verdict(found, names), key=f"{key}.verdict")
-    _strips(a, b, found, names, loaded, key=key, wide=wide)
+    _strips(a, b, found, names, key=key, wide=wide)
     words, tokens, neurons = st.tabs(["Words", "Probabilities", "Neurons"], key=f"{key}.tab")
     with words:
         plain.draw(compare_words.parts(found.words), key=f"{key}.words")
@@ -59,8 +59,7 @@ def _compare(root: str, a_id: str, b_id: str, states: tuple[str, str], known: bo
 
 def _exact_kl(a: TraceRecord, b: TraceRecord, found: TraceComparison, *, key: str) -> Mapping[int, float] | None:
     """The KL divergence over the whole vocabulary by position, once it was asked for: it takes the model."""
-    loaded = engine.model()
-    same = loaded is not None and loaded.ref.weights_hash == a.model.weights_hash == b.model.weights_hash
+    same = a.model.weights_hash == b.model.weights_hash and engine.model_with(a.model.weights_hash) is not None
     if not same or not found.same_prompt:
         return None
     asked = f"{key}.exact.{a.id}.{b.id}"
@@ -85,9 +84,7 @@ def _whole_kl(root: str, a_id: str, b_id: str, shared: int) -> Mapping[int, floa
     return {position: float(value) for position, value in enumerate(found.kl_T) if position}
 
 
-def _strips(
-    a: TraceRecord, b: TraceRecord, found: TraceComparison, names: tuple[str, str], loaded: LoadedModel | None, *, key: str, wide: bool
-) -> None:
+def _strips(a: TraceRecord, b: TraceRecord, found: TraceComparison, names: tuple[str, str], *, key: str, wide: bool) -> None:
     tokens_a_line, limit = (20, 26.0) if wide else (9, 20.0)
     tint = st.segmented_control(
         "Tint", _TINTS, default=_TINTS[0], key=f"{key}.tint", required=True, format_func=str.capitalize, label_visibility="collapsed"
@@ -99,8 +96,7 @@ def _strips(
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(f"**{names[side]}**")
                 st.page_link(links.target("trace"), label="open", icon=":material/open_in_new:", query_params={"trace": record.id})
-            same = loaded is not None and loaded.ref.weights_hash == record.model.weights_hash
-            context = TraceContext(record, loaded if same else None, tint or _TINTS[0], ())
+            context = TraceContext(record, engine.model_with(record.model.weights_hash), tint or _TINTS[0], ())
             shown = replace(trace_views.strip_of(context), marked=marks[side], title=f"{names[side]}: tokens")
             strip.draw(shown, key=f"{key}.{side}", height=_height(a, b, tokens_a_line, limit), group=key)
             _steers(record, key=f"{key}.{side}")

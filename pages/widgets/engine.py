@@ -173,6 +173,12 @@ def model() -> LoadedModel | None:
     return server().loaded
 
 
+def model_with(weights_hash: str) -> LoadedModel | None:
+    """The shared model where it has these weights: what was made with them can be run, decoded and steered."""
+    loaded = model()
+    return loaded if loaded is not None and loaded.ref.weights_hash == weights_hash else None
+
+
 def loading_notice() -> None:
     """While the model loads: what is done, and a rerun when it is there. When it failed: why, and a button to try again."""
     model()  # the first look starts the loading

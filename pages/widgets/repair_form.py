@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
 
 from neurons.describe.endpoint import Endpoint
 from neurons.errors import InvalidInput
-from neurons.promptsets import PromptSet, load_file, load_set, shelf
+from neurons.promptsets import load_file, load_set, shelf
 from neurons.repair.controls import builtin_controls
 from neurons.repair.paraphrases import template_paraphrases
 from neurons.repair.repair import BUDGET
@@ -79,12 +80,10 @@ def _take_address() -> None:
 def _paraphrases(prompt: str) -> list[str]:
     """Other wordings, one a line."""
     if st.session_state.pop("repair.propose", False):
-        st.session_state["repair.paraphrases"] = "\n".join(template_paraphrases(prompt))
-    if proposed := st.session_state.pop("repair.proposed", None):
-        st.session_state["repair.paraphrases"] = proposed
-    text = st.text_area(
+        _put("repair.paraphrases", template_paraphrases(prompt))
+    lines = _lines(
         "Other wordings that should change too, one a line",
-        key="repair.paraphrases",
+        "repair.paraphrases",
         height=150,
         placeholder="Name the capital city of Turkey.\nWhich city is the capital of Turkey?",
         help="Half of them are held out: the search never sees them, and the result says how many of them are fixed.",
@@ -104,7 +103,7 @@ def _paraphrases(prompt: str) -> list[str]:
     with endpoint.popover("Endpoint", icon=":material/cloud:", help=asked, disabled=not prompt.strip(), width="stretch"):
         _endpoint(prompt)
     _fill(fill, "repair.paraphrases")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return lines
 
 
 def _endpoint(prompt: str) -> None:
@@ -116,7 +115,7 @@ def _endpoint(prompt: str) -> None:
     if st.button("Ask for wordings", key="repair.endpoint.go", type="primary", width="stretch"):
         with st.spinner("Waiting for the endpoint"):
             found = endpoint_paraphrases(Endpoint(base, model, key or "none", attempts=1), prompt)
-        st.session_state["repair.proposed"] = "\n".join(found)
+        _put("repair.paraphrases", found)
         st.rerun()
 
 
@@ -127,23 +126,28 @@ def _fill(place: Any, key: str) -> None:
         names = shelf().names()
         name = st.selectbox("Or a saved set", names, key=f"{key}.set", disabled=file is not None) if names else None
         with engine.errors_shown():
-            prompts = load_file(file.getvalue(), name=file.name) if file is not None else load_set(name) if name else None
-            if prompts is not None and prompts.errors:
-                first = prompts.errors[0]
-                st.caption(f"Unusable rows: {len(prompts.errors)}, the first is row {first.row} ({plain.escape(first.message)}).")
-            st.button(
-                "Use its prompts",
-                key=f"{key}.set.go",
-                on_click=_put,
-                args=(prompts, key),
-                type="primary",
-                width="stretch",
-                disabled=prompts is None,
-            )
+            uploaded = None if file is None else load_file(file.getvalue(), name=file.name)
+            if uploaded is not None and uploaded.errors:
+                first = uploaded.errors[0]
+                st.caption(f"Unusable rows: {len(uploaded.errors)}, the first is row {first.row} ({plain.escape(first.message)}).")
+            nothing = uploaded is None and name is None
+            if st.button("Use its prompts", key=f"{key}.set.go", type="primary", width="stretch", disabled=nothing):
+                prompts = load_set(str(name)) if uploaded is None else uploaded
+                _put(key, [" ".join(row.prompt.split()) for row in prompts.rows])
+                st.rerun()
 
 
-def _put(prompts: PromptSet, key: str) -> None:
-    st.session_state[key] = "\n".join(" ".join(row.prompt.split()) for row in prompts.rows)
+def _lines(label: str, key: str, **look: Any) -> list[str]:
+    """A text area of prompts, one a line, filled with what `_put` gave it. `look` goes to the text area."""
+    if (put := st.session_state.pop(f"{key}.put", None)) is not None:
+        st.session_state[key] = put
+    text = st.text_area(label, key=key, **look)
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _put(key: str, prompts: Sequence[str]) -> None:
+    """Fill the text area of this key at its next run: what is drawn already cannot be changed."""
+    st.session_state[f"{key}.put"] = "\n".join(prompts)
 
 
 def _controls() -> list[dict[str, str]] | None:
@@ -161,16 +165,16 @@ def _controls() -> list[dict[str, str]] | None:
             "Questions close to yours that are answered right are better still."
         )
         return None
-    text = st.text_area(
+    typed = _lines(
         "Controls, one a line",
-        key="repair.controls",
+        "repair.controls",
         height=120,
         placeholder="What is the capital of Japan?\nWhat is 2 + 2? => 4",
         help="What stands after => has to be in the unsteered answer: a control that is wrong already guards nothing, and is refused.",
     )
     _fill(st, "repair.controls")
-    lines = (line.partition(_EXPECTED) for line in text.splitlines() if line.strip())
-    return [{"prompt": prompt.strip(), **({"expected": expected.strip()} if arrow else {})} for prompt, arrow, expected in lines]
+    parts = (line.partition(_EXPECTED) for line in typed)
+    return [{"prompt": prompt.strip(), **({"expected": expected.strip()} if arrow else {})} for prompt, arrow, expected in parts]
 
 
 def _options() -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pages.widgets.palette import colour
 from pages.widgets.tables import downloads
 
 
-def draw(name: str, data: Mapping[str, Any]) -> None:
+def draw(data: Mapping[str, Any]) -> None:
     """Draw the content of a repair experiment."""
     tone: plain.Kind = "positive" if data["found"] and data["holds"] else "negative"
     plain.draw([(data["message"], tone)], key="repair.message")
@@ -36,14 +36,16 @@ def draw(name: str, data: Mapping[str, Any]) -> None:
         plain.draw([("Steered  ", "muted"), (data["answers"][0]["steered"].strip(), "strong")], key="repair.steered.text")
         _figures(data)
     steers = _chosen(data)
-    _actions(name, data, steers)
+    loaded = engine.model_with(data["steer"]["model"]["weights_hash"])
+    about = {} if loaded is None else descriptions_for(loaded.ref)
+    _actions(data, steers, loaded, about)
     worth, answers, neurons = st.tabs(["What it is worth", "Every answer", "Neurons"], key="repair.tab")
     with worth:
         _worth(data)
     with answers:
         _answers(data)
     with neurons:
-        _neurons(steers, data)
+        _neurons(steers, str(data["spec"]["tokens"]), about)
 
 
 def offer(steers: list[Mapping[str, Any]], *, key: str) -> None:
@@ -104,8 +106,8 @@ def _point_text(point: Mapping[str, Any]) -> str:
     )
 
 
-def _actions(name: str, data: Mapping[str, Any], steers: tuple[Steer, ...]) -> None:
-    loaded = _same_model(data)
+def _actions(data: Mapping[str, Any], steers: tuple[Steer, ...], loaded: LoadedModel | None, about: Mapping[str, str]) -> None:
+    """What can be done with the result. `loaded` is its model, while that is the one in use."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(
             "Use this steer",
@@ -123,7 +125,7 @@ def _actions(name: str, data: Mapping[str, Any], steers: tuple[Steer, ...]) -> N
         )
         st.download_button(
             "Report",
-            report_html_of(data, about_neurons=_descriptions(data)),
+            report_html_of(data, about_neurons=about),
             "repair.html",
             "text/html",
             icon=":material/description:",
@@ -239,8 +241,7 @@ def _answers(data: Mapping[str, Any]) -> None:
     downloads(frame, "repair-answers", key="repair.answers.out")
 
 
-def _neurons(steers: tuple[Steer, ...], data: Mapping[str, Any]) -> None:
-    about, tokens = _descriptions(data), ACTS_ON[data["spec"]["tokens"]]
+def _neurons(steers: tuple[Steer, ...], tokens: str, about: Mapping[str, str]) -> None:
     rows = [
         {"neuron": neuron_address(f"{side.layer}:{side.index}"), "what is done": what, "fires on": known(side, about)}
         for steer in steers
@@ -248,14 +249,4 @@ def _neurons(steers: tuple[Steer, ...], data: Mapping[str, Any]) -> None:
     ]
     if rows:
         st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={"neuron": link_column()}, key="repair.neurons.table")
-        st.caption(f"Acts on: {tokens}. {ACTIONS}")
-
-
-def _descriptions(data: Mapping[str, Any]) -> Mapping[str, str]:
-    """What is known of the neurons of the result's model, while that is the one loaded."""
-    return descriptions_for(loaded.ref) if (loaded := _same_model(data)) is not None else {}
-
-
-def _same_model(data: Mapping[str, Any]) -> LoadedModel | None:
-    loaded = engine.model()
-    return loaded if loaded is not None and loaded.ref.weights_hash == data["steer"]["model"]["weights_hash"] else None
+        st.caption(f"Acts on: {ACTS_ON[tokens]}. {ACTIONS}")

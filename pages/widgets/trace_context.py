@@ -120,9 +120,7 @@ def current() -> TraceContext | None:
     except NeuronscopeError as error:
         engine.show_error(error)
         return None
-    loaded = engine.model()
-    same = loaded is not None and loaded.ref.weights_hash == record.model.weights_hash
-    return TraceContext(record, loaded if same else None, view(), strip.selection(STRIP_KEY, record.id))
+    return TraceContext(record, engine.model_with(record.model.weights_hash), view(), strip.selection(STRIP_KEY, record.id))
 
 
 def _chosen() -> str | None:
