@@ -52,13 +52,14 @@ def test_a_budget_stops_the_search(tiny: LoadedModel) -> None:
     assert "No fix found" in result.message
 
 
-def test_cancel_and_resume(tiny: LoadedModel, home: Path) -> None:
+@pytest.mark.parametrize("how", [Cancelled, KeyboardInterrupt])
+def test_cancel_and_resume(tiny: LoadedModel, home: Path, how: type[BaseException]) -> None:
     spec = wish(tiny)
     rounds: list[int] = []
 
     def stop_after_first(state: SearchState) -> None:
         rounds.append(state.rounds)
-        raise Cancelled
+        raise how
 
     stopped = repair(tiny, spec, budget=3000, compare=False, on_best=stop_after_first)
     assert stopped.stopped == "cancelled"

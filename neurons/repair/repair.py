@@ -47,7 +47,7 @@ def repair(
 
     `budget` bounds the search in forward passes (one prompt through the model once), twice that with making a fix smaller; checking and
     comparing come on top. `compare` False leaves out random sets and baselines. With `resume` a search that was stopped goes on, `keep`
-    writes it after each round. `on_best` sees the state after each round. When `progress` raises `Cancelled` during the search, the best
+    writes it after each round. `on_best` sees the state after each round. When `progress` raises `Cancelled` or Ctrl-C is pressed, the best
     so far is verified no more but returned.
     Raises `InvalidInput` before anything is searched when the repair makes no sense (see `spec.check_spec`, `problem.prepare`).
     """
@@ -81,7 +81,7 @@ def repair(
         if compare:
             # A new evaluator: the search's looks at the answers under its steers.
             drawn, baselines = _compare(Evaluator(problem, seed=spec.seed), verifier, state, progress)
-    except Cancelled:
+    except (Cancelled, KeyboardInterrupt):  # Ctrl-C at the command
         spent.why = "cancelled"
     best = state.best
     found = verdict is not None and _is_fix(verdict)
