@@ -1,29 +1,30 @@
-"""The app's navigation. Each page is a file in pages/ with a function `page`; pages that do not exist are not listed."""
+"""The app's navigation. Each page is a file in pages/ with a function `page`."""
 
 from __future__ import annotations
 
 import gc
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 
 import streamlit as st
 
-from pages.widgets.palette import ICON
+from pages.shared.palette import ICON
 
 PAGES = {
-    "trace": ("Trace", ":material/forum:"),
-    "compare": ("Compare", ":material/compare:"),
-    "traces": ("Traces", ":material/history:"),
-    "neurons": ("Neurons", ":material/blur_on:"),
-    "concepts": ("Concepts", ":material/category:"),
-    "prompts": ("Prompts", ":material/playlist_play:"),
-    "atlas": ("Atlas", ":material/map:"),
-    "repair": ("Repair", ":material/build:"),
-    "experiments": ("Statistics", ":material/query_stats:"),
-    "tours": ("Tours", ":material/tour:"),
-    "models": ("Models", ":material/deployed_code:"),
+    "trace": ("Trace", ":material/forum:", "trace_page"),
+    "compare": ("Compare", ":material/compare:", "compare_page"),
+    "traces": ("Traces", ":material/history:", "saved_page"),
+    "neurons": ("Neurons", ":material/blur_on:", "browse_page"),
+    "concepts": ("Concepts", ":material/category:", "concepts_page"),
+    "prompts": ("Prompts", ":material/playlist_play:", "prompts_page"),
+    "atlas": ("Atlas", ":material/map:", "atlas_page"),
+    "repair": ("Repair", ":material/build:", "repair_page"),
+    "experiments": ("Statistics", ":material/query_stats:", "statistics_page"),
+    "tours": ("Tours", ":material/tour:", "tours_page"),
+    "models": ("Models", ":material/deployed_code:", "models_page"),
 }
+"""What an address shows: title, icon, and the file in pages/ that draws it."""
+
 
 # Streamlit lets what may be out of date fade over a second. Drawn by a processor, twenty elements and each frame anew, that takes a third
 # of a core from the model that is being waited for, and half of the page turns pale at every click. One small step does as well.
@@ -48,13 +49,13 @@ def _load_libraries(page: str) -> None:
 
 
 def _page(name: str) -> object:
-    title, icon = PAGES[name]
+    title, icon, script = PAGES[name]
 
     def show() -> None:
-        if f"pages.{name}" not in sys.modules:  # torch and transformers take seconds the first time
+        if f"pages.{script}" not in sys.modules:  # torch and transformers take seconds the first time
             with st.spinner("Starting Neuronscope: loading its libraries"):
-                _load_libraries(f"pages.{name}")
-        import_module(f"pages.{name}").page()
+                _load_libraries(f"pages.{script}")
+        import_module(f"pages.{script}").page()
 
     show.__name__ = name
     return st.Page(show, title=title, icon=icon, url_path=name, default=name == "trace")
@@ -67,4 +68,4 @@ st.set_page_config(
     initial_sidebar_state="collapsed",
 )
 st.html(STYLE)
-st.navigation([_page(name) for name in PAGES if find_spec(f"pages.{name}")], position="top").run()
+st.navigation([_page(name) for name in PAGES], position="top").run()

@@ -21,9 +21,9 @@ from neurons.atlas.collect import open_plan, prepare, recorder
 from neurons.atlas.corpus import Corpus
 from neurons.atlas.state import CollectState, open_body
 from neurons.atlas.store import SHIPPED, open_folder
-from neurons.hooks import run_forward
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
+from neurons.runs.hooks import run_forward
 
 
 def bare(loaded: LoadedModel, batch: Batch) -> float:

@@ -25,11 +25,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from neurons.generation import generate
+from neurons.core.types import Message, Sampling
 from neurons.models.chat import encode_prompt
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
-from neurons.types import Message, Sampling
+from neurons.runs.generation import generate
 
 PROMPT = "Explain in plain words how a bicycle stays upright, and why it is harder to balance when it stands still."
 LIMIT = 1.10

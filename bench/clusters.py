@@ -15,7 +15,7 @@ import numpy as np
 from neurons.atlas.store import SHIPPED, open_folder
 from neurons.concepts.clusters import ClusterSettings, cluster_sides
 from neurons.concepts.search import SearchIndex
-from neurons.types import NeuronSide
+from neurons.core.types import NeuronSide
 
 
 def main() -> None:

@@ -20,16 +20,16 @@ from pathlib import Path
 import numpy as np
 
 from neurons.atlas.store import open_atlas, open_folder
-from neurons.describe.evidence import places
-from neurons.describe.features import Part
-from neurons.describe.lexicon import key
-from neurons.describe.patterns import Pattern, predict
-from neurons.describe.recording import record_windows
-from neurons.describe.render import parse
-from neurons.describe.score import Scores, five_token_patterns, score_layer
-from neurons.describe.survey import heldout_rows, piece_table, read_windows
-from neurons.errors import InvalidInput
-from neurons.home import subfolder
+from neurons.core.errors import InvalidInput
+from neurons.core.home import subfolder
+from neurons.describing.evidence import places
+from neurons.describing.recording import record_windows
+from neurons.describing.score import Scores, five_token_patterns, score_layer
+from neurons.describing.survey import heldout_rows, piece_table, read_windows
+from neurons.descriptions.features import Part
+from neurons.descriptions.patterns import Pattern, predict
+from neurons.descriptions.render import parse
+from neurons.descriptions.word_classes import key
 from neurons.models.load import load_model
 
 BLOCK = 384

@@ -11,13 +11,13 @@ import time
 import numpy as np
 import torch
 
-from neurons.attribution import attribute, top_rows
-from neurons.effect import measure_effects
-from neurons.effect_batch import Place, prepare
-from neurons.metrics import metric_value
+from neurons.attribution.ablation import Place, prepare
+from neurons.attribution.attribute import attribute, top_rows
+from neurons.attribution.effect import measure_effects
+from neurons.attribution.metrics import metric_value
+from neurons.core.types import Message, TargetSpec
 from neurons.models.chat import encode_prompt
 from neurons.models.load import load_model
-from neurons.types import Message, TargetSpec
 
 QUESTION = (
     "What is the capital of Turkey, and which river, sea or mountain is it close to? "

@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurons.attribution import METHODS, attribute, top_rows
-from neurons.effect import ablated_metrics, agreement, measure_sets
-from neurons.effect_batch import Place, prepare
-from neurons.hooks import run_forward
-from neurons.metrics import METRICS, metric_value
+from neurons.attribution.ablation import Place, prepare
+from neurons.attribution.attribute import METHODS, attribute, top_rows
+from neurons.attribution.effect import ablated_metrics, agreement, measure_sets
+from neurons.attribution.metrics import METRICS, metric_value
+from neurons.core.types import Message, TargetSpec
 from neurons.models.chat import encode_prompt, encode_text
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
-from neurons.types import Message, TargetSpec
+from neurons.runs.hooks import run_forward
 
 PROMPTS = Path(__file__).parent / "data" / "faithfulness_prompts.jsonl"
 RESULTS = Path(__file__).parent / "results" / "faithfulness.jsonl"

@@ -29,10 +29,10 @@ from playwright.sync_api import Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from neurons.home import home
+from neurons.core.home import home
+from neurons.core.types import Sampling
 from neurons.models.load import load_model
-from neurons.tracing import run_trace
-from neurons.types import Sampling
+from neurons.tracing.record import run_trace
 from tests.browser.conftest import PATIENCE, SIZE, App, Tab, start_app, stop_app
 from tests.browser.test_steering_journey import tick
 from traces.store import TraceStore

@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 
-from neurons.errors import NeuronscopeError
+from neurons.core.errors import NeuronscopeError
 from neurons.models.load import load_model
-from neurons.paired import Rate
 from neurons.repair.repair import BUDGET, repair
 from neurons.repair.result import result_to_json
 from neurons.repair.spec import parse_spec
+from neurons.statistics.paired import Rate
 
 DATA = Path(__file__).parent / "data" / "repair.json"
 RESULTS = Path(__file__).parent / "data" / "repair_results.jsonl"

@@ -19,11 +19,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from neurons.core.types import NeuronSide, Sampling, Steer
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
-from neurons.replaying import replay
-from neurons.tracing import run_trace
-from neurons.types import NeuronSide, Sampling, Steer
+from neurons.tracing.record import run_trace
+from neurons.tracing.replay import replay
 from traces.store import TraceStore
 
 STEER = Steer((NeuronSide(12, 7), NeuronSide(20, 100, "-")), "scale", 3.0, name="two neurons")

@@ -12,10 +12,10 @@ from corpus_sources import SHARES, SOURCES, documents, fetch
 
 from neurons.atlas.chat_corpus import ChatSettings, generate_conversations, read_conversations
 from neurons.atlas.corpus import Corpus, Document, build_corpus, describe_shares
+from neurons.core.progress import Progress, no_progress
 from neurons.models.chat import encode_text
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
-from neurons.types import Progress, no_progress
 
 CHAT = 1
 

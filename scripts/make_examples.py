@@ -12,12 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from neurons.attribution import attribute, top_rows
+from neurons.attribution.attribute import attribute, top_rows
+from neurons.core.types import NeuronSide, Sampling, Steer, TargetSpec
 from neurons.models.chat import encode_text
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
-from neurons.tracing import run_pair, run_trace
-from neurons.types import NeuronSide, Sampling, Steer, TargetSpec
+from neurons.tracing.record import run_pair, run_trace
 from traces.schema import TraceRecord
 from traces.store import EXAMPLES, TraceStore
 

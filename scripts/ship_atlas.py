@@ -23,7 +23,7 @@ from neurons.atlas.finalise import FinaliseSettings
 from neurons.atlas.store import SHIPPED
 from neurons.cli.common import stderr_progress
 from neurons.concepts.embed import embedder
-from neurons.describe.explainer import DescribeSettings, describe_atlas
+from neurons.describing.explainer import DescribeSettings, describe_atlas
 from neurons.models.load import load_model
 
 LIMIT = 30_000_000

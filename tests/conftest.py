@@ -17,7 +17,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
-from neurons.home import HOME_VARIABLE, subfolder
+from neurons.core.home import HOME_VARIABLE, subfolder
 
 _REAL_MODELS = subfolder("models")
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="neuronscope-tests-", ignore_cleanup_errors=True)

@@ -15,8 +15,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from neurons.errors import StoreError
-from traces.files import FileEntry, build_manifest, fsync_path, fsync_tree, parse_manifest, read_manifest, tree_size, write_atomic
+from neurons.core.errors import StoreError
+from neurons.storage.files import fsync_path, fsync_tree, tree_size, write_atomic
+from neurons.storage.manifest import FileEntry, build_manifest, parse_manifest, read_manifest
 from traces.schema import ActivationState
 from traces.tensors import ACTIVATIONS, GROUP, add_to_group, write_group
 

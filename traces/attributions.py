@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from zarr.codecs import BytesCodec, Crc32cCodec
 
-from neurons.errors import InvalidInput, NotFound, StoreError
-from neurons.types import AttributionRow, TargetSpec
-from traces.files import changed, missing_or_resized, read_manifest, write_folder
+from neurons.core.errors import InvalidInput, NotFound, StoreError
+from neurons.core.types import AttributionRow, TargetSpec
+from neurons.storage.manifest import changed, missing_or_resized, read_manifest, write_folder
 from traces.tensors import open_dataset
 
 FOLDER = "attributions"

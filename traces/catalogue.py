@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from neurons.errors import InvalidInput, StoreError
+from neurons.core.errors import InvalidInput, StoreError
 from traces.schema import ActivationState, TraceRecord
 
 SCHEMA_VERSION = 1

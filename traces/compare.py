@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from neurons.errors import InvalidInput
-from neurons.types import Progress, no_progress
+from neurons.core.errors import InvalidInput
+from neurons.core.progress import Progress, no_progress
 from traces.schema import TraceRecord
 from traces.store import TraceStore
 from traces.tensors import ACTIVATIONS

@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from neurons.errors import InvalidFile, InvalidInput, StoreError
-from neurons.types import Progress, no_progress
+from neurons.core.errors import InvalidFile, InvalidInput, StoreError
+from neurons.core.progress import Progress, no_progress
+from neurons.storage.files import fsync_tree, publish, sha256_of, walk
+from neurons.storage.manifest import MANIFEST, FileEntry, manifest_bytes, missing_or_resized, read_manifest
 from traces import activations
-from traces.files import MANIFEST, FileEntry, fsync_tree, manifest_bytes, missing_or_resized, publish, read_manifest, sha256_of, walk
 from traces.folders import META, RECORD, is_id
 from traces.schema import TraceRecord, meta_of, new_id, to_json
 from traces.store import TraceStore

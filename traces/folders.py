@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from neurons.errors import InvalidInput, NotFound, StoreError
-from neurons.types import Environment, ModelRef, Sampling
+from neurons.core.errors import InvalidInput, NotFound, StoreError
+from neurons.core.types import Environment, ModelRef, Sampling
 from traces.schema import TraceRecord, check_id, from_json_text, with_meta
 
 RECORD = "trace.json"

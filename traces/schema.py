@@ -16,8 +16,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from neurons.errors import InvalidInput, NeuronscopeError
-from neurons.types import Environment, FinishReason, Message, ModelRef, Sampling, Segment, Steer
+from neurons.core.errors import InvalidInput, NeuronscopeError
+from neurons.core.types import Environment, FinishReason, Message, ModelRef, Sampling, Segment, Steer
 
 FORMAT = "neuronscope-trace"
 VERSION = 1

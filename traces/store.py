@@ -24,12 +24,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from neurons.errors import InvalidInput, NeuronscopeError, NotFound, StoreError
-from neurons.home import subfolder
+from neurons.core.errors import InvalidInput, NeuronscopeError, NotFound, StoreError
+from neurons.core.home import subfolder
+from neurons.storage.files import tree_size, write_atomic
+from neurons.storage.manifest import changed, missing_or_resized, write_folder
 from traces import activations, attributions
 from traces.attributions import AttributionInfo, StoredAttribution
 from traces.catalogue import Catalogue, TraceSummary, haystack_of, summarise
-from traces.files import changed, missing_or_resized, tree_size, write_atomic, write_folder
 from traces.folders import META, RECORD, TRASH, TraceFolders, unreadable
 from traces.reports import Usage, VerifyReport
 from traces.schema import TraceRecord, check_id, check_record, meta_of, new_id, now, to_json, with_meta

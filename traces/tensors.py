@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec
 
-from neurons.errors import StoreError
+from neurons.core.errors import StoreError
 
 GROUP = "tensors.zarr"
 ACTIVATIONS = "activations"

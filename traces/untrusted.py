@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neurons.errors import InvalidFile, InvalidInput, NeuronscopeError, StoreError
+from neurons.core.errors import InvalidFile, InvalidInput, NeuronscopeError, StoreError
+from neurons.storage.files import walk
+from neurons.storage.manifest import MANIFEST, changed, read_manifest
 from traces import activations, attributions
-from traces.files import MANIFEST, changed, read_manifest, walk
 from traces.folders import META, RECORD
 from traces.schema import TraceRecord, from_json_text, with_meta
 from traces.tensors import ACTIVATIONS, DIMENSIONS, GROUP, open_dataset

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 from zarr.storage import ZipStore
 
-from neurons.errors import StoreError
+from neurons.core.errors import StoreError
 
 _CHUNK_BYTES = 1 << 20
 _CODECS = {"bytes", "zstd", "crc32c", "gzip", "blosc", "transpose"}

@@ -14,9 +14,10 @@ from neurons.atlas.own_corpus import SHIPPED_TEXTS, build_own_corpus
 from neurons.atlas.plan import CollectSettings
 from neurons.atlas.readers import Skipped
 from neurons.atlas.store import Atlas, atlas_folder, open_folder
-from neurons.home import subfolder
+from neurons.core.home import subfolder
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import ModelRef
 from neurons.models.loaded import LoadedModel
-from neurons.types import ModelRef, Progress, no_progress
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ import torch
 from transformers import DynamicCache
 
 from neurons.atlas.chat_prompts import draw_prompts
-from neurons.errors import InvalidFile, InvalidInput
+from neurons.core.errors import InvalidFile, InvalidInput
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import Message
 from neurons.models.chat import encode_prompt
 from neurons.models.loaded import LoadedModel
-from neurons.types import Message, Progress, no_progress
 
 
 @dataclass(frozen=True)

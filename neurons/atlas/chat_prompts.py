@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from neurons.types import Message
+from neurons.core.types import Message
 
 
 @cache

@@ -22,10 +22,11 @@ from neurons.atlas.accumulate import Batch
 from neurons.atlas.corpus import SKIP, Corpus
 from neurons.atlas.plan import CollectSettings, Plan, make_plan
 from neurons.atlas.state import CollectState, open_body
-from neurons.errors import Cancelled, InvalidInput, NotFound, StoreError
-from neurons.hooks import run_forward
+from neurons.core.errors import Cancelled, InvalidInput, NotFound, StoreError
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import ModelRef
 from neurons.models.loaded import LoadedModel
-from neurons.types import ModelRef, Progress, no_progress
+from neurons.runs.hooks import run_forward
 
 TABLE_BYTES = 600_000_000
 """Memory for the two token tables: what keeps the embedded model under 3 GB in all."""

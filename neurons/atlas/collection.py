@@ -19,8 +19,8 @@ from neurons.atlas.collect import open_plan
 from neurons.atlas.corpus import Corpus
 from neurons.atlas.plan import Plan
 from neurons.atlas.state import CollectState, checkpoint_blocks, open_body
-from neurons.errors import NotFound
-from neurons.types import Progress, no_progress
+from neurons.core.errors import NotFound
+from neurons.core.progress import Progress, no_progress
 
 MERGED = "merged"
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurons.atlas.arrays import ArrayFile, write_arrays
-from neurons.errors import InvalidInput
-from neurons.types import Progress, no_progress
+from neurons.core.errors import InvalidInput
+from neurons.core.progress import Progress, no_progress
 
 SKIP = 4
 """Leading positions of each window that are never counted: position 0 is an attention sink, the next ones are unusual too."""

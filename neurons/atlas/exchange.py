@@ -21,8 +21,9 @@ from neurons.atlas.arrays import check_array_file
 from neurons.atlas.readers import Skipped
 from neurons.atlas.store import Atlas, open_folder
 from neurons.atlas.writer import MANIFEST
-from neurons.errors import InvalidFile, InvalidInput, StoreError
-from neurons.types import ModelRef, Polarity, Progress, no_progress
+from neurons.core.errors import InvalidFile, InvalidInput, StoreError
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import ModelRef, Polarity
 
 Kind = Literal["neurons", "exemplars", "explanations", "activations", "atlas"]
 MAX_ZIP_BYTES = 20_000_000_000

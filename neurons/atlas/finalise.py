@@ -15,8 +15,8 @@ from neurons.atlas.corpus import SKIP
 from neurons.atlas.probe import probe_vocabulary
 from neurons.atlas.project import project_outputs
 from neurons.atlas.writer import NEURONS, AtlasWriter
+from neurons.core.progress import Progress, no_progress
 from neurons.models.loaded import LoadedModel
-from neurons.types import Progress, no_progress
 
 LEVELS = (1e-4, 3e-5, 1e-5, 3e-6)
 BODY_QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neurons.atlas.corpus import SKIP, Corpus
-from neurons.errors import InvalidInput, StoreError
-from neurons.hooks import run_forward
+from neurons.core.errors import InvalidInput, StoreError
+from neurons.core.progress import Progress, no_progress
 from neurons.models.loaded import LoadedModel
-from neurons.types import Progress, no_progress
+from neurons.runs.hooks import run_forward
 
 
 @dataclass(frozen=True, eq=False)

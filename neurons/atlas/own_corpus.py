@@ -13,11 +13,12 @@ from neurons.atlas.chat_corpus import ChatSettings, generate_conversations, read
 from neurons.atlas.corpus import Corpus, Document, Source, build_corpus
 from neurons.atlas.readers import Read, Skipped, read_corpus
 from neurons.atlas.store import SHIPPED, open_folder
-from neurons.errors import InvalidInput
+from neurons.core.errors import InvalidInput
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import Message
 from neurons.models.chat import encode_prompt, encode_text
 from neurons.models.load import find_source
 from neurons.models.loaded import LoadedModel
-from neurons.types import Message, Progress, no_progress
 
 SHIPPED_TEXTS = "default"
 """The spec that means the shipped atlas's own texts."""

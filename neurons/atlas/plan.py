@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurons.atlas.corpus import SKIP, Corpus
-from neurons.errors import InvalidInput
-from neurons.types import ModelRef
+from neurons.core.errors import InvalidInput
+from neurons.core.types import ModelRef
 
 GROUP = 16
 """Tokens in a group: maxima are taken a group at a time, and only groups above a threshold are looked into."""

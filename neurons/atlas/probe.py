@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from neurons.hooks import run_forward
+from neurons.core.progress import Progress, no_progress
 from neurons.models.loaded import LoadedModel
-from neurons.types import Progress, no_progress
+from neurons.runs.hooks import run_forward
 
 _BATCH = 512
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neurons.atlas.records import TokenStats
-from neurons.errors import UnsupportedModel
+from neurons.core.errors import UnsupportedModel
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import NeuronSide
 from neurons.models.loaded import LoadedModel
-from neurons.types import NeuronSide, Progress, no_progress
 
 _ROWS = 256
 

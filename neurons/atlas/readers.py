@@ -18,8 +18,8 @@ from typing import Any
 import pandas as pd
 import pyarrow
 
-from neurons.errors import InvalidFile, InvalidInput
-from neurons.types import Message, Role
+from neurons.core.errors import InvalidFile, InvalidInput
+from neurons.core.types import Message, Role
 
 TEXT_COLUMNS = ("text", "content", "document", "body", "prompt", "messages", "conversations")
 _ROLES: dict[str, Role] = {

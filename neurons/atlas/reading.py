@@ -13,10 +13,11 @@ from torch import Tensor
 from neurons.atlas.corpus import Corpus
 from neurons.atlas.records import Exemplar
 from neurons.atlas.store import Atlas
-from neurons.errors import InvalidInput
-from neurons.hooks import run_forward
+from neurons.core.errors import InvalidInput
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import NeuronSide
 from neurons.models.loaded import LoadedModel
-from neurons.types import NeuronSide, Progress, no_progress
+from neurons.runs.hooks import run_forward
 
 
 @dataclass(frozen=True, eq=False)

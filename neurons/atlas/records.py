@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurons.types import ModelRef, Polarity
+from neurons.core.types import ModelRef, Polarity
 
 
 def side_of(polarity: Polarity) -> int:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from neurons.atlas.store import atlas_folder
 from neurons.atlas.writer import MANIFEST, read_manifest
-from neurons.errors import InvalidInput, NotFound, StoreError
-from neurons.home import subfolder
-from neurons.types import ModelRef
+from neurons.core.errors import InvalidInput, NotFound, StoreError
+from neurons.core.home import subfolder
+from neurons.core.types import ModelRef
 
 KEPT = 2
 """Removed atlases that can still be brought back; older ones are deleted for good."""

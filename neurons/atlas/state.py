@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from neurons.atlas.accumulate import LayerState
 from neurons.atlas.extremes import merge_values
 from neurons.atlas.plan import Plan
-from neurons.errors import StoreError
+from neurons.core.errors import StoreError
 
 _POINTER = "current.json"
 

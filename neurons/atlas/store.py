@@ -18,9 +18,9 @@ from neurons.atlas.arrays import ArrayFile
 from neurons.atlas.corpus import Corpus
 from neurons.atlas.records import AtlasInfo, AtlasQuantiles, Exemplar, ExemplarArrays, Histogram, TokenArrays, TokenStats, side_of
 from neurons.atlas.writer import CORPUS, NEURONS, AtlasWriter, file_sha256, read_manifest
-from neurons.errors import InvalidInput, NotFound, StoreError
-from neurons.home import subfolder
-from neurons.types import ModelRef, Polarity
+from neurons.core.errors import InvalidInput, NotFound, StoreError
+from neurons.core.home import subfolder
+from neurons.core.types import ModelRef, Polarity
 
 SHIPPED = Path(__file__).parent / "shipped"
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from neurons.atlas.arrays import write_arrays
 from neurons.atlas.corpus import Corpus
-from neurons.errors import StoreError
-from neurons.types import ModelRef
+from neurons.core.errors import StoreError
+from neurons.core.types import ModelRef
 
 FORMAT = "neuronscope-atlas"
 VERSION = 1

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neurons.cli import atlas_describe
 from neurons.cli.common import Device, Dtype, Group, Json, Model, emit, load, stderr_progress, table
-from neurons.errors import InvalidInput, NotFound
+from neurons.core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from neurons.atlas.records import AtlasInfo
@@ -41,8 +41,7 @@ def register(app: typer.Typer) -> None:
         ("import", import_atlas),
     ):
         group.command(name)(command)
-    if importlib.util.find_spec("neurons.describe.commands") is not None:
-        importlib.import_module("neurons.describe.commands").register(group)
+    atlas_describe.register(group)
     app.add_typer(group, name="atlas")
 
 
@@ -98,7 +97,7 @@ def collect_shard(
     with stderr_progress() as progress:
         place, skipped = prepare_collection(loaded, settings, folder=folder, progress=progress)
         if ray:
-            from neurons.atlas.cluster import collect_on_ray
+            from neurons.atlas.ray_cluster import collect_on_ray
 
             del loaded
             collect_on_ray(place, model=model, dtype=dtype, actors=ray, gpus=gpus, progress=progress)
@@ -193,8 +192,8 @@ def import_atlas(
 ) -> None:
     """Take in an exported atlas, or descriptions: Neuronpedia's records or a table of layer, neuron, polarity, description, score."""
     from neurons.atlas import exchange
-    from neurons.atlas.imports import import_descriptions
     from neurons.atlas.store import atlas_folder
+    from neurons.describing.imported import import_descriptions
 
     if not path.is_file():
         raise InvalidInput(f"{path} does not exist; give the path of a file", field="path")
@@ -247,7 +246,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _ref(model: str) -> Any:
-    from neurons.atlas.imports import model_ref
+    from neurons.models.reference import model_ref
 
     return model_ref(model)
 

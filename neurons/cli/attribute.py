@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurons.cli.common import Device, Dtype, Json, emit, load, stderr_progress, table
-from neurons.errors import InvalidInput, ModelError
-from neurons.types import AttributionRow, NeuronSide, TargetSpec, parse_ranges
+from neurons.core.errors import InvalidInput, ModelError
+from neurons.core.types import AttributionRow, NeuronSide, TargetSpec, parse_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,9 +66,9 @@ def attribute(
 
     The strongest 5,000 rows are stored in the trace. `gradient` is activation x gradient, which the default method refines.
     """
-    from neurons import attribution
-    from neurons.describe.known import known_descriptions
-    from neurons.kept_attributions import kept
+    from neurons.attribution import attribute as attribution
+    from neurons.descriptions.known import known_descriptions
+    from neurons.tracing.saved_attributions import kept
 
     case = _open(trace, token, model, device, dtype, quiet=as_json)
     target = _target(case, token, metric, against, of)
@@ -114,9 +114,9 @@ def effect(
     as_json: Json = False,
 ) -> None:
     """Measure what happens to a token when neurons are ablated, one by one: positive means the neuron promoted it."""
-    from neurons import attribution
-    from neurons.describe.known import known_descriptions
-    from neurons.effect import agreement, measure_effects
+    from neurons.attribution import attribute as attribution
+    from neurons.attribution.effect import agreement, measure_effects
+    from neurons.descriptions.known import known_descriptions
 
     case = _open(trace, token, model, device, dtype, quiet=as_json)
     target = _target(case, token, metric, against, of)
@@ -171,8 +171,8 @@ def paths(
     as_json: Json = False,
 ) -> None:
     """Walk upstream: which earlier neurons drive a neuron (or a token), and which drive those."""
-    from neurons.describe.known import known_descriptions
-    from neurons.paths import walk
+    from neurons.attribution.paths import walk
+    from neurons.descriptions.known import known_descriptions
 
     case = _open(trace, token, model, device, dtype, quiet=as_json)
     start: AttributionRow | TargetSpec
@@ -222,8 +222,8 @@ def lens(
     as_json: Json = False,
 ) -> None:
     """Print the logit lens: what the model would say at a token if it stopped after each layer."""
-    from neurons.lens import logit_lens
     from neurons.models.chat import token_text
+    from neurons.runs.lens import logit_lens
 
     case = _open(trace, token, model, device, dtype, quiet=as_json)
     found = logit_lens(case.loaded, case.ids, [token], k=top, steers=case.record.steers, prompt_tokens=case.prompt_tokens)
@@ -282,7 +282,7 @@ def _open(trace: str, token: int, model: str | None, device: str | None, dtype: 
 
 
 def _target(case: _Case, token: int, metric: str | None, against: str | None, of: str | None) -> TargetSpec:
-    from neurons.metrics import METRICS, check_target
+    from neurons.attribution.metrics import METRICS, check_target
     from neurons.models.chat import single_token
 
     chosen = next((known for known in METRICS if known == (metric or "prob")), None)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from neurons.errors import Cancelled, InvalidInput, NeuronscopeError
-from neurons.types import Progress
+from neurons.core.errors import Cancelled, InvalidInput, NeuronscopeError
+from neurons.core.progress import Progress
 
 if TYPE_CHECKING:
     from tqdm import tqdm

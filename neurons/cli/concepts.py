@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neurons.cli.common import Group, Json, Model, emit, load, stderr_progress, table
-from neurons.errors import InvalidInput
-from neurons.types import NeuronSide
+from neurons.core.errors import InvalidInput
+from neurons.core.types import NeuronSide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +56,7 @@ def save(
 ) -> None:
     """Save a concept from a search (--text), a list (--neurons) or example texts (--examples)."""
     from neurons.cli.search import model_ref
-    from neurons.concepts.sets import Concept, ConceptShelf
+    from neurons.concepts.sets import Concept, SavedConcepts
 
     if sum(given is not None for given in (text, neurons, examples)) != 1:
         raise InvalidInput("give exactly one of --text, --neurons and --examples", field="text")
@@ -84,7 +84,7 @@ def save(
             found = contrast(loaded, positive, negative, top=top, progress=progress)
         kept = [one.side for one in found.found if one.effect > found.chance_effect]
         concept = Concept.of(kept, ref=loaded.ref, origin=f"{found.examples} examples against {found.counter}", note=note)
-    ConceptShelf().save(name, concept, replace=replace)
+    SavedConcepts().save(name, concept, replace=replace)
     emit({"name": name, **concept.to_json()}, as_json, lambda: f"saved {name!r}: {len(concept.sides)} neurons")
 
 
@@ -99,11 +99,11 @@ def _lines(path: Path | None) -> list[str]:
 
 def list_concepts(as_json: Json = False) -> None:
     """All saved concepts."""
-    from neurons.concepts.sets import ConceptShelf
+    from neurons.concepts.sets import SavedConcepts
 
     entries = [
         {"name": e.name, "changed": e.changed, "neurons": len(e.content["neurons"]), "origin": e.content["origin"]}
-        for e in ConceptShelf().list()
+        for e in SavedConcepts().list()
     ]
     columns = ("name", "neurons", "origin", "changed")
     emit({"rows": entries}, as_json, lambda: table(columns, [[entry[c] for c in columns] for entry in entries]))
@@ -111,9 +111,9 @@ def list_concepts(as_json: Json = False) -> None:
 
 def show(name: Name, as_json: Json = False) -> None:
     """A concept's neurons, with their descriptions where the atlas has them."""
-    from neurons.concepts.sets import ConceptShelf
+    from neurons.concepts.sets import SavedConcepts
 
-    concept = ConceptShelf().load(name)
+    concept = SavedConcepts().load(name)
     said = _descriptions(concept)
     rows = [{"layer": s.layer, "index": s.index, "polarity": s.polarity, "description": said.get(str(s), "")} for s in concept.sides]
     answer = {"name": name, **concept.to_json(), "rows": rows}
@@ -122,7 +122,7 @@ def show(name: Name, as_json: Json = False) -> None:
 
 def _descriptions(concept: Concept) -> Mapping[str, str]:
     from neurons.atlas.store import list_atlases
-    from neurons.describe.known import known_descriptions
+    from neurons.descriptions.known import known_descriptions
 
     ref = next((info.model for info in list_atlases() if info.model.weights_hash == concept.weights_hash and info.described), None)
     return {} if ref is None else known_descriptions(ref)
@@ -164,54 +164,54 @@ def difference(
 def _combine(operation: str, first: str, second: str, into: str, replace: bool, as_json: bool) -> None:
     from dataclasses import replace as changed
 
-    from neurons.concepts.sets import ConceptShelf
+    from neurons.concepts.sets import SavedConcepts
 
-    shelf = ConceptShelf()
-    one, other = shelf.load(first), shelf.load(second)
+    saved = SavedConcepts()
+    one, other = saved.load(first), saved.load(second)
     result = {"union": one.union, "intersection": one.intersection, "difference": one.difference}[operation](other)
     result = changed(result, origin=f"{operation} of {first} and {second}")
-    shelf.save(into, result, replace=replace)
+    saved.save(into, result, replace=replace)
     emit({"name": into, **result.to_json()}, as_json, lambda: f"saved {into!r}: {len(result.sides)} neurons")
 
 
 def rename(name: Name, new_name: Annotated[str, typer.Argument(help="Its new name.")], as_json: Json = False) -> None:
     """Give a concept another name."""
-    from neurons.concepts.sets import ConceptShelf
+    from neurons.concepts.sets import SavedConcepts
 
-    entry = ConceptShelf().rename(name, new_name)
+    entry = SavedConcepts().rename(name, new_name)
     emit({"name": entry.name}, as_json, f"renamed to {entry.name!r}")
 
 
 def note(name: Name, text: Annotated[str, typer.Argument(help="The note; empty removes it.")], as_json: Json = False) -> None:
     """Write a concept's note."""
-    from neurons.concepts.sets import ConceptShelf
+    from neurons.concepts.sets import SavedConcepts
 
-    entry = ConceptShelf().note(name, text)
+    entry = SavedConcepts().note(name, text)
     emit({"name": entry.name, "note": entry.content["note"]}, as_json, "noted")
 
 
 def delete(name: Name, as_json: Json = False) -> None:
     """Delete a concept; `restore` puts it back."""
-    from neurons.concepts.sets import ConceptShelf
+    from neurons.concepts.sets import SavedConcepts
 
-    token = ConceptShelf().delete(name)
+    token = SavedConcepts().delete(name)
     emit({"name": name, "restore": token}, as_json, f"deleted; put it back with: neuronscope concept restore {token}")
 
 
 def restore(token: Annotated[str, typer.Argument(help="What `delete` printed.")], as_json: Json = False) -> None:
     """Put a deleted concept back."""
-    from neurons.concepts.sets import ConceptShelf
+    from neurons.concepts.sets import SavedConcepts
 
-    entry = ConceptShelf().restore(token)
+    entry = SavedConcepts().restore(token)
     emit({"name": entry.name}, as_json, f"{entry.name!r} is back")
 
 
 def export(name: Name, path: Annotated[Path, typer.Argument(help="File to write.")], as_json: Json = False) -> None:
     """Write a concept to a JSON file."""
-    from neurons.concepts.sets import ConceptShelf
-    from neurons.files import write_json
+    from neurons.concepts.sets import SavedConcepts
+    from neurons.storage.files import write_json
 
-    write_json(path, ConceptShelf().load(name).to_json())
+    write_json(path, SavedConcepts().load(name).to_json())
     emit({"name": name, "path": str(path)}, as_json, f"wrote {path}")
 
 
@@ -222,8 +222,8 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Read a concept from a JSON file."""
-    from neurons.concepts.sets import ConceptShelf, read_concept
+    from neurons.concepts.sets import SavedConcepts, read_concept
 
     concept = read_concept(path)
-    entry = ConceptShelf().save(name or path.stem, concept, replace=replace)
+    entry = SavedConcepts().save(name or path.stem, concept, replace=replace)
     emit({"name": entry.name, **concept.to_json()}, as_json, lambda: f"saved {entry.name!r}: {len(concept.sides)} neurons")

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from neurons.concepts.steers import Action
+    from neurons.core.types import Steer
     from neurons.models.loaded import LoadedModel
-    from neurons.types import Steer
 
 
 def concept_steers(loaded: LoadedModel, *, suppress: Sequence[str], strengthen: Sequence[str]) -> tuple[Steer, ...]:

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import Annotated
 
 import typer
 
-import neurons.cli
+from neurons.cli import atlas, attribute, concepts, models, prompts, repair, run, search, stats, trace, traces
 from neurons.cli.common import ErrorGroup
-from neurons.version import __version__
+from neurons.core.version import __version__
 
-_FIRST = ("run", "trace", "attribute", "activations", "compare", "traces", "prompts", "steer", "models")
-_SHARED = ("common", "main")
-
-
-def areas() -> list[str]:
-    """Names of the modules in neurons/cli that add commands, in the order that help shows them."""
-    found = {module.name for module in pkgutil.iter_modules(neurons.cli.__path__) if module.name not in _SHARED and not module.ispkg}
-    found = {name for name in found if not name.startswith("_")}
-    return [*(name for name in _FIRST if name in found), *sorted(found.difference(_FIRST))]
+AREAS = (run, trace, attribute, traces, prompts, models, atlas, concepts, repair, search, stats)
+"""The modules that add commands, in the order that help shows them."""
 
 
 def _version(wanted: bool) -> None:
@@ -49,10 +40,8 @@ def build() -> typer.Typer:
         Results go to stdout, progress to stderr. Exit status: 0 done, 1 failed or the answer is no, 2 bad usage or input.
         """
 
-    for area in areas():
-        module = importlib.import_module(f"neurons.cli.{area}")
-        if hasattr(module, "register"):
-            module.register(app)
+    for area in AREAS:
+        area.register(app)
     return app
 
 

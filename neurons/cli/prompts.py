@@ -26,16 +26,16 @@ from neurons.cli.common import (
     table,
 )
 from neurons.cli.stored import SteerFiles, Strengthen, Suppress, all_steers, read_steers, sampling, store
-from neurons.errors import InvalidInput, NotFound
-from neurons.types import Steer
+from neurons.core.errors import InvalidInput, NotFound
+from neurons.core.types import Steer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from neurons.jobs import Job, JobRunner
+    from neurons.core.progress import Progress
     from neurons.models.loaded import LoadedModel
-    from neurons.promptsets import PromptSet
-    from neurons.types import Progress
+    from neurons.prompts.sets import PromptSet
+    from neurons.storage.jobs import Job, JobRunner
 
 _File = Annotated[str, typer.Argument(help='A TXT, CSV or JSONL file, the name of a saved set, or "-" for standard input.')]
 _PromptColumn = Annotated[str | None, typer.Option(help="Column with the prompts. [default: detected]", show_default=False)]
@@ -123,7 +123,7 @@ def run(
 
     Exit status 1 when it did not end or a row failed.
     """
-    from neurons import promptruns
+    from neurons.prompts import runs
 
     settings = sampling(seed, temperature, top_p, top_k, max_new_tokens)
     prompts, _ = _read(file, prompt_column, system_column, id_column, tags_column, kind, encoding)
@@ -132,7 +132,7 @@ def run(
     if steers or suppress or strengthen:
         loaded = runner.model({"model": model, "device": device, "dtype": dtype})
         steers = all_steers(loaded, steer, suppress=suppress, strengthen=strengthen)
-    job = promptruns.start(
+    job = runs.start(
         runner.jobs,
         prompts,
         run=name or _run_name(file),
@@ -149,9 +149,9 @@ def run(
 
 def list_jobs(as_json: Json = False) -> None:
     """List the runs of prompt sets, newest first."""
-    from neurons import promptruns
+    from neurons.prompts import runs
 
-    jobs = _Runner(quiet=True).jobs.list(promptruns.KIND)
+    jobs = _Runner(quiet=True).jobs.list(runs.KIND)
     rows = [(j.id, j.created.replace("T", " ").rstrip("Z"), j.title, j.state, f"{j.done}/{j.total or '?'}", j.errors) for j in jobs]
     emit({"jobs": jobs}, as_json, lambda: table(("id", "created (UTC)", "run", "state", "done", "failed"), rows))
 
@@ -190,7 +190,7 @@ def save(
     as_json: Json = False,
 ) -> None:
     """Keep a file of prompts as a named set."""
-    from neurons.promptsets import save_set
+    from neurons.prompts.sets import save_set
 
     prompts, _ = _read(file, prompt_column, system_column, id_column, tags_column, kind, encoding)
     save_set(name, prompts)
@@ -199,9 +199,9 @@ def save(
 
 def sets(as_json: Json = False) -> None:
     """List the saved prompt sets."""
-    from neurons.promptsets import shelf
+    from neurons.prompts.sets import saved_sets
 
-    entries = shelf().list()
+    entries = saved_sets().list()
     rows = [(entry.name, len(entry.content["rows"]), entry.content.get("source", ""), entry.changed[:10]) for entry in entries]
     emit(
         {"sets": [{"name": r[0], "rows": r[1], "source": r[2], "changed": r[3]} for r in rows]},
@@ -214,13 +214,13 @@ class _Runner:
     """A job runner of this command, which loads a model at most once."""
 
     def __init__(self, *, quiet: bool) -> None:
-        from neurons import promptruns
-        from neurons.jobs import JobRunner
+        from neurons.prompts import runs
+        from neurons.storage.jobs import JobRunner
 
         self._quiet = quiet
         self._loaded: dict[tuple[Any, ...], LoadedModel] = {}
         self.jobs = JobRunner()
-        promptruns.register(self.jobs, self.model, store)
+        runs.register(self.jobs, self.model, store)
 
     def model(self, params: Mapping[str, Any], progress: Progress | None = None) -> LoadedModel:
         key = (params["model"], params["device"], params["dtype"])
@@ -229,9 +229,9 @@ class _Runner:
         return self._loaded[key]
 
     def find(self, text: str) -> Job:
-        from neurons import promptruns
+        from neurons.prompts import runs
 
-        fits = [job for job in self.jobs.list(promptruns.KIND) if job.id.startswith(text.strip().lower())]
+        fits = [job for job in self.jobs.list(runs.KIND) if job.id.startswith(text.strip().lower())]
         if len(fits) != 1:
             raise NotFound(f"{text!r} fits {len(fits) or 'no'} runs; `neuronscope prompts list` shows them")
         return fits[0]
@@ -259,11 +259,11 @@ def _finish(runner: _Runner, job_id: str, as_json: bool) -> None:
 
 
 def _report(jobs: JobRunner, job: Job, as_json: bool) -> None:
-    from neurons import promptruns
+    from neurons.prompts import runs
 
     errors = jobs.errors(job.id)
-    found = promptruns.results(store(), str(job.params["run"]))
-    counted = promptruns.summary(store(), str(job.params["run"]), failed=len(errors))
+    found = runs.results(store(), str(job.params["run"]))
+    counted = runs.summary(store(), str(job.params["run"]), failed=len(errors))
     rows = [{key: None if value != value else value for key, value in row.items()} for row in found.to_dict("records")]
     answer = {
         "job_id": job.id,
@@ -296,11 +296,12 @@ def _read(
     """The prompts of a file, of standard input or of a saved set, and what was detected."""
     from dataclasses import replace
 
-    from neurons import promptfiles, promptsets
+    from neurons.prompts import sets as promptsets
+    from neurons.storage import tables
 
     path = Path(file)
     if file != "-" and not path.is_file():
-        if file in promptsets.shelf():
+        if file in promptsets.saved_sets():
             found = promptsets.load_set(file)
             return found, {"format": "saved set", "source": found.source}
         raise InvalidInput(f"there is no file {file!r} and no saved set of that name", field="file")
@@ -308,7 +309,7 @@ def _read(
         raise InvalidInput(f"the format is {kind!r}; use txt, csv or jsonl", field="format")
     data = sys.stdin.buffer.read() if file == "-" else path.read_bytes()
     name = "standard input" if file == "-" else path.name
-    read = promptfiles.read_table(data, name=name, kind=kind, encoding=encoding)  # type: ignore[arg-type]  # checked above
+    read = tables.read_table(data, name=name, kind=kind, encoding=encoding)  # type: ignore[arg-type]  # checked above
     mapping = promptsets.guess_mapping(read)
     given = {"prompt": prompt, "system": system, "id": ident, "tags": tags}
     mapping = replace(mapping, **{key: value for key, value in given.items() if value is not None})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neurons.cli.common import FAILED, Device, Dtype, Json, Model, emit, load, stderr_progress, table
-from neurons.errors import Cancelled
+from neurons.core.errors import Cancelled
 
 if TYPE_CHECKING:
     from neurons.repair.result import RepairResult
@@ -42,7 +42,7 @@ def repair(
 
     Part of the paraphrases is held out from the search; the result says how many of them are fixed. Exit status 1: no fix found.
     """
-    from neurons.describe.known import known_descriptions
+    from neurons.descriptions.known import known_descriptions
     from neurons.repair.experiments import save_repair
     from neurons.repair.export import python_script, report_html, steer_file
     from neurons.repair.repair import repair as find

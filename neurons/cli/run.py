@@ -14,7 +14,7 @@ import typer
 
 import neurons
 from neurons.cli.common import report_error, stderr_progress
-from neurons.errors import InvalidInput, ModelError, NotFound
+from neurons.core.errors import InvalidInput, ModelError, NotFound
 
 MODEL_VARIABLE = "NEURONSCOPE_MODEL"
 FIRST_PORT, PORTS_TRIED = 8501, 20

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurons.cli.common import Device, Dtype, Json, Model, emit, load, stderr_progress, table
-from neurons.errors import InvalidInput
-from neurons.types import NeuronSide, TargetSpec, parse_ranges
+from neurons.core.errors import InvalidInput
+from neurons.core.types import NeuronSide, TargetSpec, parse_ranges
 
 if TYPE_CHECKING:
     from neurons.concepts.search import SearchIndex
-    from neurons.types import ModelRef
+    from neurons.core.types import ModelRef
 
 Top = Annotated[int, typer.Option("--top", "-k", help="Rows to print.", min=1, max=100_000)]
 
@@ -172,11 +172,11 @@ def clusters(
     as_json: Json = False,
 ) -> None:
     """Group the neurons that a trace is about by meaning."""
+    from neurons.atlas.quantiles import quantiles_for
     from neurons.concepts.active import Active, active_sides, attributed_sides
     from neurons.concepts.clusters import ClusterSettings, cluster_sides
     from neurons.concepts.search import open_search
-    from neurons.quantiles import quantiles_for
-    from neurons.replaying import activations_of, check_model
+    from neurons.tracing.replay import activations_of, check_model
     from traces.store import TraceStore
 
     if by not in ("activation", "attribution"):
@@ -197,7 +197,7 @@ def clusters(
             acts_LTI = activations_of(loaded, record, store, progress=progress)
             found = active_sides(acts_LTI, quantiles_for(loaded, progress=progress).norm_2LI, tokens=chosen, top=top)
         else:
-            from neurons import attribution
+            from neurons.attribution import attribute as attribution
 
             result = attribution.attribute(
                 loaded, ids, TargetSpec(int(token or 0)), steers=record.steers, prompt_tokens=len(record.prompt_ids)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurons.cli.common import Device, Dtype, Json, Model, emit, load, stderr_progress, table
-from neurons.errors import InvalidInput, NotFound
+from neurons.core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from neurons.criteria import Criterion
-    from neurons.statistics import Conversation
-    from neurons.statistics_summary import Summary
+    from neurons.statistics.comparison import Conversation
+    from neurons.statistics.criteria import Criterion
+    from neurons.statistics.summary import Summary
 
 
 def register(app: typer.Typer) -> None:
@@ -48,13 +48,13 @@ def stats(
 
     It runs as a job: stopped with Ctrl-C, it goes on with --job and the id that is printed.
     """
-    from neurons.criteria import Criterion
-    from neurons.jobs import JobRunner
+    from neurons.core.types import Sampling
     from neurons.repair.experiments import save_statistics
-    from neurons.statistics import JOB_KIND, ComparisonSpec, job_worker, spec_to_json
-    from neurons.statistics_summary import summarise
-    from neurons.steering import load_steers
-    from neurons.types import Sampling
+    from neurons.runs.steering import load_steers
+    from neurons.statistics.comparison import JOB_KIND, ComparisonSpec, job_worker, spec_to_json
+    from neurons.statistics.criteria import Criterion
+    from neurons.statistics.summary import summarise
+    from neurons.storage.jobs import JobRunner
 
     criteria = [Criterion(text, kind) for text, kind in ((contains, "contains"), (regex, "regex"), (equals, "equals")) if text]  # type: ignore[arg-type]
     spec = ComparisonSpec(
@@ -90,9 +90,9 @@ def stats(
 
 
 def _conversations(source: str) -> tuple[Conversation, ...]:
-    from neurons.promptfiles import read_table
-    from neurons.promptsets import build, guess_mapping, load_set
-    from neurons.statistics import from_prompt_set
+    from neurons.prompts.sets import build, guess_mapping, load_set
+    from neurons.statistics.comparison import from_prompt_set
+    from neurons.storage.tables import read_table
 
     path = Path(source)
     if path.is_file():

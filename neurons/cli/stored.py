@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurons.errors import InvalidInput
-from neurons.types import Sampling, Steer
+from neurons.core.errors import InvalidInput
+from neurons.core.types import Sampling, Steer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def sampling(seed: int, temperature: float, top_p: float, top_k: int, max_new_to
 
 def read_steers(files: Sequence[Path] | None) -> tuple[Steer, ...]:
     """The steers of all files, checked as far as possible without a model."""
-    from neurons.steering import load_steers
+    from neurons.runs.steering import load_steers
 
     return tuple(steer for path in files or () for steer in load_steers(path))
 
@@ -85,7 +85,7 @@ def all_steers(
     Raises `InvalidSteer` for a file saved for another model, `NotFound` for a concept that is not there.
     """
     from neurons.cli.concepts_args import concept_steers
-    from neurons.steering import load_steers
+    from neurons.runs.steering import load_steers
 
     steers = [steer for path in files or () for steer in load_steers(path, ref=loaded.ref)]
     return (*steers, *concept_steers(loaded, suppress=suppress or (), strengthen=strengthen or ()))

@@ -41,11 +41,12 @@ from neurons.cli.stored import (
     sampling,
     store,
 )
-from neurons.errors import InvalidInput
-from neurons.types import Polarity, Progress, parse_ranges
+from neurons.core.errors import InvalidInput
+from neurons.core.progress import Progress
+from neurons.core.types import Polarity, parse_ranges
 
 if TYPE_CHECKING:
-    from neurons.quantiles import QuantileTable
+    from neurons.core.quantile_table import QuantileTable
     from traces.schema import TraceRecord
     from traces.store import TraceStore
 
@@ -81,7 +82,7 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """Ask a model something, record everything, and save it as a trace. Ctrl-C keeps the answer so far."""
-    from neurons.tracing import as_messages, run_trace
+    from neurons.tracing.record import as_messages, run_trace
 
     settings = sampling(seed, temperature, top_p, top_k, max_new_tokens)
     text = read_prompt(prompt)
@@ -117,7 +118,7 @@ def activations(
     as_json: Json = False,
 ) -> None:
     """Rank the neurons that fire most over some tokens of a trace, against the atlas or the trace's own statistics."""
-    from neurons.activations import rank_activations
+    from neurons.tracing.ranking import rank_activations
 
     traces, record = find(trace_id)
     positions = None if tokens is None else _positions(tokens, len(record.token_ids))
@@ -171,7 +172,7 @@ def compare(
 ) -> None:
     """Answer a prompt unsteered and steered, with the same seed and settings, and say what differs. Both are saved."""
     from neurons.models.chat import token_text
-    from neurons.tracing import as_messages, run_pair
+    from neurons.tracing.record import as_messages, run_pair
     from traces.compare import compare_traces
 
     settings = sampling(seed, temperature, top_p, top_k, max_new_tokens)
@@ -247,9 +248,9 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Run a prompt at several strengths of a steer: the probability of one token, and how the answer changes."""
-    from neurons import comparison
     from neurons.models.chat import single_token
-    from neurons.tracing import as_messages
+    from neurons.tracing import sweeps
+    from neurons.tracing.record import as_messages
 
     settings = sampling(seed, temperature, top_p, top_k, max_new_tokens)
     values = _strengths(strengths)
@@ -259,7 +260,7 @@ def sweep(
     loaded = load(model, device=device, dtype=dtype, quiet=as_json)
     steers = all_steers(loaded, steer, suppress=suppress, strengthen=strengthen)
     with stderr_progress(quiet=as_json) as progress:
-        found = comparison.sweep(
+        found = sweeps.sweep(
             loaded,
             as_messages(text, system=system),
             steers,
@@ -325,7 +326,7 @@ def _strengths(text: str) -> list[float]:
 
 def _activations(traces: TraceStore, record: TraceRecord, model: str | None, *, quiet: bool) -> Any:
     """From disk, or recomputed when they are not there: then the model is loaded."""
-    from neurons.replaying import activations_of
+    from neurons.tracing.replay import activations_of
 
     if traces.activation_state(record.id) == "stored":
         return activations_of(None, record, traces)
@@ -337,7 +338,7 @@ def _activations(traces: TraceStore, record: TraceRecord, model: str | None, *, 
 def _quantiles(record: TraceRecord) -> QuantileTable | None:
     """The atlas's quantiles for the trace's model; None without one."""
     from neurons.atlas.store import open_atlas
-    from neurons.quantiles import NORM_LEVEL, STEER_LEVEL, QuantileTable
+    from neurons.core.quantile_table import NORM_LEVEL, STEER_LEVEL, QuantileTable
 
     atlas = open_atlas(record.model)
     if atlas is None or not atlas.has_figures:

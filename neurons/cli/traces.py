@@ -10,8 +10,8 @@ import typer
 
 from neurons.cli.common import Device, Dtype, Group, Json, emit, load, plain, size, stderr_progress, table
 from neurons.cli.stored import OtherModel, TraceId, find, run_json, store
-from neurons.errors import InvalidInput, NotFound
-from neurons.types import ModelRef
+from neurons.core.errors import InvalidInput, NotFound
+from neurons.core.types import ModelRef
 
 _Ids = Annotated[list[str], typer.Argument(help='Ids of traces, unique starts of them, or "last".')]
 _Second = Annotated[str, typer.Argument(help="Id of the other trace.")]
@@ -145,7 +145,7 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Run a trace again: the same ids and bits? Exit status 1 when not, with where and why."""
-    from neurons import replaying
+    from neurons.tracing import replay as replaying
 
     traces, record = find(trace_id)
     loaded = load(model or record.model.id, device=device or _device(record.model), dtype=dtype or _dtype(record.model), quiet=as_json)

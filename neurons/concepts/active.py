@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neurons.errors import InvalidInput
-from neurons.types import AttributionRow, NeuronSide
+from neurons.core.errors import InvalidInput
+from neurons.core.types import AttributionRow, NeuronSide
 
 TOP = 1_000
 

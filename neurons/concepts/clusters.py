@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from neurons.concepts.labels import label_groups, terms
 from neurons.concepts.search import SearchIndex
-from neurons.errors import InvalidInput
-from neurons.types import NeuronSide, Progress, no_progress
+from neurons.core.errors import InvalidInput
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import NeuronSide
 
 NOISE = -1
 _BRUTE_LIMIT = 15_000

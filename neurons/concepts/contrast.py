@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neurons.errors import InvalidInput
-from neurons.hooks import hooked
+from neurons.core.errors import InvalidInput
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import NeuronSide
 from neurons.models.chat import encode_text
 from neurons.models.loaded import LoadedModel
-from neurons.types import NeuronSide, Progress, no_progress
+from neurons.runs.hooks import hooked
 
 NEUTRAL = (
     "They left the house early and came back before dark.",

@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from neurons.concepts.contrast import MAX_TOKENS, both_kinds
-from neurons.errors import InvalidInput
-from neurons.hooks import run_forward
+from neurons.core.errors import InvalidInput
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import NeuronSide, Steer, TokenScope
 from neurons.models.chat import encode_text
 from neurons.models.loaded import LoadedModel
-from neurons.types import NeuronSide, Progress, Steer, TokenScope, no_progress
+from neurons.runs.hooks import run_forward
 
 NEURONS = 100
 """Neurons of a steer from examples unless told otherwise."""

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurons.errors import InvalidInput, ModelError
-from neurons.types import Progress, no_progress
+from neurons.core.errors import InvalidInput, ModelError
+from neurons.core.progress import Progress, no_progress
 
 DIMENSIONS = 384
 MODEL = "all-MiniLM-L6-v2"

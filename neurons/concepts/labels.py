@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from neurons.describe.render import CLASS_TEXT
+from neurons.descriptions.render import CLASS_TEXT
 
 _TERM = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s",;/]+')
 _SKIPPED = frozenset(("strongly", "weakly", "less", "on", "not", "after", "before", "in", "of", "the", "and", "words", "unclear", "for"))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurons.concepts.space import ConceptSpace
-from neurons.types import Progress, no_progress
+from neurons.core.progress import Progress, no_progress
 
 POINTS = 5_000
 """Sides shown unless told otherwise; at most 8,000 stay fluid in a browser."""

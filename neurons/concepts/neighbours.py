@@ -11,9 +11,9 @@ from torch import Tensor
 
 from neurons.atlas.store import Atlas
 from neurons.concepts.search import SearchIndex
-from neurons.errors import InvalidInput
+from neurons.core.errors import InvalidInput
+from neurons.core.types import NeuronSide, Polarity
 from neurons.models.loaded import LoadedModel
-from neurons.types import NeuronSide, Polarity
 
 NEAR_TOKENS = 2
 """Exemplars this near each other in the same text count as the same place."""

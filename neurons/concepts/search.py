@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from neurons.atlas.store import Atlas, open_atlas
 from neurons.concepts.embed import embed_query
 from neurons.concepts.space import ConceptSpace
-from neurons.describe.edits import Edits
-from neurons.describe.kinds import KINDS, UNCLEAR
-from neurons.errors import InvalidInput, NotFound
-from neurons.types import ModelRef, NeuronSide, Polarity
+from neurons.core.errors import InvalidInput, NotFound
+from neurons.core.types import ModelRef, NeuronSide, Polarity
+from neurons.descriptions.edits import Edits
+from neurons.descriptions.kinds import KINDS, UNCLEAR
 
 LIKENESS = 0.25
 """Weight of the description's likeness beside the reading (whose weight is 1)."""

@@ -1,4 +1,4 @@
-"""Concepts: named sets of neuron sides, combined like sets, kept on a shelf, turned into steers."""
+"""Concepts: named sets of neuron sides, combined like sets, kept on disk, turned into steers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from neurons.errors import InvalidFile, InvalidInput
-from neurons.shelf import Entry, JsonShelf
-from neurons.types import Mode, ModelRef, NeuronSide, Steer, TokenScope
+from neurons.core.errors import InvalidFile, InvalidInput
+from neurons.core.types import Mode, ModelRef, NeuronSide, Steer, TokenScope
+from neurons.storage.documents import Entry, NamedDocuments
 
 FORMAT = "neuronscope-concept"
 MOST = 100_000
@@ -102,44 +102,44 @@ class Concept:
         return Steer(self.sides[:most], mode=mode, strength=strength, tokens=tokens, name=name or self.origin).check()
 
 
-class ConceptShelf:
+class SavedConcepts:
     """The user's saved concepts."""
 
     def __init__(self) -> None:
-        self._shelf = JsonShelf("concepts", check=lambda content: Concept.from_json(content).to_json())
+        self._documents = NamedDocuments("concepts", check=lambda content: Concept.from_json(content).to_json())
 
     def save(self, name: str, concept: Concept, *, replace: bool = False) -> Entry:
         """Keep a concept. Raises `InvalidInput` when it is empty, or the name is taken and `replace` is off."""
         if not concept.sides:
             raise InvalidInput("this concept has no neurons, so there is nothing to save", field="neurons")
-        return self._shelf.save(name, concept.to_json(), replace=replace)
+        return self._documents.save(name, concept.to_json(), replace=replace)
 
     def load(self, name: str) -> Concept:
         """Raises `NotFound`."""
-        return Concept.from_json(self._shelf.load(name))
+        return Concept.from_json(self._documents.load(name))
 
     def list(self) -> tuple[Entry, ...]:
         """All saved concepts by name; `content` is as `Concept.to_json` gives it."""
-        return self._shelf.list()
+        return self._documents.list()
 
     def rename(self, name: str, new_name: str) -> Entry:
         """Raises `InvalidInput` when the new name is taken."""
-        return self._shelf.rename(name, new_name)
+        return self._documents.rename(name, new_name)
 
     def delete(self, name: str) -> str:
         """Returns the token that `restore` takes."""
-        return self._shelf.delete(name)
+        return self._documents.delete(name)
 
     def restore(self, token: str) -> Entry:
         """Put a deleted concept back."""
-        return self._shelf.restore(token)
+        return self._documents.restore(token)
 
     def note(self, name: str, text: str) -> Entry:
         """Write a concept's note."""
-        return self._shelf.save(name, replace(self.load(name), note=text.strip()).to_json())
+        return self._documents.save(name, replace(self.load(name), note=text.strip()).to_json())
 
     def __contains__(self, name: str) -> bool:
-        return name in self._shelf
+        return name in self._documents
 
 
 def read_concept(path: Path) -> Concept:

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from neurons.concepts.embed import DIMENSIONS
-from neurons.describe.features import Part
-from neurons.describe.kinds import UNCLEAR
-from neurons.describe.render import parse, value_text
-from neurons.errors import InvalidInput
+from neurons.core.errors import InvalidInput
+from neurons.descriptions.features import Part
+from neurons.descriptions.kinds import UNCLEAR
+from neurons.descriptions.render import parse, value_text
 
 COMPONENTS = 128
 STEPS = 127

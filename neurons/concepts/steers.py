@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neurons.concepts.search import Filters, SearchIndex, open_search
-from neurons.concepts.sets import ConceptShelf
-from neurons.errors import InvalidInput
-from neurons.types import MAX_STRENGTH, ModelRef, Steer, TokenScope
+from neurons.concepts.sets import SavedConcepts
+from neurons.core.errors import InvalidInput
+from neurons.core.types import MAX_STRENGTH, ModelRef, Steer, TokenScope
 
 Action = Literal["strengthen", "suppress"]
 REFERENCE_NEURONS = 458_752
@@ -76,9 +76,9 @@ def concept_steer(
     wanted = size if size is not None else default_size(action, ref)
     if wanted < 1:
         raise InvalidInput(f"{wanted} neurons were asked for; use 1 or more", field="neurons")
-    shelf = ConceptShelf()
-    if text in shelf:
-        concept = shelf.load(text)
+    saved = SavedConcepts()
+    if text in saved:
+        concept = saved.load(text)
         if concept.weights_hash and concept.weights_hash != ref.weights_hash:
             raise InvalidInput(f"the concept {text!r} belongs to {concept.model}, not to {ref.name}; search for it instead", field=action)
         sides, origin = concept.sides[:size], "saved concept"

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from neurons.errors import ModelError, NeuronscopeError
+from neurons.core.errors import ModelError, NeuronscopeError
 from neurons.models import default
 from neurons.models.gguf import read_gguf_header
 from neurons.models.load import DEFAULT, Source, available_bytes, check_config, find_source, pick_device, pick_dtype
-from neurons.models.remembered import remembered
+from neurons.models.recent import remembered
 from neurons.models.weights import parameter_count, predicted_bytes, read_json
 
 _GGUF_KEYS = ("block_count", "feed_forward_length", "expert_count")

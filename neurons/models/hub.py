@@ -8,9 +8,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurons.errors import ModelError
+from neurons.core.errors import ModelError
+from neurons.core.progress import Progress, no_progress
 from neurons.models.weights import weight_files
-from neurons.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from tqdm.auto import tqdm

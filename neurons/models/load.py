@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
-from neurons.errors import InvalidFile, InvalidInput, ModelError
-from neurons.home import subfolder
+from neurons.core.errors import InvalidFile, InvalidInput, ModelError
+from neurons.core.home import subfolder
+from neurons.core.progress import Progress, no_progress
 from neurons.models import default
 from neurons.models.gguf import GGUFHeader, read_gguf_header
 from neurons.models.hub import cached_snapshot, fetch_snapshot, is_hub_id
-from neurons.models.remembered import remember
+from neurons.models.recent import remember
 from neurons.models.weights import DTYPE_BYTES, parameter_count, predicted_bytes, read_json, weight_files, weights_hash
-from neurons.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from neurons.models.loaded import LoadedModel
@@ -182,8 +182,8 @@ def _load(source: Source, device: str, dtype: str, progress: Progress) -> Loaded
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from neurons.heap import keep_freed_memory
     from neurons.models.loaded import LoadedModel
+    from neurons.models.memory import keep_freed_memory
     from neurons.models.quiet import quiet_transformers
 
     keep_freed_memory()

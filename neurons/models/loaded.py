@@ -11,10 +11,10 @@ import torch
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from neurons.errors import InvalidInput
+from neurons.core.errors import InvalidInput
+from neurons.core.types import Environment, ModelRef, NeuronSide
+from neurons.core.version import __version__
 from neurons.models.sites import NeuronSite, find_sites
-from neurons.types import Environment, ModelRef, NeuronSide
-from neurons.version import __version__
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from transformers.pytorch_utils import Conv1D
 
-from neurons.errors import UnsupportedModel
+from neurons.core.errors import UnsupportedModel
 
 DOWN_NAMES = ("down_proj", "dense_4h_to_h", "c_proj", "fc2", "fc_out", "w2", "wo", "linear_2", "proj_out", "output_linear")
 UP_NAMES = ("up_proj", "dense_h_to_4h", "c_fc", "fc1", "fc_in", "w3", "linear_1", "wi", "wi_1")

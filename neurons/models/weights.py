@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from neurons.errors import ModelError
-from neurons.files import write_json
-from neurons.home import subfolder
-from neurons.types import Progress, no_progress
+from neurons.core.errors import ModelError
+from neurons.core.home import subfolder
+from neurons.core.progress import Progress, no_progress
+from neurons.storage.files import write_json
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _HASH_CHUNK = 16 * 1024 * 1024

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neurons.core.progress import Progress, no_progress
 from neurons.models.loaded import LoadedModel
 from neurons.repair.batch import Action, Neuron, Plan, Row
 from neurons.repair.evaluate import Evaluator
 from neurons.repair.problem import Problem
 from neurons.repair.verify import Verdict, Verifier
-from neurons.types import Progress, no_progress
 
 DRAWS = 5
 TOP_WITHOUT_SEARCH = 20

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from neurons.hooks import hooked
 from neurons.models.loaded import LoadedModel
+from neurons.runs.hooks import hooked
 
 Neuron = tuple[int, int]
 """(layer, index)."""

@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from neurons.core.types import NeuronSide
 from neurons.repair.batch import Action, Neuron, Plan, RowGradients
 from neurons.repair.evaluate import GOAL, PAIRS
 from neurons.repair.linear import LinearModel, Matrix, Weights, path
 from neurons.repair.slopes import Slopes
-from neurons.types import NeuronSide
 
 _POOL = 400  # columns in the linear programme
 _HALVED = (4, 9)

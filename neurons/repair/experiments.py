@@ -1,4 +1,4 @@
-"""Repairs and comparisons kept by name: one shelf, two kinds of content."""
+"""Repairs and comparisons kept by name: one folder, two kinds of document."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from neurons.errors import InvalidInput
+from neurons.core.errors import InvalidInput
+from neurons.core.types import ModelRef
 from neurons.repair.result import FORMAT, RepairResult, result_to_json
-from neurons.shelf import Entry, JsonShelf
-from neurons.statistics import FORMAT as STATISTICS_FORMAT
-from neurons.statistics import ComparisonSpec, spec_to_json
-from neurons.types import ModelRef
+from neurons.statistics.comparison import FORMAT as STATISTICS_FORMAT
+from neurons.statistics.comparison import ComparisonSpec, spec_to_json
+from neurons.storage.documents import Entry, NamedDocuments
 
 
-def experiments() -> JsonShelf:
-    """The shelf of experiments."""
-    return JsonShelf("experiments", check=_check)
+def experiments() -> NamedDocuments:
+    """The folder of experiments."""
+    return NamedDocuments("experiments", check=_check)
 
 
 def save_repair(name: str, result: RepairResult) -> Entry:

@@ -9,15 +9,15 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from neurons.errors import InvalidInput
+from neurons.core.errors import InvalidInput
+from neurons.core.types import Message, ModelRef, Steer
+from neurons.core.version import __version__
 from neurons.models.chat import encode_prompt
 from neurons.models.loaded import LoadedModel
 from neurons.repair.result import RepairResult, result_to_json
 from neurons.repair.spec import RepairSpec
 from neurons.repair.steers import ACTIONS, ACTS_ON, known, told
-from neurons.steering import dump_steers, parse_steers
-from neurons.types import Message, ModelRef, Steer
-from neurons.version import __version__
+from neurons.runs.steering import dump_steers, parse_steers
 
 
 def steer_file(steers: tuple[Steer, ...], ref: ModelRef) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from neurons.errors import Cancelled, InvalidInput
-from neurons.jobs import JobContext
+from neurons.core.errors import Cancelled, InvalidInput
+from neurons.core.progress import Progress
 from neurons.models.loaded import LoadedModel
 from neurons.repair.experiments import experiments, save_repair
 from neurons.repair.repair import BUDGET, repair
 from neurons.repair.search import SearchState
 from neurons.repair.spec import RepairSpec, parse_spec, spec_to_json
 from neurons.repair.steers import plan_to_steers
-from neurons.steering import steer_to_json
-from neurons.types import Progress
+from neurons.runs.steering import steer_to_json
+from neurons.storage.jobs import JobContext
 
 JOB_KIND = "repair"
 LoadFor = Callable[[Mapping[str, Any], Progress], LoadedModel]

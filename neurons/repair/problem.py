@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import torch
 
-from neurons.errors import InvalidInput
+from neurons.core.errors import InvalidInput
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import Message
 from neurons.models.chat import decode, encode_prompt, encode_text, single_token
 from neurons.models.loaded import LoadedModel
 from neurons.repair.batch import Batcher, Plan, Row
 from neurons.repair.regex_example import examples
 from neurons.repair.spec import RepairSpec, is_fixed
-from neurons.types import Message, Progress, no_progress
 
 _ENDS = 50  # likeliest tokens among which one is looked for that ends the wanted text
 

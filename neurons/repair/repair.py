@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from neurons.errors import Cancelled
+from neurons.core.errors import Cancelled
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import Steer
 from neurons.models.loaded import LoadedModel
 from neurons.repair.baselines import TOP_WITHOUT_SEARCH, Baseline, mean_difference, random_sets, top_by_attribution
 from neurons.repair.evaluate import SHARE_OF_CONTROLS, SHARE_OF_QUESTIONS, Evaluator
@@ -17,7 +19,6 @@ from neurons.repair.spec import RepairSpec
 from neurons.repair.state import load_state, save_state, state_path
 from neurons.repair.steers import plan_to_steers, steers_to_plan
 from neurons.repair.verify import Verdict, Verifier
-from neurons.types import Progress, Steer, no_progress
 
 BUDGET = 4000
 """Forward passes of the search: about 3 minutes for the default model on 2 cores."""

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from neurons.core.types import ModelRef, Steer
 from neurons.repair.baselines import Baseline
 from neurons.repair.evaluate import Point
 from neurons.repair.spec import RepairSpec, spec_to_json
 from neurons.repair.steers import plan_to_steers
 from neurons.repair.verify import Share, Verdict
-from neurons.steering import dump_steers, steer_to_json
-from neurons.types import ModelRef, Steer
+from neurons.runs.steering import dump_steers, steer_to_json
 
 FORMAT = "neuronscope-repair"
 VERSION = 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from neurons.describe.endpoint import Endpoint
-from neurons.errors import EndpointError
+from neurons.core.errors import EndpointError
+from neurons.describing.endpoint import Endpoint
 
 _ASK = (
     "Write {count} different ways to ask the following question. Keep its meaning and every name and number in it. "

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import NeuronSide
 from neurons.repair.batch import Plan
 from neurons.repair.candidates import candidates
 from neurons.repair.evaluate import NEURON, Evaluator, Point
 from neurons.repair.slopes import Slopes, slopes_at
-from neurons.types import NeuronSide, Progress, no_progress
 
 _LACK = 0.2  # logits; a fix that lacks no more is not bettered
 _LONGEST = 1.5

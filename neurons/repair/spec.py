@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neurons.criteria import Criterion, fixed, parse_criterion
-from neurons.errors import InvalidFile, InvalidInput
+from neurons.core.errors import InvalidFile, InvalidInput
+from neurons.core.types import NeuronSide
 from neurons.repair.batch import Tokens
 from neurons.repair.controls import propose_controls
 from neurons.repair.paraphrases import template_paraphrases
-from neurons.types import NeuronSide
+from neurons.statistics.criteria import Criterion, fixed, parse_criterion
 
 MIN_PARAPHRASES = 2
 _MAX_PROMPTS = 500

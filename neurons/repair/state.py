@@ -8,13 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from neurons.files import write_json
-from neurons.home import subfolder
+from neurons.core.home import subfolder
+from neurons.core.types import ModelRef
 from neurons.repair.batch import Action, Plan
 from neurons.repair.evaluate import Point
 from neurons.repair.search import SearchState
 from neurons.repair.spec import RepairSpec, spec_to_json
-from neurons.types import ModelRef
+from neurons.storage.files import write_json
 
 
 def state_path(spec: RepairSpec, ref: ModelRef) -> Path:

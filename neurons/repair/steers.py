@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from neurons.core.types import NeuronSide, Steer, TokenScope
 from neurons.repair.batch import Action, Neuron, Plan
-from neurons.types import NeuronSide, Steer, TokenScope
 
 ACTS_ON: Mapping[str, str] = {"question": "question and answer", "answer": "answer only"}
 """A repair's `tokens` in words. (A steer itself counts tokens, from where the model's own prefix ends.)"""

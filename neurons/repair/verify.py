@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
 
-from neurons.generation import generate
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import Sampling, Steer
 from neurons.models.chat import decode
 from neurons.repair.batch import Plan
 from neurons.repair.problem import Problem, Question
 from neurons.repair.spec import is_fixed
 from neurons.repair.steers import plan_to_steers
-from neurons.types import Progress, Sampling, Steer, no_progress
+from neurons.runs.generation import generate
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from neurons.types import Segment
-from pages.widgets import strip
+from neurons.core.types import Segment
+from pages.shared import strip
 
 BASE = [
     "<|im_start|>",

@@ -1,0 +1,143 @@
+"""Shards on a Ray cluster: actors keep the model loaded, shards are tasks, a dead actor's shard is redone. Needs neuronscope[cluster].
+
+The folder must be one that every node sees. A shard's checkpoint lives there too, so what a dead actor had finished is not done twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neurons.atlas.collect import collect, open_plan
+from neurons.core.errors import InvalidInput, ModelError
+from neurons.core.progress import Progress, no_progress
+from neurons.models.load import load_model
+from neurons.models.loaded import LoadedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_ATTEMPTS = 3
+
+
+class ShardWorker:
+    """What an actor is: a loaded model that does one shard after another."""
+
+    def __init__(self, load: Callable[[], LoadedModel], threads: int | None) -> None:
+        if threads:
+            import torch
+
+            torch.set_num_threads(threads)
+        self._loaded = load()
+
+    def ready(self) -> bool:
+        return True
+
+    def run(self, folder: str, shard: int, shards: int, checkpoint_seconds: float) -> int:
+        """Do one shard (going on from its checkpoint). Returns its number."""
+        collect(self._loaded, Path(folder), shard=shard, shards=shards, checkpoint_seconds=checkpoint_seconds)
+        return shard
+
+
+def collect_on_ray(
+    folder: Path,
+    *,
+    model: str = "default",
+    dtype: str | None = None,
+    actors: int = 2,
+    shards: int | None = None,
+    cpus: float = 1,
+    gpus: float = 0,
+    threads: int | None = None,
+    checkpoint_seconds: float = 60.0,
+    address: str | None = None,
+    load: Callable[[], LoadedModel] | None = None,
+    on_start: Callable[[Sequence[Any]], None] | None = None,
+    progress: Progress = no_progress,
+) -> Path:
+    """Do every shard of the plan in `folder` on `actors` actors. Returns `folder`; merge it next.
+
+    `shards` defaults to four an actor. `threads` is set in each actor: the same number on every machine keeps results bit for bit alike.
+    `load` replaces loading `model` (it is sent to the actors). `on_start` receives the actor handles. A shard whose actor dies goes to
+    another actor, at most three times; then `ModelError`. Raises `InvalidInput` when Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise InvalidInput("a cluster needs Ray: install neuronscope[cluster]", field="ray") from error
+    open_plan(folder)
+    shards = shards or actors * 4
+    started = not ray.is_initialized()
+    if started:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        worker = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(ShardWorker)
+        loader = load or _Loader(model, "cuda" if gpus else None, dtype)
+        pool = [worker.remote(loader, threads) for _ in range(actors)]
+        if on_start is not None:
+            on_start(pool)
+        _run(ray, worker, loader, threads, pool, folder, shards, checkpoint_seconds, progress)
+    finally:
+        if started:
+            ray.shutdown()
+    return folder
+
+
+class _Loader:
+    """Loads a model by its spec; small enough to be sent to actors."""
+
+    def __init__(self, spec: str, device: str | None, dtype: str | None) -> None:
+        self.spec, self.device, self.dtype = spec, device, dtype
+
+    def __call__(self) -> LoadedModel:
+        return load_model(self.spec, device=self.device, dtype=self.dtype)
+
+
+def _run(
+    ray: Any,
+    worker: Any,
+    loader: Any,
+    threads: int | None,
+    pool: list[Any],
+    folder: Path,
+    shards: int,
+    checkpoint_seconds: float,
+    progress: Progress,
+) -> None:
+    waiting = list(range(shards))
+    attempts: dict[int, int] = dict.fromkeys(waiting, 0)
+    running: dict[Any, tuple[int, Any]] = {}
+    free = list(pool)
+    done = 0
+    progress(0, shards, "shards collected")
+    while waiting or running:
+        while waiting and free:
+            shard, actor = waiting.pop(0), free.pop()
+            attempts[shard] += 1
+            running[actor.run.remote(str(folder), shard, shards, checkpoint_seconds)] = (shard, actor)
+        finished, _ = ray.wait(list(running), num_returns=1)
+        for reference in finished:
+            shard, actor = running.pop(reference)
+            try:
+                ray.get(reference)
+            except ray.exceptions.RayActorError as error:
+                if attempts[shard] >= MAX_ATTEMPTS:
+                    raise ModelError(
+                        f"shard {shard} of {shards} lost its worker {MAX_ATTEMPTS} times; look at the nodes' memory"
+                    ) from error
+                waiting.insert(0, shard)
+                free.append(worker.remote(loader, threads))
+                continue
+            except ray.exceptions.RayTaskError as error:
+                raise error.as_instanceof_cause() from error
+            free.append(actor)
+            done += 1
+            progress(done, shards, "shards collected")
+
+
+def shard_summary(folder: Path) -> Mapping[str, int]:
+    """Tokens collected in each shard's folder."""
+    from neurons.atlas.collect import collection_info
+
+    return {name: int(entry["tokens"]) for name, entry in collection_info(folder)["shards"].items()}

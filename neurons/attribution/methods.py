@@ -1,0 +1,151 @@
+"""The ways to estimate every neuron's effect on a metric. All are signed, in the metric's unit, and aim at the same number:
+
+    effect = metric - metric with the neuron set to 0 at that token
+
+    grad       activation x gradient of the metric, as published
+    logodds    the same through the log-odds, from which the change of the probability or log-probability is computed exactly
+    refined    logodds, and the strongest entries re-estimated by running their own token without them (`neurons.refine`)
+    ig         gradient averaged while all activations are scaled from nearly 0 to nearly 1 (integrated gradients)
+    direct     what the neuron writes straight to the unembedding, the final norm frozen
+    frozen     gradient with attention patterns and norms frozen
+    relp       frozen, with linear activation functions and the half rule in gated products
+
+`docs/attribution.md` has how well each agrees with measured effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neurons.attribution.ablation import batch_replace
+from neurons.attribution.metrics import effect_from_latent, latent_value, metric_value
+from neurons.attribution.refine import refined
+from neurons.attribution.rules import Rules, backward_rules, halved
+from neurons.core.errors import InvalidInput
+from neurons.core.types import TargetSpec
+from neurons.models.loaded import LoadedModel
+from neurons.runs.graph_run import GraphRun
+from neurons.runs.hooks import Edit, Replace, run_forward, with_graph
+
+IG_STEPS = 4
+"""Points at which integrated gradients looks, in the middle of equal parts of the path."""
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What a method gives: a layer's activations and attributions are each (T, I) float32, on the model's device."""
+
+    value: float
+    """The metric in the run itself."""
+    acts: list[Tensor]
+    attrs: list[Tensor]
+    refined: int = 0
+    """How many entries were re-estimated one by one."""
+    gradients: Callable[[], list[Tensor]] | None = None
+    """Gives activation x gradient of the metric where a method knows it besides its own estimate."""
+
+
+Method = Callable[[LoadedModel, Sequence[int], TargetSpec, Sequence[Edit]], Estimate]
+
+
+def gradient(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]) -> Estimate:
+    """activation x d metric / d activation, by one forward and one backward pass."""
+    acts, grads, logits_BV = activation_gradients(loaded, ids, edits, lambda logits: metric_value(logits, target)[0])
+    return Estimate(float(metric_value(logits_BV, target)[0]), acts, [a * g for a, g in zip(acts, grads, strict=True)])
+
+
+def log_odds(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]) -> Estimate:
+    """activation x gradient of the log-odds, turned into the exact change of the probability; other metrics as `gradient`."""
+    acts, grads, logits_BV = activation_gradients(loaded, ids, edits, lambda logits: latent_value(logits, target)[0])
+    latent = float(latent_value(logits_BV, target)[0])
+    attrs = [effect_from_latent(latent, a * g, target) for a, g in zip(acts, grads, strict=True)]
+    return Estimate(float(metric_value(logits_BV, target)[0]), acts, attrs)
+
+
+def refined_log_odds(
+    loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit], run: GraphRun | None = None
+) -> Estimate:
+    """`log_odds`, its strongest entries re-estimated by running their own token: see `neurons.refine`. `run` saves the first pass."""
+    found = refined(loaded, ids, target, edits, run=run)
+    return Estimate(found.value, found.acts, found.attrs, found.count, found.gradients)
+
+
+def integrated(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]) -> Estimate:
+    """activation x the mean gradient along the path on which all activations shrink together to 0; later neurons respond."""
+    plain = batch_replace(loaded, [()], edits, lambda _place: 0.0, 0)
+    start = gradient(loaded, ids, target, edits)
+    totals = [torch.zeros_like(act) for act in start.acts]
+    for step in range(IG_STEPS):
+        factor = (step + 0.5) / IG_STEPS
+
+        def scaled(layer: int, acts_BTI: Tensor, factor: float = factor) -> Tensor:
+            edited = plain(layer, acts_BTI)
+            return (acts_BTI if edited is None else edited) * factor
+
+        _acts, grads, _logits = activation_gradients(loaded, ids, (), lambda logits: metric_value(logits, target)[0], replace=scaled)
+        totals = [total + grad / IG_STEPS for total, grad in zip(totals, grads, strict=True)]
+    return Estimate(start.value, start.acts, [a * g for a, g in zip(start.acts, totals, strict=True)])
+
+
+def by_rules(rules: Rules) -> Method:
+    """activation x gradient under changed backward rules: see `neurons.attribution_rules`."""
+
+    def method(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]) -> Estimate:
+        replace = halved(loaded) if rules == "relp" else None
+        acts, grads, logits_BV = activation_gradients(
+            loaded, ids, edits, lambda logits: metric_value(logits, target)[0], rules=rules, replace=replace
+        )
+        return Estimate(float(metric_value(logits_BV, target)[0]), acts, [a * g for a, g in zip(acts, grads, strict=True)])
+
+    return method
+
+
+METHODS: dict[str, Method] = {
+    "refined": refined_log_odds,
+    "grad": gradient,
+    "logodds": log_odds,
+    "ig": integrated,
+    "direct": by_rules("direct"),
+    "frozen": by_rules("frozen"),
+    "relp": by_rules("relp"),
+}
+
+
+def estimate(
+    loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit], method: str, run: GraphRun | None = None
+) -> Estimate:
+    """Run one method on a checked target; `run` serves the method that starts from one ("refined").
+
+    Raises `InvalidInput` for a method that is not in `METHODS`.
+    """
+    if method not in METHODS:
+        raise InvalidInput(f"attribution method {method!r} is unknown; use one of {', '.join(METHODS)}", field="method")
+    if method == "refined":
+        return refined_log_odds(loaded, ids, target, edits, run)
+    return METHODS[method](loaded, ids, target, edits)
+
+
+def activation_gradients(
+    loaded: LoadedModel,
+    ids: Sequence[int],
+    edits: Sequence[Edit],
+    value_of: Callable[[Tensor], Tensor],
+    *,
+    rules: Rules | None = None,
+    replace: Replace | None = None,
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Each layer's activations and d value / d activations, (T, I) float32, and the last token's logits (1, V)."""
+    acts: list[Tensor] = []
+
+    with loaded.lock, backward_rules(loaded, rules) if rules else nullcontext():
+        output = run_forward(
+            loaded, torch.tensor([list(ids)]), edits=edits, record=with_graph(acts), replace=replace, logits_to_keep=1, grad=True
+        )
+        assert output.logits is not None
+        grads = torch.autograd.grad(value_of(output.logits[:, -1]), acts, materialize_grads=True)
+    return [act.detach()[0].float() for act in acts], [grad[0].float() for grad in grads], output.logits[:, -1].detach()

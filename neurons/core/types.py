@@ -1,0 +1,252 @@
+"""The plain data types of the engine: no torch, no streamlit, no disk.
+
+Shape letters, used as suffixes of array names everywhere: L layers, I neurons a layer, T tokens (prompt + answer),
+V vocabulary, K kept items, N rows, B batch. `acts_LTI` is indexed layer, token, neuron.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from neurons.core.errors import InvalidInput, InvalidSteer
+
+Polarity = Literal["+", "-"]
+Mode = Literal["set", "scale", "add"]
+Role = Literal["system", "user", "assistant"]
+Metric = Literal["prob", "logprob", "logit", "contrast"]
+FinishReason = Literal["stop", "length", "context", "cancelled", "error"]
+
+MAX_STRENGTH = 1000.0
+_NEURON_FORM = re.compile(r"^\s*[lL]?(\d+)\s*[:/.]\s*[nN]?(\d+)\s*:?\s*([+-])?\s*$")
+
+
+@dataclass(frozen=True, order=True)
+class NeuronSide:
+    """One polarity of one neuron: `NeuronSide(17, 803, "-")` is the negative side of neuron 803 in layer 17."""
+
+    layer: int
+    index: int
+    polarity: Polarity = "+"
+
+    @classmethod
+    def parse(cls, text: str) -> NeuronSide:
+        """Read `layer:index`, `layer:index+` or `layer:index:-` (no sign means the positive side)."""
+        match = _NEURON_FORM.match(text)
+        if not match:
+            raise InvalidSteer(f"{text!r} is not a neuron; write layer:index, such as 17:803 or 17:803-", field="neurons")
+        return cls(int(match[1]), int(match[2]), "-" if match[3] == "-" else "+")
+
+    def __str__(self) -> str:
+        return f"{self.layer}:{self.index}{self.polarity}"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation. `token_ids` holds an earlier answer's own ids, so that it is never re-tokenised."""
+
+    role: Role
+    content: str
+    token_ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen."""
+
+    temperature: float = 0.0
+    """0 is greedy: the most probable token, ties to the lower id."""
+    top_p: float = 1.0
+    """Keep the smallest set of tokens whose probability reaches this; 1 keeps all."""
+    top_k: int = 0
+    """Keep this many tokens; 0 keeps all."""
+    max_new_tokens: int = 128
+    seed: int = 0
+
+    def check(self) -> Sampling:
+        """Return self, or raise `InvalidInput` whose `field` is the setting that is wrong."""
+        if not (math.isfinite(self.temperature) and 0 <= self.temperature <= 10):
+            raise InvalidInput(f"temperature is {self.temperature}; use a number from 0 (greedy) to 10", field="temperature")
+        if not (math.isfinite(self.top_p) and 0 < self.top_p <= 1):
+            raise InvalidInput(f"top-p is {self.top_p}; use a number above 0 and at most 1", field="top_p")
+        if self.top_k < 0:
+            raise InvalidInput(f"top-k is {self.top_k}; use 0 (all tokens) or more", field="top_k")
+        if not 1 <= self.max_new_tokens <= 32_768:
+            raise InvalidInput(f"max new tokens is {self.max_new_tokens}; use 1 to 32768", field="max_new_tokens")
+        if not 0 <= self.seed < 2**63:
+            raise InvalidInput(f"seed is {self.seed}; use a whole number from 0 to 2^63 - 1", field="seed")
+        return self
+
+
+@dataclass(frozen=True)
+class TokenScope:
+    """Which token positions a steer acts on, counted from 0 over prompt + answer.
+
+    `ranges` (half-open) are used with kind "ranges"; "prompt" and "answer" are the two halves; "all" is both.
+    """
+
+    kind: Literal["all", "prompt", "answer", "ranges"] = "all"
+    ranges: tuple[tuple[int, int], ...] = ()
+    with_answer: bool = False
+    """With kind "ranges": also the answer's tokens as they are generated."""
+
+    @classmethod
+    def parse(cls, text: str) -> TokenScope:
+        """Read "all", "prompt", "answer" or half-open ranges such as "3:9,12:14" (a single "5" is 5:6; add ",answer")."""
+        word = text.strip().lower()
+        if word in ("all", "prompt", "answer"):
+            return cls(word)  # type: ignore[arg-type]
+        parts = [part.strip() for part in word.split(",") if part.strip()]
+        with_answer = "answer" in parts
+        return cls("ranges", parse_ranges(",".join(part for part in parts if part != "answer")), with_answer)
+
+    def __str__(self) -> str:
+        if self.kind != "ranges":
+            return self.kind
+        parts = [f"{start}:{stop}" for start, stop in self.ranges] + (["answer"] if self.with_answer else [])
+        return ",".join(parts)
+
+    def covers(self, position: int, prompt_tokens: int) -> bool:
+        """Whether the token at `position` is steered, in a run whose prompt has `prompt_tokens` tokens."""
+        if self.kind == "all":
+            return True
+        if self.kind == "prompt":
+            return position < prompt_tokens
+        if self.kind == "answer" or (self.with_answer and position >= prompt_tokens):
+            return position >= prompt_tokens
+        return any(start <= position < stop for start, stop in self.ranges)
+
+
+def parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
+    """Read half-open token ranges: "3:9,12" is ((3, 9), (12, 13))."""
+    ranges = []
+    for part in (p.strip() for p in text.split(",")):
+        match = re.fullmatch(r"(\d+)(?:\s*:\s*(\d+))?", part)
+        start, stop = (int(match[1]), int(match[2]) if match[2] else int(match[1]) + 1) if match else (0, 0)
+        if stop <= start:
+            raise InvalidInput(f"{part!r} is not a token range; write start:stop, such as 3:9", field="tokens")
+        ranges.append((start, stop))
+    return tuple(ranges)
+
+
+@dataclass(frozen=True)
+class Steer:
+    """A concept (set of neuron sides) with what is done to it. DESIGN: concept x strength x tokens x mode.
+
+    set: activation = strength * value; scale: activation * strength; add: activation + strength * value, where `value`
+    is the neuron's own extreme quantile on the given side (negative for "-"). Suppress is set with strength 0.
+    """
+
+    neurons: tuple[NeuronSide, ...]
+    mode: Mode = "set"
+    strength: float = 0.0
+    tokens: TokenScope = TokenScope()
+    name: str = ""
+    enabled: bool = True
+    values: tuple[float, ...] | None = None
+    """One value a neuron, in activation units. None: looked up from the model's quantiles when the run starts."""
+
+    def check(self) -> Steer:
+        """Return self, or raise `InvalidSteer`. Does not know the model: see `steering.resolve` for that."""
+        if self.mode not in ("set", "scale", "add"):
+            raise InvalidSteer(f"steer mode is {self.mode!r}; use set, scale or add", field="mode")
+        if not math.isfinite(self.strength) or abs(self.strength) > MAX_STRENGTH:
+            raise InvalidSteer(
+                f"steer strength is {self.strength}; use a number from -{MAX_STRENGTH:g} to {MAX_STRENGTH:g}", field="strength"
+            )
+        if self.values is not None:
+            if len(self.values) != len(self.neurons):
+                raise InvalidSteer(f"a steer has {len(self.neurons)} neurons but {len(self.values)} values", field="values")
+            if not all(math.isfinite(value) and abs(value) < 1e6 for value in self.values):
+                raise InvalidSteer("a steer's values must be finite numbers under a million", field="values")
+        return self
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether the per-neuron values matter: not for scale, nor for set to 0 or add of 0."""
+        return self.mode != "scale" and self.strength != 0
+
+    @property
+    def is_noop(self) -> bool:
+        """Whether it changes nothing by construction: off, empty, scale by 1, add of 0."""
+        return (
+            not self.enabled
+            or not self.neurons
+            or (self.mode == "scale" and self.strength == 1)
+            or (self.mode == "add" and self.strength == 0)
+        )
+
+    def with_values(self, values: Sequence[float] | None) -> Steer:
+        """The same steer with its per-neuron values filled in."""
+        return replace(self, values=None if values is None else tuple(float(v) for v in values))
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Which model, exactly: enough to say whether a trace, atlas or steer belongs to it."""
+
+    id: str
+    """What the user would type to load it again: "default", a hub id, a folder or a GGUF file."""
+    name: str
+    architecture: str
+    """The class name, such as LlamaForCausalLM."""
+    weights_hash: str
+    """SHA-256 over the weight files, hex."""
+    dtype: str
+    device: str
+    n_layers: int
+    n_neurons: int
+    """The widest layer's neurons: the length of the I axis."""
+    n_vocab: int
+    max_positions: int
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Tokens [start, stop) of the ids that belong to one chat role. `template` marks the template's own tokens."""
+
+    role: str
+    start: int
+    stop: int
+    template: bool = False
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What may change the numbers of a run: recorded in each trace and compared on replay."""
+
+    neuronscope: str
+    torch: str
+    transformers: str
+    python: str
+    platform: str
+    threads: int
+    dtype: str
+    device: str
+
+
+@dataclass(frozen=True)
+class AttributionRow:
+    """One (neuron, source token) of an attribution. The sign is kept: promoting > 0, suppressing < 0."""
+
+    layer: int
+    index: int
+    token: int
+    polarity: Polarity
+    activation: float
+    attribution: float
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """What an attribution or effect explains: the token at position `token`, from the logits at `token - 1`."""
+
+    token: int
+    metric: Metric = "prob"
+    token_id: int | None = None
+    """The token explained; None is the one that stands at `token`."""
+    against_id: int | None = None
+    """For the contrast: the other token's id."""

@@ -1,0 +1,192 @@
+"""A prompt set run as a background job: each prompt a trace (with steers: a pair), failures listed by row, resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from neurons.core.errors import Cancelled, InvalidInput, NeuronscopeError
+from neurons.core.progress import Progress
+from neurons.core.types import Sampling, Steer
+from neurons.models.loaded import LoadedModel
+from neurons.prompts.sets import PromptRow, PromptSet, from_json, to_json
+from neurons.runs.steering import parse_steers, steer_to_json
+from neurons.storage.jobs import Job, JobContext, JobRunner
+from neurons.tracing.record import as_messages, resolved, run_pair, run_trace
+from traces.compare import changed_share, word_diff
+from traces.schema import MAX_NAME
+from traces.store import TraceStore
+
+KIND = "prompts"
+LoadModel = Callable[[Mapping[str, Any], Progress], LoadedModel]
+"""Gives the model for a job's parameters ("model", "device", "dtype"); the app hands out its shared one."""
+
+
+@dataclass(frozen=True)
+class SetSummary:
+    """What came of a set that was run."""
+
+    run: str
+    """The name under which its traces are grouped."""
+    rows: int
+    """Prompts that were answered."""
+    failed: int
+    partial: int
+    """Answers that were cut off by the token limit."""
+    pairs: int
+    """Rows with a steered answer beside the unsteered one."""
+    differ: int
+    """Pairs whose answers differ."""
+    differ_rate: float | None
+    """differ / pairs; None without pairs."""
+    mean_changed_words: float | None
+    """Mean share of changed words over the pairs, 0 to 1."""
+
+
+def register(runner: JobRunner, load_model: LoadModel, store: Callable[[], TraceStore]) -> None:
+    """Teach a runner to run prompt sets."""
+    runner.register(KIND, lambda context: _work(context, load_model, store()))
+
+
+def start(
+    runner: JobRunner,
+    prompts: PromptSet,
+    *,
+    run: str,
+    model: str = "default",
+    device: str | None = None,
+    dtype: str | None = None,
+    sampling: Sampling | None = None,
+    steers: Sequence[Steer] = (),
+    system: str | None = None,
+    record: bool = True,
+) -> Job:
+    """Queue a run. `run` names the group of traces; `system` goes before every prompt that has no system prompt of its own.
+
+    Raises `InvalidInput` for an empty set, a bad name or bad settings.
+    """
+    if not prompts.rows:
+        raise InvalidInput("the set has no prompt that can be run", field="prompts")
+    if not 0 < len(run.strip()) <= MAX_NAME:
+        raise InvalidInput(f"name the run, with 1 to {MAX_NAME} characters", field="run")
+    params = {
+        "run": run.strip(),
+        "model": model,
+        "device": device,
+        "dtype": dtype,
+        "sampling": asdict((sampling or Sampling()).check()),
+        "steers": [steer_to_json(steer.check()) for steer in steers],
+        "system": system,
+        "record": record,
+    }
+    return runner.start(KIND, params, title=f"{run.strip()} ({len(prompts.rows)} prompts)", payload=to_json(prompts))
+
+
+def _work(context: JobContext, load_model: LoadModel, store: TraceStore) -> dict[str, Any]:
+    params = context.params
+    prompts = from_json(context.payload())
+    total = len(prompts.rows)
+    finished = {row["row"] for row in context.rows}
+    context.progress(len(finished), total, "loading the model")
+
+    def report(done: int, total: int | None, message: str) -> None:
+        context.check()
+
+    loaded = load_model(params, report)
+    steers = resolved(loaded, parse_steers(params["steers"]), progress=report)
+    for error in prompts.errors:
+        context.add_row({"row": error.row, "error": error.message})
+    done = len(finished)
+    for row in prompts.rows:
+        if row.row in finished:
+            continue
+        context.progress(done, total, f"prompt {done + 1} of {total}")
+        context.add_row(_one(context, loaded, store, row, steers))
+        done += 1
+    context.progress(total, total, "finished")
+    return asdict(summary(store, params["run"], failed=context.job.errors))
+
+
+def _one(context: JobContext, loaded: LoadedModel, store: TraceStore, row: PromptRow, steers: tuple[Steer, ...]) -> dict[str, Any]:
+    """Run one prompt; what goes wrong with it becomes its row's error."""
+    params = context.params
+    own_system = any(message.role == "system" for message in row.messages)
+    messages = as_messages(row.messages, system=None if own_system else params["system"])
+    common: dict[str, Any] = {
+        "sampling": Sampling(**params["sampling"]),
+        "store": store,
+        "name": row.id,
+        "tags": row.tags,
+        "set_name": params["run"],
+        "set_row": row.row,
+        "record": params["record"],
+        "keep_partial": False,
+    }
+    try:
+        if not params["steers"]:
+            record, _ = run_trace(loaded, messages, on_token=lambda token: context.check(), **common)
+            return {"row": row.row, "trace": record.id}
+        pair = run_pair(loaded, messages, steers, on_token=lambda side, token: context.check(), **common)
+        return {"row": row.row, "trace": pair.baseline.id, "steered": pair.steered.id, "same": pair.same}
+    except Cancelled:
+        raise
+    except NeuronscopeError as error:
+        return {"row": row.row, "error": str(error)}
+
+
+def results(store: TraceStore, run: str) -> pd.DataFrame:
+    """One row a prompt of a run: row, name, prompt, answer, trace; for pairs also steered_answer, steered, differs, changed_words."""
+    found = store.list(set_name=run, sort="created", descending=False)
+    steered = {item.baseline_id: item for item in found if item.baseline_id}
+    rows = []
+    for item in sorted((item for item in found if not item.baseline_id), key=lambda item: item.set_row or 0):
+        base = store.load(item.id)
+        entry: dict[str, Any] = {
+            "row": item.set_row,
+            "name": base.name.removesuffix(" (baseline)"),
+            "prompt": base.prompt,
+            "answer": base.answer,
+            "ended": base.finish_reason,
+            "trace": base.id,
+        }
+        other = steered.get(item.id)
+        if other is not None:
+            changed = store.load(other.id)
+            words = word_diff(base.answer, changed.answer)
+            entry |= {
+                "steered_answer": changed.answer,
+                "steered_ended": changed.finish_reason,
+                "steered": changed.id,
+                "differs": base.answer_ids != changed.answer_ids,
+                "changed_words": changed_share(words),
+            }
+        rows.append(entry)
+    columns = ["row", "name", "prompt", "answer", "ended", "trace"]
+    paired = ["steered_answer", "steered_ended", "steered", "differs", "changed_words"]
+    return pd.DataFrame(rows, columns=columns + (paired if steered else []))
+
+
+def summary(store: TraceStore, run: str, *, failed: int = 0) -> SetSummary:
+    """Count what came of a run."""
+    table = results(store, run)
+    pairs = int(table["steered"].notna().sum()) if "steered" in table else 0
+    differ = int((table["differs"] == True).sum()) if pairs else 0  # noqa: E712  # missing pairs are neither True nor False
+    return SetSummary(
+        run=run,
+        rows=len(table),
+        failed=failed,
+        partial=int((table["ended"] == "length").sum()),
+        pairs=pairs,
+        differ=differ,
+        differ_rate=differ / pairs if pairs else None,
+        mean_changed_words=float(table["changed_words"].mean()) if pairs else None,
+    )
+
+
+def run_names(store: TraceStore) -> tuple[str, ...]:
+    """The names of all runs that have traces."""
+    store.sync()
+    return store.catalogue.distinct("set_name")

@@ -1,0 +1,111 @@
+"""One pass over a text that keeps everything an attribution starts from: the graph, the attention calls, keys and values.
+
+Whoever asks about several tokens of one answer can have them share it: `shared_run` runs prompt and answer once and leaves the run with the
+model, and each token looks at the part before it (`GraphRun.upto`), which causal attention makes the same as a run of that part alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from neurons.core.types import Steer
+from neurons.models.layers import decoder_layers
+from neurons.models.loaded import LoadedModel
+from neurons.runs.attention_tap import AttentionCall, AttentionTap
+from neurons.runs.hooks import Edit, run_forward, with_graph
+
+SHARED_BYTES = 512_000_000
+"""A shared run stays in memory: texts that would take more (see `_bytes`) are run anew for every token."""
+WIDTHS = 4
+"""Numbers that a layer keeps a token for its backward pass (measured 3.4), in widths of the neurons and the residual stream together."""
+
+
+@dataclass(frozen=True, eq=False)
+class GraphRun:
+    """What the run of a text left behind. Holds neither the model nor its hooks."""
+
+    ids: tuple[int, ...]
+    """The text as far as it is looked at, T tokens; the tensors below may go on after it."""
+    edits: tuple[Edit, ...]
+    acts: list[Tensor]
+    """A layer's activations, (1, T, I), edits included."""
+    outputs: list[Any]
+    """A layer's output as the model returned it."""
+    keys: list[tuple[Tensor, Tensor]]
+    """A layer's keys and values, (1, G, T, D); empty for a model that has no such cache."""
+    calls: list[AttentionCall]
+    """One a layer, or none where the model's attention cannot be seen."""
+    logits_KV: Tensor
+    """Of the last K tokens of the run."""
+    end: int
+    """Tokens of the run."""
+    shared: bool
+    """Whether its graph is to serve again."""
+
+    @property
+    def logits_V(self) -> Tensor:
+        """Of the last token looked at, with its graph."""
+        return self.logits_KV[len(self.ids) - self.end - 1]
+
+    @property
+    def hidden(self) -> list[Tensor]:
+        """A layer's output, (1, T, D)."""
+        return [output[0] if isinstance(output, tuple) else output for output in self.outputs]
+
+    def upto(self, tokens: int) -> GraphRun:
+        """The run as far as the first `tokens` tokens."""
+        keys = [(keys[..., :tokens, :], values[..., :tokens, :]) for keys, values in self.keys]
+        return replace(self, ids=self.ids[:tokens], keys=keys)
+
+
+def graph_run(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit], *, logits: int = 1, shared: bool = False) -> GraphRun:
+    """Run a text with gradients on, keeping the logits of its last `logits` tokens."""
+    acts: list[Tensor] = []
+    outputs: list[Any] = []
+    cache: Any = DynamicCache()
+
+    with loaded.lock, ExitStack() as stack:
+        for layer in decoder_layers(loaded):
+            stack.callback(layer.register_forward_hook(lambda _module, _args, output: outputs.append(output)).remove)
+        tap = stack.enter_context(AttentionTap(keep=True))
+        output = run_forward(
+            loaded, torch.tensor([list(ids)]), edits=edits, record=with_graph(acts), cache=cache, logits_to_keep=logits, grad=True
+        )
+    assert output.logits is not None
+    whole = len(cache.layers) == loaded.n_layers
+    keys = [(layer.keys.detach(), layer.values.detach()) for layer in cache.layers] if whole else []
+    calls = tap.calls if whole and len(tap.calls) == loaded.n_layers else []
+    return GraphRun(tuple(ids), tuple(edits), acts, outputs, keys, calls, output.logits[0], len(ids), shared)
+
+
+def shared_run(
+    loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit], *, token: int, prompt_tokens: int, steers: Sequence[Steer]
+) -> GraphRun | None:
+    """The run of prompt and answer, seen up to `token`; the newest one stays with the model.
+
+    None where the tokens had better be run for this target alone: a target in the prompt or so early that going back through the whole text
+    costs more than a run of what precedes it, or a text too long to keep.
+    """
+    logits = len(ids) - prompt_tokens + 1
+    if token < prompt_tokens or len(ids) > 2 * token or _bytes(loaded, len(ids), logits) > SHARED_BYTES:
+        return None
+    key = (tuple(ids), prompt_tokens, tuple(steers))
+    with loaded.lock:
+        if loaded.kept.get("run", (None, None))[0] != key:
+            loaded.kept.pop("run", None)  # its memory is free before the next one takes as much
+            loaded.kept["run"] = (key, graph_run(loaded, ids, edits, logits=logits, shared=True))
+        run: GraphRun = loaded.kept["run"][1]
+    return run.upto(token)
+
+
+def _bytes(loaded: LoadedModel, tokens: int, logits: int) -> int:
+    config: Any = loaded.model.config.get_text_config()
+    numbers = tokens * loaded.n_layers * (loaded.n_neurons + int(config.hidden_size)) * WIDTHS + logits * loaded.ref.n_vocab
+    return numbers * loaded.dtype.itemsize

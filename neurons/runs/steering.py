@@ -1,0 +1,233 @@
+"""Steers: checked against a model, given their values, turned into edits, read from and written to JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from neurons.core.errors import InvalidFile, InvalidInput, InvalidSteer
+from neurons.core.quantile_table import QuantileTable
+from neurons.core.types import ModelRef, NeuronSide, Steer, TokenScope, parse_ranges
+from neurons.models.loaded import LoadedModel
+from neurons.runs.hooks import Edit, hooked
+
+STEER_FORMAT = "neuronscope-steers"
+STEER_VERSION = 1
+
+
+def resolve(loaded: LoadedModel, steers: Sequence[Steer], *, quantiles: QuantileTable | None = None) -> tuple[Steer, ...]:
+    """Check every steer against the model and fill in the values it needs. The result is what a trace records.
+
+    Steers that change nothing by construction are dropped. Raises `InvalidSteer` for a neuron the model does not have,
+    and where values are needed but `quantiles` is None.
+    """
+    resolved = []
+    for steer in steers:
+        steer.check()
+        _check_neurons(loaded, steer)
+        if steer.is_noop:
+            continue
+        if steer.needs_values and steer.values is None:
+            if quantiles is None:
+                raise InvalidSteer(f"steer {steer.name!r} needs the neurons' quantiles; give values, or mode scale", field="mode")
+            steer = steer.with_values(quantiles.values(steer.neurons))
+        resolved.append(steer)
+    return tuple(resolved)
+
+
+def needs_quantiles(steers: Sequence[Steer]) -> bool:
+    """Whether `resolve` will ask for quantiles."""
+    return any(not s.is_noop and s.needs_values and s.values is None for s in steers)
+
+
+def _check_neurons(loaded: LoadedModel, steer: Steer) -> None:
+    for side in steer.neurons:
+        if not 0 <= side.layer < loaded.n_layers:
+            raise InvalidSteer(f"neuron {side}: {loaded.ref.name} has layers 0 to {loaded.n_layers - 1}", field="neurons")
+        width = loaded.sites[side.layer].width
+        if not 0 <= side.index < width:
+            raise InvalidSteer(f"neuron {side}: layer {side.layer} of {loaded.ref.name} has neurons 0 to {width - 1}", field="neurons")
+
+
+def compile_edits(loaded: LoadedModel, steers: Sequence[Steer], prompt_tokens: int) -> tuple[Edit, ...]:
+    """Resolved steers as edits, one for each steer and layer, in the order of the steers."""
+    edits = []
+    for steer in steers:
+        if steer.is_noop:
+            continue
+        if steer.needs_values and steer.values is None:
+            raise InvalidSteer(f"steer {steer.name!r} has no values yet; call resolve() first", field="mode")
+        values = steer.values or (0.0,) * len(steer.neurons)
+        by_layer: dict[int, list[tuple[int, float]]] = {}
+        for side, value in zip(steer.neurons, values, strict=True):
+            by_layer.setdefault(side.layer, []).append((side.index, steer.strength * value))
+        for layer, pairs in sorted(by_layer.items()):
+            unique = dict(pairs)
+            edits.append(
+                Edit(
+                    layer=layer,
+                    index_K=torch.tensor(list(unique), dtype=torch.long, device=loaded.device),
+                    mode=steer.mode,
+                    strength=steer.strength,
+                    value_K=torch.tensor(list(unique.values()), dtype=torch.float32, device=loaded.device),
+                    scope=steer.tokens,
+                    prompt_tokens=prompt_tokens,
+                )
+            )
+    return tuple(edits)
+
+
+@contextmanager
+def steered(loaded: LoadedModel, steers: Sequence[Steer], *, prompt_tokens: int, start: int = 0) -> Iterator[None]:
+    """For notebooks: every forward of `loaded.model` in the block is steered. Holds the model's lock meanwhile."""
+    with hooked(loaded, edits=compile_edits(loaded, steers, prompt_tokens), start=start):
+        yield
+
+
+class _SteerJson(BaseModel):
+    """One steer as people write it: neurons as "17:803-", [17, 803] or an object."""
+
+    model_config = ConfigDict(extra="forbid")
+    neurons: list[Any]
+    mode: str = "set"
+    strength: float = 0.0
+    tokens: Any = "all"
+    name: str = ""
+    enabled: bool = True
+    polarity: str | None = None
+    values: list[float] | None = None
+
+    def to_steer(self) -> Steer:
+        neurons = tuple(_read_neuron(item, self.polarity) for item in self.neurons)
+        values = None if self.values is None else tuple(self.values)
+        return Steer(neurons, self.mode, self.strength, _read_scope(self.tokens), self.name, self.enabled, values).check()  # type: ignore[arg-type]
+
+
+class _SteerFile(BaseModel):
+    """The file: what wrote it, for which model, and the steers."""
+
+    model_config = ConfigDict(extra="ignore")
+    format: str = STEER_FORMAT
+    version: int = STEER_VERSION
+    model: dict[str, Any] = Field(default_factory=dict)
+    steers: list[_SteerJson]
+
+
+def parse_steers(data: Any, *, ref: ModelRef | None = None) -> tuple[Steer, ...]:
+    """Steers from parsed JSON: the file's object, a bare list, or a single steer. Raises `InvalidSteer` saying where it is wrong.
+
+    With `ref`, a file saved for another architecture or shape is refused.
+    """
+    if isinstance(data, list):
+        data = {"steers": data}
+    elif isinstance(data, Mapping) and "neurons" in data:
+        data = {"steers": [data]}
+    try:
+        parsed = _SteerFile.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InvalidSteer(f"not a steer file: {place}: {first['msg']}", field="steer") from error
+    if parsed.format != STEER_FORMAT or parsed.version > STEER_VERSION:
+        raise InvalidSteer(f"not a steer file this version reads: format {parsed.format!r}, version {parsed.version}", field="steer")
+    if ref is not None:
+        _check_model(parsed.model, ref)
+    return tuple(item.to_steer() for item in parsed.steers)
+
+
+def _check_model(saved: Mapping[str, Any], ref: ModelRef) -> None:
+    """A steer for another model's neurons means nothing here."""
+    for key, ours in (("architecture", ref.architecture), ("n_layers", ref.n_layers), ("n_neurons", ref.n_neurons)):
+        if key in saved and saved[key] != ours:
+            raise InvalidSteer(
+                f"this steer was saved for {saved.get('name', 'another model')} ({key} {saved[key]}), not {ref.name} ({ours}); "
+                "load that model first",
+                field="steer",
+            )
+
+
+def dump_steers(steers: Sequence[Steer], ref: ModelRef) -> dict[str, Any]:
+    """The steers as the JSON object that `parse_steers` reads."""
+    model = {key: getattr(ref, key) for key in ("id", "name", "architecture", "weights_hash", "n_layers", "n_neurons")}
+    return {"format": STEER_FORMAT, "version": STEER_VERSION, "model": model, "steers": [steer_to_json(s) for s in steers]}
+
+
+def steer_to_json(steer: Steer) -> dict[str, Any]:
+    """One steer as a JSON object."""
+    return {
+        "name": steer.name,
+        "neurons": [str(side) for side in steer.neurons],
+        "mode": steer.mode,
+        "strength": steer.strength,
+        "tokens": str(steer.tokens),
+        "enabled": steer.enabled,
+        "values": None if steer.values is None else list(steer.values),
+    }
+
+
+def load_steers(path: str | Path, *, ref: ModelRef | None = None) -> tuple[Steer, ...]:
+    """Read a steer file. Raises `InvalidFile` when it cannot be read as JSON, `InvalidSteer` when it is no steer."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidFile(f"cannot read the steer file {path}: {error}", field="steer") from error
+    return parse_steers_text(text, name=str(path), ref=ref)
+
+
+def parse_steers_text(text: str, *, name: str = "the steer file", ref: ModelRef | None = None) -> tuple[Steer, ...]:
+    """Read steers from the text of a JSON file. NaN and infinity are refused."""
+
+    def refuse(constant: str) -> float:
+        raise InvalidSteer(f"{name} holds {constant}; use finite numbers", field="steer")
+
+    try:
+        data = json.loads(text, parse_constant=refuse)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidFile(f"{name} is not JSON: {error}", field="steer") from error
+    return parse_steers(data, ref=ref)
+
+
+def _read_neuron(item: Any, polarity: str | None) -> NeuronSide:
+    """A neuron from a string, a pair or an object; `polarity` is the steer's own where the neuron has none."""
+    if isinstance(item, str):
+        side = NeuronSide.parse(item)
+        given = item.rstrip()[-1:] in "+-"
+    elif isinstance(item, list | tuple) and len(item) in (2, 3) and all(_is_count(part) for part in item[:2]):
+        side = NeuronSide(item[0], item[1], _read_polarity(item[2]) if len(item) == 3 else "+")
+        given = len(item) == 3
+    elif isinstance(item, Mapping) and _is_count(item.get("layer")) and _is_count(item.get("index")):
+        given = "polarity" in item
+        side = NeuronSide(item["layer"], item["index"], _read_polarity(item.get("polarity", "+")))
+    else:
+        raise InvalidSteer(f"{item!r} is not a neuron; write '17:803', [17, 803] or {{'layer': 17, 'index': 803}}", field="neurons")
+    return side if given or polarity is None else replace(side, polarity=_read_polarity(polarity))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _read_polarity(value: Any) -> Any:
+    names = {"+": "+", "-": "-", "pos": "+", "neg": "-", "positive": "+", "negative": "-", 1: "+", -1: "-"}
+    if value not in names:
+        raise InvalidSteer(f"polarity is {value!r}; use '+' or '-'", field="polarity")
+    return names[value]
+
+
+def _read_scope(value: Any) -> TokenScope:
+    """Token scope from "all", "answer", "3:9" or a list of pairs."""
+    try:
+        if isinstance(value, str):
+            return TokenScope.parse(value)
+        if isinstance(value, list) and value:
+            return TokenScope("ranges", parse_ranges(",".join(f"{a}:{b}" for a, b in value)))
+    except (InvalidInput, TypeError, ValueError) as error:
+        raise InvalidSteer(f"tokens: {error}", field="tokens") from error
+    raise InvalidSteer(f"tokens is {value!r}; use 'all', 'prompt', 'answer' or ranges such as '3:9'", field="tokens")

@@ -1,0 +1,263 @@
+"""A steer over a set of prompts and seeds: the same runs with and without it, counted, with intervals and a check against chance.
+
+Each (prompt, seed) is one row: both answers with the same settings, whether each meets the criterion, the chosen token's probability, the
+mean KL per token, length and repetition, and the same for random neurons matched in number and layer. Rows survive a stop; the summary is
+computed from rows alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from neurons.atlas.quantiles import quantiles_for
+from neurons.core.errors import InvalidInput
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import Message, NeuronSide, Role, Sampling, Steer
+from neurons.models.chat import decode, encode_prompt, single_token
+from neurons.models.loaded import LoadedModel
+from neurons.prompts.sets import PromptSet
+from neurons.runs.generation import generate
+from neurons.runs.hooks import run_forward
+from neurons.runs.steering import compile_edits, needs_quantiles, parse_steers, resolve, steer_to_json
+from neurons.statistics.criteria import Criterion, parse_criterion
+from neurons.statistics.paired import repetition
+from neurons.storage.jobs import JobContext
+
+JOB_KIND = "statistics"
+FORMAT = "neuronscope-statistics"
+_MAX_RUNS = 200_000
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One prompt of the set."""
+
+    id: str
+    messages: tuple[Message, ...]
+    expected: Criterion | None = None
+    """What this prompt's own answer should hold; None: the comparison's criterion."""
+
+    @property
+    def text(self) -> str:
+        """The last user message."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+
+@dataclass(frozen=True)
+class ComparisonSpec:
+    """What is compared."""
+
+    prompts: tuple[Conversation, ...]
+    steers: tuple[Steer, ...]
+    criterion: Criterion | None = None
+    """What an answer should hold. None: only the other figures are made."""
+    token: str | None = None
+    """A token whose probability as the answer's first is compared."""
+    seeds: int = 1
+    """Runs a prompt, with seeds 0, 1...; greedy decoding needs one."""
+    random_sets: int = 3
+    """Draws of random neurons matched in number and layer; 0 for none."""
+    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=32))
+    name: str = ""
+
+    def check(self) -> ComparisonSpec:
+        """Return self, or raise `InvalidInput`."""
+        self.sampling.check()
+        if not self.prompts:
+            raise InvalidInput("no prompts given; add at least one", field="prompts")
+        if not any(not s.is_noop for s in self.steers):
+            raise InvalidInput("the steers change nothing; switch one on, with neurons and a strength", field="steers")
+        for steer in self.steers:
+            steer.check()
+        if self.criterion is not None:
+            self.criterion.check("criterion")
+        if not 1 <= self.seeds <= 1000:
+            raise InvalidInput(f"{self.seeds} seeds; use 1 to 1000", field="seeds")
+        if self.sampling.temperature == 0 and self.seeds > 1:
+            raise InvalidInput(
+                "greedy decoding gives the same answer for every seed; use one seed, or a temperature above 0", field="seeds"
+            )
+        if not 0 <= self.random_sets <= 100:
+            raise InvalidInput(f"{self.random_sets} random sets; use 0 to 100", field="random_sets")
+        if self.runs > _MAX_RUNS:
+            raise InvalidInput(f"that is {self.runs:,} runs; at most {_MAX_RUNS:,} are done: use fewer seeds or prompts", field="seeds")
+        return self
+
+    @property
+    def runs(self) -> int:
+        """Answers to be generated."""
+        return len(self.prompts) * self.seeds * (2 + self.random_sets)
+
+
+def measure(
+    loaded: LoadedModel,
+    spec: ComparisonSpec,
+    *,
+    done: Iterable[Mapping[str, Any]] = (),
+    on_row: Callable[[dict[str, Any]], None],
+    progress: Progress = no_progress,
+) -> None:
+    """Make the rows that are not in `done` and hand each to `on_row`. `Cancelled` from `progress` passes through; finished rows are out."""
+    spec.check()
+    token_id = None if spec.token is None else single_token(loaded, spec.token)
+    quantiles = quantiles_for(loaded, progress=progress) if needs_quantiles(spec.steers) else None
+    steers = resolve(loaded, spec.steers, quantiles=quantiles)
+    draws = [_random_match(loaded, steers, random.Random(f"{spec.sampling.seed}/{n}")) for n in range(spec.random_sets)]
+    if quantiles is not None:
+        draws = [tuple(s.with_values(quantiles.values(s.neurons)) if s.needs_values else s for s in draw) for draw in draws]
+    finished = {row["row"] for row in done}
+    wanted = [(prompt, seed) for prompt in spec.prompts for seed in range(spec.seeds)]
+    for n, (prompt, seed) in enumerate(wanted):
+        key = f"{prompt.id}/{seed}"
+        progress(n, len(wanted), f"comparing prompt {prompt.id}")
+        if key not in finished:
+            on_row(_row(loaded, spec, prompt, seed, steers, draws, token_id, key))
+    progress(len(wanted), len(wanted), "done")
+
+
+def _row(
+    loaded: LoadedModel,
+    spec: ComparisonSpec,
+    prompt: Conversation,
+    seed: int,
+    steers: Sequence[Steer],
+    draws: Sequence[Sequence[Steer]],
+    token_id: int | None,
+    key: str,
+) -> dict[str, Any]:
+    """One pair and its random companions, as plain JSON values."""
+    try:
+        ids = encode_prompt(loaded, prompt.messages).ids
+        criterion = prompt.expected or spec.criterion
+        sampling = replace(spec.sampling, seed=spec.sampling.seed + seed)
+        plain_ids = generate(loaded, ids, sampling=sampling, record=False).answer_ids
+        plain_TV = _log_probabilities(loaded, ids, plain_ids, ())
+        facts = {"plain": _facts(loaded, criterion, plain_ids, plain_TV, None, token_id)}
+        for name, used in (("steered", steers), *((f"random {n + 1}", draw) for n, draw in enumerate(draws))):
+            answer = generate(loaded, ids, sampling=sampling, steers=used, record=False).answer_ids
+            forced_TV = _log_probabilities(loaded, ids, plain_ids, used)
+            facts[name] = _facts(loaded, criterion, answer, forced_TV, plain_TV, token_id)
+    except InvalidInput as error:
+        return {"row": key, "prompt_id": prompt.id, "prompt": prompt.text, "seed": seed, "error": str(error)}
+    return {"row": key, "prompt_id": prompt.id, "prompt": prompt.text, "seed": seed, **facts}
+
+
+def _log_probabilities(loaded: LoadedModel, ids: Sequence[int], answer: Sequence[int], steers: Sequence[Steer]) -> torch.Tensor:
+    """Log-probabilities before each of the answer's tokens, the answer forced; shape (len(answer), V), float32."""
+    whole = [*ids, *answer]
+    output = run_forward(loaded, torch.tensor([whole]), edits=compile_edits(loaded, steers, len(ids)), logits_to_keep=len(answer) + 1)
+    assert output.logits is not None
+    return output.logits[0, :-1].float().log_softmax(-1)
+
+
+def _facts(
+    loaded: LoadedModel,
+    criterion: Criterion | None,
+    answer: Sequence[int],
+    forced_TV: torch.Tensor,
+    plain_TV: torch.Tensor | None,
+    token_id: int | None,
+) -> dict[str, Any]:
+    """What is noted of one answer."""
+    text = decode(loaded, answer)
+    kl = 0.0 if plain_TV is None else float((plain_TV.exp() * (plain_TV - forced_TV)).sum(-1).mean())
+    return {
+        "answer": text,
+        "met": None if criterion is None else criterion.met(text),
+        "token_probability": None if token_id is None else float(forced_TV[0, token_id].exp()),
+        "kl": max(0.0, kl),
+        "length": len(answer),
+        "repetition": repetition(answer),
+    }
+
+
+def _random_match(loaded: LoadedModel, steers: Sequence[Steer], chooser: random.Random) -> tuple[Steer, ...]:
+    """The same steers on other neurons of the same layers and sides, drawn at random; values are looked up afresh."""
+    taken = {(side.layer, side.index) for steer in steers for side in steer.neurons}
+    drawn = []
+    for steer in steers:
+        sides = []
+        for side in steer.neurons:
+            width = loaded.sites[side.layer].width
+            free = [i for i in range(width) if (side.layer, i) not in taken] or list(range(width))
+            index = chooser.choice(free)
+            taken.add((side.layer, index))
+            sides.append(NeuronSide(side.layer, index, side.polarity))
+        kept = steer.values if steer.values is not None and steer.needs_values else None
+        drawn.append(replace(steer, neurons=tuple(sides), values=kept))
+    return tuple(drawn)
+
+
+# -- jobs --------------------------------------------------------------------------------------------------------------
+
+
+def from_prompt_set(prompts: PromptSet) -> tuple[Conversation, ...]:
+    """The prompts of a set, named by their ids where these tell them apart, else by their rows."""
+    ids = [row.id for row in prompts.rows]
+    named = all(ids) and len(set(ids)) == len(ids)
+    return tuple(Conversation(row.id if named else str(row.row), row.messages) for row in prompts.rows)
+
+
+def spec_to_json(spec: ComparisonSpec) -> dict[str, Any]:
+    """The parameters of a job."""
+    criterion = spec.criterion
+    return {
+        "prompts": [_conversation_json(p) for p in spec.prompts],
+        "steers": [steer_to_json(s) for s in spec.steers],
+        "criterion": None if criterion is None else {criterion.kind: criterion.text},
+        "token": spec.token,
+        "seeds": spec.seeds,
+        "random_sets": spec.random_sets,
+        "sampling": {name: getattr(spec.sampling, name) for name in ("temperature", "top_p", "top_k", "max_new_tokens", "seed")},
+        "name": spec.name,
+    }
+
+
+def spec_from_json(data: Mapping[str, Any]) -> ComparisonSpec:
+    """Read the parameters back."""
+    prompts = tuple(_conversation(p) for p in data["prompts"])
+    criterion = None if data.get("criterion") is None else parse_criterion(dict(data["criterion"]), "criterion")
+    return ComparisonSpec(
+        prompts,
+        parse_steers(list(data["steers"])),
+        criterion,
+        data.get("token"),
+        int(data["seeds"]),
+        int(data["random_sets"]),
+        Sampling(**data["sampling"]),
+        str(data.get("name", "")),
+    ).check()
+
+
+def _conversation_json(conversation: Conversation) -> dict[str, Any]:
+    messages = [{"role": m.role, "content": m.content} for m in conversation.messages]
+    expected = conversation.expected
+    return {"id": conversation.id, "messages": messages, "expected": None if expected is None else {expected.kind: expected.text}}
+
+
+def _conversation(data: Mapping[str, Any]) -> Conversation:
+    messages = tuple(Message(_role(m["role"]), str(m["content"])) for m in data["messages"])
+    expected = None if data.get("expected") is None else parse_criterion(dict(data["expected"]), "expected")
+    return Conversation(str(data["id"]), messages, expected)
+
+
+def job_worker(load: Callable[[Mapping[str, Any], Progress], LoadedModel]) -> Callable[[JobContext], Mapping[str, Any]]:
+    """How jobs of kind `JOB_KIND` are done. `load` gives the model for a job's parameters."""
+
+    def work(context: JobContext) -> Mapping[str, Any]:
+        spec = spec_from_json(context.params)
+        measure(load(context.params, context.progress), spec, done=context.rows, on_row=context.add_row, progress=context.progress)
+        return {}
+
+    return work
+
+
+def _role(name: Any) -> Role:
+    if name == "system":
+        return "system"
+    return "assistant" if name == "assistant" else "user"

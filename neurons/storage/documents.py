@@ -1,0 +1,199 @@
+"""Named JSON documents in a folder of the user's data: saved steers, concepts, prompt sets, experiments.
+
+One document a file. Names are the user's own and untrusted: the file is named by the name's hash, the name stands inside.
+Deleting moves a document to its trash, from where it can be put back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from neurons.core.errors import InvalidInput, NotFound, StoreError
+from neurons.core.home import subfolder
+from neurons.storage.files import write_json
+
+Check = Callable[[Any], Any]
+"""Takes a document's content and returns it (tidied, if it likes), or raises `InvalidInput`."""
+
+MAX_NAME = 200
+TRASH_KEPT = 50
+_FORMAT = "neuronscope-shelf"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One document as a list shows it."""
+
+    name: str
+    changed: str
+    """ISO time in UTC of the last save."""
+    content: Any
+
+
+def _same(content: Any) -> Any:
+    return content
+
+
+class NamedDocuments:
+    """The documents of one kind. Every write is whole or absent; several processes may share a folder.
+
+    >>> saved = NamedDocuments("steers", check=check_steers)
+    >>> saved.save("Paris", {...}); saved.load("Paris"); token = saved.delete("Paris"); saved.restore(token)
+    """
+
+    def __init__(self, kind: str, *, check: Check = _same, folder: Path | None = None) -> None:
+        """`kind` names the subfolder of the user data, and what error messages call a document. `check` guards saves and loads."""
+        self.kind = kind
+        self.check = check
+        self.folder = subfolder(kind) if folder is None else folder
+        self.trash = self.folder / ".trash"
+
+    def save(self, name: str, content: Any, *, replace: bool = True) -> Entry:
+        """Write a document. Raises `InvalidInput` for a bad name or content, or a name that is taken when `replace` is off."""
+        name = self._checked(name)
+        entry = Entry(name, _now(), self.check(content))
+        with self._writing():
+            path = self._path(name)
+            if path.exists() and not replace:
+                raise InvalidInput(f"there is already an entry {name!r} in {self.kind}; choose another name", field="name")
+            self._write(path, entry)
+        return entry
+
+    def load(self, name: str) -> Any:
+        """A document's content. Raises `NotFound`, or `StoreError` when the file is damaged."""
+        return self._entry(name).content
+
+    def list(self) -> tuple[Entry, ...]:
+        """All readable documents, by name. `damaged` lists the others."""
+        entries = (entry for _, entry in self._read_all() if entry is not None)
+        return tuple(sorted(entries, key=lambda entry: (entry.name.casefold(), entry.name)))
+
+    def names(self) -> tuple[str, ...]:
+        """All names, sorted."""
+        return tuple(entry.name for entry in self.list())
+
+    def damaged(self) -> tuple[Path, ...]:
+        """Files in the folder that cannot be read. They are left as they are."""
+        return tuple(path for path, entry in self._read_all() if entry is None)
+
+    def __contains__(self, name: str) -> bool:
+        return self._path(_plain(name)).is_file()
+
+    def rename(self, name: str, new_name: str) -> Entry:
+        """Give a document another name. Raises `InvalidInput` when that is taken."""
+        new_name = self._checked(new_name)
+        with self._writing():
+            old = self._entry(name)
+            if new_name == old.name:
+                return old
+            target = self._path(new_name)
+            if target.exists():
+                raise InvalidInput(f"there is already an entry {new_name!r} in {self.kind}; choose another name", field="name")
+            entry = Entry(new_name, _now(), old.content)
+            self._write(target, entry)
+            self._path(old.name).unlink()
+        return entry
+
+    def delete(self, name: str) -> str:
+        """Move a document to the trash and return the token that `restore` takes."""
+        with self._writing():
+            path = self._path(self._entry(name).name)
+            self.trash.mkdir(exist_ok=True)
+            token = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
+            path.replace(self.trash / f"{token}.json")
+            for old in sorted(self.trash.glob("*.json"))[:-TRASH_KEPT]:
+                old.unlink()
+        return token
+
+    def restore(self, token: str) -> Entry:
+        """Put a deleted document back. Raises `NotFound` when it is gone, `InvalidInput` when its name was taken meanwhile."""
+        source = self.trash / f"{token}.json"
+        if not re.fullmatch(r"[0-9A-Za-z-]+", token) or not source.is_file():
+            raise NotFound(f"there is nothing to put back under {token!r} in {self.kind}; only the last {TRASH_KEPT} deletions are kept")
+        with self._writing():
+            entry = self._read(source)
+            target = self._path(entry.name)
+            if target.exists():
+                raise InvalidInput(f"there is a new entry {entry.name!r} in {self.kind}; rename that one first", field="name")
+            source.replace(target)
+        return entry
+
+    def free_name(self, wanted: str) -> str:
+        """`wanted`, or `wanted 2`, `wanted 3`... whichever is not taken."""
+        name, number = self._checked(wanted), 1
+        while name in self:
+            number += 1
+            name = f"{self._checked(wanted)[: MAX_NAME - 8]} {number}"
+        return name
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):
+            yield
+
+    def _checked(self, name: str) -> str:
+        name = _plain(name)
+        if not name:
+            raise InvalidInput("the name is empty; type a name", field="name")
+        if len(name) > MAX_NAME:
+            raise InvalidInput(f"the name is {len(name)} characters long; use at most {MAX_NAME}", field="name")
+        return name
+
+    def _path(self, name: str) -> Path:
+        readable = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return self.folder / f"{readable}-{digest}.json" if readable else self.folder / f"{digest}.json"
+
+    def _entry(self, name: str) -> Entry:
+        path = self._path(_plain(name))
+        if not path.is_file():
+            known = ", ".join(repr(other) for other in self.names()[:5])
+            raise NotFound(f"there is no entry {name!r} in {self.kind}" + (f"; there are {known}" if known else "; it is empty"))
+        return self._read(path)
+
+    def _read_all(self) -> Iterator[tuple[Path, Entry | None]]:
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                yield path, self._read(path)
+            except StoreError:
+                yield path, None
+            except NotFound:
+                continue
+
+    def _read(self, path: Path) -> Entry:
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            return Entry(_plain(document["name"]), str(document["changed"]), self.check(document["content"]))
+        except FileNotFoundError as error:
+            raise NotFound(f"the entry was deleted meanwhile ({path.name})") from error
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StoreError(f"{path} is damaged ({error}); mend or remove the file") from error
+
+    def _write(self, path: Path, entry: Entry) -> None:
+        try:
+            write_json(path, {"format": _FORMAT, "version": 1, "name": entry.name, "changed": entry.changed, "content": entry.content})
+        except (ValueError, TypeError) as error:
+            raise InvalidInput(f"{entry.name!r} cannot be kept as JSON: {error}", field="content") from error
+
+
+def _plain(name: Any) -> str:
+    """One line of normalised text without control characters, so that two names that look the same are the same."""
+    text = unicodedata.normalize("NFC", str(name))
+    return " ".join("".join(c if unicodedata.category(c) not in ("Cc", "Cs") else " " for c in text).split())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,36 @@
+"""Attributions in the traces they explain: what is kept of one, and asking a trace before computing anew."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurons.attribution.attribute import Attribution, top_rows
+from neurons.core.types import parse_ranges
+from traces.attributions import AttributionInfo, StoredAttribution, from_rows
+
+KEPT = 5_000
+"""Rows kept of each attribution: the strongest."""
+
+
+def kept(full: Attribution, *, sources: str = "") -> StoredAttribution:
+    """The strongest rows of an attribution among its source tokens (`sources` such as "3:9,12"; "" is all), ready to be stored.
+
+    The absolute mass of every layer and token goes with them, so that what the rows leave out can be shown.
+    """
+    layers, tokens, neurons = full.attr_LTI.shape
+    positions = sorted({n for start, stop in parse_ranges(sources) for n in range(start, min(stop, tokens))}) if sources else None
+    top = top_rows(full, KEPT, tokens=positions)
+    mass_LT = np.abs(full.attr_LTI).sum(axis=2)
+    if positions is not None:
+        mass_LT[:, np.setdiff1d(np.arange(tokens), positions)] = 0
+    info = AttributionInfo(
+        full.target,
+        full.method,
+        full.metric_value,
+        min(1.0, top.share),
+        layers * neurons * (tokens if positions is None else len(positions)),
+        len(top.rows),
+        sources=sources,
+        extra={"seconds": round(full.seconds, 3)},
+    )
+    return from_rows(info, top.rows, mass_LT=mass_LT)

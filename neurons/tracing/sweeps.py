@@ -1,0 +1,203 @@
+"""Steered against unsteered, in numbers: what a strength does to a token and to the answer, and the full divergence along one text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from neurons.core.errors import Cancelled, InvalidInput
+from neurons.core.progress import Progress, no_progress
+from neurons.core.types import Sampling, Steer
+from neurons.models.chat import check_length, decode, encode_prompt, token_text
+from neurons.models.loaded import LoadedModel
+from neurons.runs.generation import generate
+from neurons.runs.hooks import run_forward
+from neurons.runs.steering import compile_edits
+from neurons.tracing.record import Prompt, as_messages, resolved
+from traces.compare import changed_share, word_diff
+
+_CHUNK = 256
+MAX_STRENGTHS = 101
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One strength of a sweep."""
+
+    strength: float
+    probability: float
+    """Of the chosen token, before temperature, top-k and top-p."""
+    logprob: float
+    rank: int
+    """Of the chosen token, 0 is the most probable."""
+    top_id: int
+    """The most probable token there."""
+    top_probability: float
+    kl: float
+    """KL(unsteered, steered) in nats of the distribution at the chosen position."""
+    answer: str | None
+    """None when answers were not asked for."""
+    differs: bool | None
+    """Whether the answer's ids differ from the unsteered answer's."""
+    changed_words: float | None
+    """Share of the words of both answers not in common, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What strength does."""
+
+    token_id: int
+    token: str
+    position: int
+    """Which position of prompt + answer the probabilities are for."""
+    baseline_answer: str
+    baseline_probability: float
+    points: tuple[SweepPoint, ...]
+
+    def table(self) -> pd.DataFrame:
+        """One row a strength."""
+        return pd.DataFrame([vars(point) for point in self.points])
+
+
+@dataclass(frozen=True, eq=False)
+class ForcedDivergence:
+    """Unsteered and steered distributions along one and the same text. Row t is about the token at t; row 0 is empty (0)."""
+
+    ids: tuple[int, ...]
+    probability_T: NDArray[np.float32]
+    """The unsteered probability of the token that stands there."""
+    steered_probability_T: NDArray[np.float32]
+    kl_T: NDArray[np.float32]
+    """KL(unsteered, steered) in nats over the whole vocabulary."""
+
+
+def sweep(
+    loaded: LoadedModel,
+    prompt: Prompt,
+    steers: Sequence[Steer],
+    strengths: Sequence[float],
+    *,
+    sampling: Sampling | None = None,
+    token_id: int | None = None,
+    offset: int = 0,
+    answers: bool = True,
+    progress: Progress = no_progress,
+) -> Sweep:
+    """Run a prompt at each strength, the same for every steer in `steers`, with one seed and settings.
+
+    The chosen token is `token_id` (None: the one of the unsteered answer) at position `offset` of the answer, after the
+    unsteered answer's tokens before it. Raises `InvalidInput` for no strengths, no steers, or an offset past the answer.
+    """
+    values = list(dict.fromkeys(float(s) for s in strengths))
+    if not values or len(values) > MAX_STRENGTHS or not all(math.isfinite(s) for s in values):
+        raise InvalidInput(f"give 1 to {MAX_STRENGTHS} finite strengths", field="strengths")
+    if not steers:
+        raise InvalidInput("a sweep needs at least one steer", field="steers")
+    sampling = (sampling or Sampling()).check()
+    encoded = encode_prompt(loaded, as_messages(prompt))
+    # Values are needed at some strengths even where the steers' own strength is 0.
+    full = resolved(loaded, [replace(s, strength=2.0, enabled=True) for s in steers], progress=progress)
+    enough = replace(sampling, max_new_tokens=max(sampling.max_new_tokens, offset + 1))
+    baseline = generate(loaded, encoded.ids, sampling=enough, record=False)
+    if not 0 <= offset < len(baseline.answer_ids):
+        raise InvalidInput(f"the unsteered answer has {len(baseline.answer_ids)} tokens; choose one from 0", field="offset")
+    chosen = baseline.answer_ids[offset] if token_id is None else token_id
+    if not 0 <= chosen < loaded.ref.n_vocab:
+        raise InvalidInput(f"token id {chosen} is not in the vocabulary (0 to {loaded.ref.n_vocab - 1})", field="token")
+    context = (*encoded.ids, *baseline.answer_ids[:offset])
+    kept = baseline.answer_ids[: sampling.max_new_tokens]
+    base_logp_V = _next_logprobs(loaded, context, (), len(encoded.ids))
+    text = decode(loaded, kept)
+    points = []
+    for number, strength in enumerate(values):
+        progress(number, len(values), f"strength {strength:g}")
+        at = tuple(replace(s, strength=strength).check() for s in full) if full else ()
+        logp_V = _next_logprobs(loaded, context, at, len(encoded.ids))
+        answer = differs = changed = None
+        if answers:
+            check = _stop_early(progress, number, len(values))
+            run = generate(loaded, encoded.ids, sampling=sampling, steers=at, record=False, on_token=check)
+            if run.finish_reason == "cancelled":
+                raise Cancelled
+            answer, differs = decode(loaded, run.answer_ids), run.answer_ids != kept
+            changed = changed_share(word_diff(text, answer))
+        top = int(logp_V.argmax())
+        points.append(
+            SweepPoint(
+                strength=strength,
+                probability=float(logp_V[chosen].exp()),
+                logprob=float(logp_V[chosen]),
+                rank=int((logp_V > logp_V[chosen]).sum()),
+                top_id=top,
+                top_probability=float(logp_V[top].exp()),
+                kl=max(0.0, float((base_logp_V.exp() * (base_logp_V - logp_V)).sum())),
+                answer=answer,
+                differs=differs,
+                changed_words=changed,
+            )
+        )
+    progress(len(values), len(values), "finished")
+    token = token_text(loaded, chosen)
+    return Sweep(chosen, token, len(context), text, float(base_logp_V[chosen].exp()), tuple(points))
+
+
+def _stop_early(progress: Progress, number: int, total: int) -> Callable[[int], None]:
+    def on_token(token: int) -> None:
+        progress(number, total, "answering")
+
+    return on_token
+
+
+def _next_logprobs(loaded: LoadedModel, ids: Sequence[int], steers: Sequence[Steer], prompt_tokens: int) -> torch.Tensor:
+    """Log-probabilities (V,) of the token after `ids`, fp32 on the CPU."""
+    check_length(loaded, len(ids))
+    edits = compile_edits(loaded, steers, prompt_tokens)
+    output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, logits_to_keep=1)
+    if output.logits is None:
+        raise InvalidInput("this model gives no logits")
+    return output.logits[0, -1].float().log_softmax(-1).cpu()
+
+
+def forced_divergence(
+    loaded: LoadedModel,
+    ids: Sequence[int],
+    steers: Sequence[Steer],
+    *,
+    prompt_tokens: int,
+    base: Sequence[Steer] = (),
+    progress: Progress = no_progress,
+) -> ForcedDivergence:
+    """How far resolved `steers` move the next-token distribution at every position of one text, over the whole vocabulary.
+
+    They are compared with the `base` steers (none: the unsteered model), which `probability_T` belongs to.
+    """
+    from transformers import DynamicCache
+
+    check_length(loaded, len(ids) - 1)
+    edits = compile_edits(loaded, steers, prompt_tokens)
+    caches = [DynamicCache(config=loaded.model.config) for _ in range(2)]
+    probs, steered_probs, kls = [torch.zeros(1)], [torch.zeros(1)], [torch.zeros(1)]
+    for start in range(0, len(ids) - 1, _CHUNK):
+        progress(start, len(ids), "comparing distributions")
+        stop = min(start + _CHUNK, len(ids) - 1)
+        ids_BT = torch.tensor([list(ids[start:stop])])
+        both = []
+        for cache, applied in zip(caches, (compile_edits(loaded, base, prompt_tokens), edits), strict=True):
+            logits = run_forward(loaded, ids_BT, edits=applied, cache=cache, start=start).logits
+            if logits is None:
+                raise InvalidInput("this model gives no logits")
+            both.append(logits[0].float().log_softmax(-1))
+        base_TV, steered_TV = both
+        taken_T1 = torch.tensor(ids[start + 1 : stop + 1], device=base_TV.device)[:, None]
+        probs.append(base_TV.gather(1, taken_T1)[:, 0].exp().cpu())
+        steered_probs.append(steered_TV.gather(1, taken_T1)[:, 0].exp().cpu())
+        kls.append((base_TV.exp() * (base_TV - steered_TV)).sum(-1).clamp_min(0).cpu())
+    arrays = [torch.cat(parts).numpy() for parts in (probs, steered_probs, kls)]
+    return ForcedDivergence(tuple(ids), *arrays)

@@ -1,0 +1,182 @@
+"""Describing and scoring the loaded model's atlas, with and without a language model."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import streamlit as st
+
+from neurons.atlas.store import Atlas, open_atlas
+from neurons.describing.endpoint import KEY_VARIABLE, Client, Forecast
+from neurons.describing.explainer import DescribeSettings
+from neurons.describing.improve import predict_run
+from neurons.describing.survey import piece_table
+from neurons.models.loaded import LoadedModel
+from pages.atlas import atlas_jobs
+from pages.shared import job_progress, server_wide, untrusted
+from pages.shared.server_wide import Job
+
+_FORECAST = "atlas.ask.forecast"
+_STANDARD = DescribeSettings()
+
+
+def draw() -> None:
+    """The newest job, then the ways."""
+    loaded = server_wide.model()
+    if loaded is None:
+        st.caption("The model is still loading.")
+        return
+    atlas = open_atlas(loaded.ref)
+    if atlas is None or atlas.info.near or not atlas.has_figures:
+        st.info("There is no atlas of exactly this model with figures: build one first (the Build tab).", icon=":material/construction:")
+        return
+    jobs = atlas_jobs.jobs_of(loaded.ref, atlas_jobs.DESCRIBE, atlas_jobs.SCORE, atlas_jobs.ASK)
+    active = False
+    if jobs:
+        job = job_progress.show(jobs[0].id, key="atlas.describe")
+        active = job is not None and job.active
+        if job is not None and job.state == "done":
+            _outcome(job.kind, dict(job.result))
+    if atlas.shipped:
+        st.caption("The shipped atlas is never changed: the first of these copies it to your own.")
+    left, right = st.columns(2, gap="medium")
+    with left, server_wide.errors_shown():
+        _template(loaded, disabled=active)
+        if "descriptions" in atlas.manifest:
+            _score(loaded, disabled=active)
+    with right, server_wide.errors_shown():
+        _ask(loaded, atlas, disabled=active)
+
+
+def _outcome(kind: str, result: dict[str, Any]) -> None:
+    if kind == atlas_jobs.ASK:
+        st.caption(
+            f"Of {result['asked']:,} neurons, {result['replaced']:,} got a better description, {result['kept']:,} kept the one they had "
+            f"(it predicts as well), {result['failed']:,} got no usable answer and are asked again by the next run."
+        )
+    else:
+        st.caption(f"{result['described']:,} neuron sides are described. The Overview tab shows how well.")
+
+
+def _template(loaded: LoadedModel, *, disabled: bool) -> None:
+    with st.container(border=True):
+        st.markdown("**Describe, without a language model**")
+        st.caption(
+            "Reads part of the corpus once, then writes a short phrase for each side from what it fires on, scores it on documents it "
+            "never saw, and draws the map. Deterministic. Descriptions written by hand stay."
+        )
+        one, two = st.columns(2)
+        tokens = one.number_input("Tokens to read", 1_000, None, _STANDARD.tokens, 1_024, key="atlas.describe.tokens")
+        held = two.number_input(
+            "Held-out tokens", 500, None, _STANDARD.held_tokens, 1_024, key="atlas.describe.held", help="For the scores"
+        )
+        secondary = st.toggle(
+            "Also the published score", key="atlas.describe.secondary", help="Top 20 and 5 random windows: flattering, and slow"
+        )
+        if st.button("Describe", icon=":material/edit_note:", type="primary", key="atlas.describe.go", disabled=disabled, width="stretch"):
+            params = {"tokens": int(tokens), "held": int(held), "secondary": secondary}
+            atlas_jobs.start(atlas_jobs.DESCRIBE, params, title=f"Describing the neurons of {loaded.ref.name}")
+            st.rerun()
+
+
+def _score(loaded: LoadedModel, *, disabled: bool) -> None:
+    with st.container(border=True):
+        st.markdown("**Score again**")
+        st.caption("After an import, or on more text. Phrases that are not in the describer's form keep the score they came with.")
+        tokens = st.number_input("Held-out tokens", 500, None, _STANDARD.held_tokens, 1_024, key="atlas.score.tokens")
+        secondary = st.toggle(
+            "Also the published score", key="atlas.score.secondary", help="Top 20 and 5 random windows: flattering, and slow"
+        )
+        if st.button("Score", icon=":material/grading:", key="atlas.score.go", disabled=disabled, width="stretch"):
+            params = {"tokens": int(tokens), "secondary": secondary}
+            atlas_jobs.start(atlas_jobs.SCORE, params, title=f"Scoring the descriptions of {loaded.ref.name}")
+            st.rerun()
+
+
+def _ask(loaded: LoadedModel, atlas: Atlas, *, disabled: bool) -> None:
+    with st.container(border=True):
+        st.markdown("**Ask a language model**")
+        st.caption(
+            "Any OpenAI-compatible endpoint: vLLM, Ollama, llama.cpp, transformers serve, a service. It sees where a neuron fires and "
+            "writes candidates; one replaces the description only where it predicts better on text kept for checking."
+        )
+        if "descriptions" not in atlas.manifest:
+            st.caption("Describe the atlas without a language model first.")
+            return
+        url = st.text_input("Address", key="atlas.ask.url", placeholder="http://localhost:8000/v1", persist_state="session")
+        model = st.text_input("Model it serves", key="atlas.ask.model", placeholder="its name there", persist_state="session")
+        key = "is set" if os.environ.get(KEY_VARIABLE) else "is not set (local endpoints need none)"
+        st.caption(
+            f":material/key: The key comes from the server's environment variable {KEY_VARIABLE.replace('_', chr(92) + '_')}, which {key}."
+        )
+        one, two, three = st.columns(3)
+        values: dict[str, Any] = {
+            "base_url": url.strip(),
+            "model": model.strip(),
+            "candidates": int(one.number_input("Candidates", 1, 16, 3, key="atlas.ask.candidates", help="Phrases asked for, a neuron")),
+            "concurrency": int(two.number_input("At a time", 1, 64, 4, key="atlas.ask.concurrency", help="Requests in flight")),
+            "requests_per_minute": float(
+                three.number_input("A minute at most", 0, None, 0, key="atlas.ask.rate", help="Requests; 0 is no limit")
+            ),
+        }
+        limit = int(
+            one.number_input("Neurons", 1, 1_000_000, 200, key="atlas.ask.limit", help="Those that need it most are asked about first")
+        )
+        values["price_in"] = float(
+            two.number_input("Price in", 0.0, key="atlas.ask.price_in", help="Of a million prompt tokens, for the forecast")
+        )
+        values["price_out"] = float(three.number_input("Price out", 0.0, key="atlas.ask.price_out", help="Of a million answer tokens"))
+        typed = st.text_input("Or just these neurons", key="atlas.ask.neurons", placeholder="17:803, 4:12-")
+        check, go = st.columns(2)
+        if check.button("Forecast", icon=":material/calculate:", key="atlas.ask.check", width="stretch", disabled=disabled or not url):
+            _begin_forecast(loaded, atlas, values, typed, limit)
+            st.rerun()
+        if go.button("Ask", icon=":material/forum:", type="primary", key="atlas.ask.go", width="stretch", disabled=disabled or not url):
+            atlas_jobs.endpoint_of(values)
+            atlas_jobs.sides_to_ask(atlas, typed, limit)
+            params = {"endpoint": values, "neurons": typed, "limit": limit}
+            atlas_jobs.start(atlas_jobs.ASK, params, title=f"Asking {values['model']} about neurons")
+            st.session_state.pop(_FORECAST, None)
+            st.rerun()
+        _forecast()
+
+
+def _begin_forecast(loaded: LoadedModel, atlas: Atlas, values: dict[str, Any], typed: str, limit: int) -> None:
+    """Ask the endpoint one short thing and predict the run from the time it took."""
+    endpoint = atlas_jobs.endpoint_of(values)
+    sides = atlas_jobs.sides_to_ask(atlas, typed, limit)
+
+    def work(job: Job) -> Forecast:
+        job.progress(0, None, "asking the endpoint something short")
+        client = Client(endpoint)
+        try:
+            seconds = client.probe()
+        finally:
+            client.close()
+        return predict_run(atlas, piece_table(loaded), sides, endpoint, seconds_each=seconds * endpoint.candidates)
+
+    st.session_state[_FORECAST] = server_wide.server().start("forecasting", work).id
+
+
+def _forecast() -> None:
+    job = server_wide.server().job(st.session_state.get(_FORECAST))
+    if job is None:
+        return
+    if job.running:
+        _waiting(job)
+        return
+    found: Forecast = job.result()
+    cost = f"{found.cost:,.2f} in the currency of the prices" if found.cost else "no cost at these prices"
+    took = f"about {job_progress.time_text(found.seconds)}" if found.seconds is not None else "unknown"
+    st.caption(
+        f":material/calculate: {found.sides:,} neurons: about {found.prompt_tokens:,} prompt tokens, {found.answer_tokens:,} answer "
+        f"tokens, {cost}, time {took}."
+    )
+
+
+@st.fragment(run_every=0.5)
+def _waiting(job: Job) -> None:
+    if not job.running:
+        st.rerun()
+    st.progress(0.0, text=untrusted.escape(job.message or "asking the endpoint"))

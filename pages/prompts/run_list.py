@@ -1,0 +1,151 @@
+"""Prompt sets as background jobs of this server: starting one, what came of it as a table, and its summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from neurons.core.errors import InvalidInput, ModelError
+from neurons.core.progress import Progress
+from neurons.core.types import Sampling, Steer
+from neurons.models.loaded import LoadedModel
+from neurons.prompts import runs
+from neurons.prompts.sets import PromptSet
+from neurons.storage.jobs import Job, JobRunner
+from pages.shared import address, job_progress, server_wide
+from pages.shared.server_wide import Server
+from pages.shared.tables import choose_rows, downloads, matching
+from traces.schema import now
+
+_HEIGHT = 420
+
+
+def runner() -> JobRunner:
+    """The server's job runner, able to run prompt sets with the shared model."""
+    jobs, server = job_progress.runner(), server_wide.server()
+
+    def shared(params: Mapping[str, Any], progress: Progress) -> LoadedModel:
+        return _shared_model(server, str(params.get("model", "")), progress)
+
+    runs.register(jobs, shared, lambda: server.store)
+    return jobs
+
+
+def _shared_model(server: Server, wanted: str, progress: Progress) -> LoadedModel:
+    """The app's model, once it is loaded. A run belongs to one model: another one is refused, and the run can be resumed later."""
+    while (loaded := server.loaded) is None:
+        loading = server.loading
+        if loading is not None and not loading.running and server.loaded is None:
+            raise ModelError(f"the model could not be loaded: {loading.error()}; load one on the Models page and resume")
+        progress(0, None, "waiting for the model")
+        time.sleep(0.2)
+    if wanted and loaded.ref.id != wanted:
+        raise InvalidInput(
+            f"this run belongs to the model {wanted}, but {loaded.ref.id} is loaded; switch on the Models page and resume", field="model"
+        )
+    return loaded
+
+
+def start(prompts: PromptSet, *, run: str, sampling: Sampling, steers: Sequence[Steer], system: str | None, record: bool) -> Job:
+    """Queue a run with the shared model. Raises `InvalidInput`."""
+    loaded = server_wide.model()
+    if loaded is None:
+        raise InvalidInput("the model is still loading; try again in a moment")
+    if run.strip() in runs.run_names(server_wide.store()):
+        raise InvalidInput(f"there is a run named {run.strip()!r} already; choose another name", field="run")
+    return runs.start(
+        runner(), prompts, run=run, model=loaded.ref.id, sampling=sampling, steers=steers, system=system or None, record=record
+    )
+
+
+def free_name(stem: str) -> str:
+    """A run's name that is not taken: the stem and the time."""
+    return f"{stem[:60] or 'prompts'} {now()[:16].replace('T', ' ')}"
+
+
+def job_of(run: str) -> Job | None:
+    """The newest job of a run, if it is remembered."""
+    return next((job for job in runner().list(runs.KIND) if job.params.get("run") == run), None)
+
+
+@st.cache_data(show_spinner="Reading the answers", max_entries=8)
+def _results(root: str, run: str, ids: tuple[str, ...]) -> pd.DataFrame:
+    """`ids` are part of the key: the table changes when traces come or go."""
+    return runs.results(server_wide.store(), run)
+
+
+def results(run: str) -> pd.DataFrame:
+    """One row a prompt, see `promptruns.results`."""
+    store = server_wide.store()
+    return _results(store.root.as_posix(), run, tuple(row.id for row in store.list(set_name=run)))
+
+
+def draw_results(run: str, *, key: str) -> None:
+    """Summary, filters, table, and what can be done with a row."""
+    frame = results(run)
+    if frame.empty:
+        st.caption("No answers yet. They appear here as they come; press Refresh, or wait for the end.")
+        st.button("Refresh", icon=":material/refresh:", key=f"{key}.refresh")
+        return
+    paired = "differs" in frame.columns
+    st.markdown(_summary(frame, paired=paired))
+    left, middle, right = st.columns([3, 1.6, 1], vertical_alignment="bottom")
+    words = left.text_input("Search", key=f"{key}.words", placeholder="words in prompt or answers", icon=":material/search:")
+    shown = matching(frame, words, [name for name in ("prompt", "answer", "steered_answer", "name") if name in frame])
+    if paired and middle.toggle("Only rows that differ", key=f"{key}.differ"):
+        shown = shown[shown["differs"].fillna(False).astype(bool)]
+    right.button("Refresh", icon=":material/refresh:", key=f"{key}.refresh", width="stretch")
+    picked = choose_rows(
+        _cut(shown), key=f"{key}.table", identity=list(shown["trace"]), columns=_columns(shown, paired=paired), height=_HEIGHT
+    )
+    with st.container(horizontal=True):
+        row = shown.iloc[picked[0]] if picked else None
+        if st.button("Open", icon=":material/open_in_new:", disabled=row is None, key=f"{key}.open") and row is not None:
+            address.go("trace", trace=str(row["trace"]))
+        both = paired and row is not None and isinstance(row["steered"], str)
+        if paired and st.button("Compare", icon=":material/compare:", disabled=not both, key=f"{key}.compare") and row is not None:
+            address.go("compare", a=str(row["trace"]), b=str(row["steered"]))
+        downloads(frame, f"prompts-{run}"[:80], key=f"{key}.file")
+
+
+def _summary(frame: pd.DataFrame, *, paired: bool) -> str:
+    """One sentence of numbers."""
+    cut = int((frame["ended"] == "length").sum())
+    said = f"**{len(frame):,} prompt{'' if len(frame) == 1 else 's'} answered**"
+    said += f", {cut:,} cut at the token limit" if cut else ""
+    if not paired:
+        return f"{said}."
+    pairs = frame[frame["steered"].notna()]
+    differ = int(pairs["differs"].astype(bool).sum())
+    share = differ / len(pairs) if len(pairs) else 0.0
+    mean = float(pairs["changed_words"].mean()) if len(pairs) else 0.0
+    return f"{said}. **{differ:,} of {len(pairs):,} answers change ({share:.0%})** with the steers; on average {mean:.0%} of the words."
+
+
+def _cut(frame: pd.DataFrame) -> pd.DataFrame:
+    """Texts short enough for a cell."""
+    texts = [name for name in ("prompt", "answer", "steered_answer") if name in frame]
+    return frame.assign(
+        **{name: frame[name].map(lambda text: " ".join(str(text).split())[:200] if isinstance(text, str) else "") for name in texts}
+    )
+
+
+def _columns(frame: pd.DataFrame, *, paired: bool) -> dict[str, Any]:
+    columns: dict[str, Any] = {"row": st.column_config.NumberColumn("Row", width=45, help="Its place in the file")}
+    if paired:
+        columns["differs"] = st.column_config.CheckboxColumn("Differs", width=55, help="Whether the two answers have different tokens")
+        columns["changed_words"] = st.column_config.NumberColumn(
+            "Changed", format="percent", width=65, help="Share of the words of both answers that are not in common"
+        )
+    if frame["name"].map(bool).any():
+        columns["name"] = st.column_config.TextColumn("Id", width=60)
+    columns["prompt"] = st.column_config.TextColumn("Prompt", width=180)
+    columns["answer"] = st.column_config.TextColumn("Unsteered" if paired else "Answer", width=200 if paired else 380)
+    if paired:
+        columns["steered_answer"] = st.column_config.TextColumn("Steered", width=200)
+    columns["ended"] = st.column_config.TextColumn("Ended", width=70, help="stop: the model ended it; length: cut at the token limit")
+    return columns

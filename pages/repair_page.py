@@ -1,0 +1,165 @@
+"""A wrong answer, the answer that is wanted, and the search for the smallest steer that brings it; what the fix is worth."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from pages.shared.address import enter
+
+    enter()
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from neurons.repair.experiments import experiments
+from neurons.repair.job import JOB_KIND, job_params
+from neurons.repair.problem import prepare
+from neurons.repair.result import FORMAT
+from neurons.repair.spec import RepairSpec, is_fixed
+from pages.repair import repair_form, repair_result
+from pages.shared import deleting, job_progress, model_jobs, server_wide, untrusted
+
+_RUN = "repair.run"
+
+
+def page() -> None:
+    """Draw the page."""
+    left, right = st.columns([1, 1.4], gap="medium")
+    with left:
+        server_wide.loading_notice()
+        with server_wide.errors_shown():
+            spec, options, checked, searched = repair_form.draw(disabled=server_wide.model() is None)
+            if spec is not None and checked:
+                _begin_check(spec)
+            if spec is not None and searched:
+                _begin_search(spec, options)
+        _unsteered()
+    with right, server_wide.errors_shown():
+        _results()
+
+
+def _begin_search(spec: RepairSpec, options: dict[str, Any]) -> None:
+    taken = set(experiments().names()) | {str(job.params.get("name")) for job in model_jobs.runner().list(JOB_KIND)}
+    base = " ".join(spec.prompt.split())[:60]
+    name = next(text for n in range(1, 10_000) if (text := base if n == 1 else f"{base} ({n})") not in taken)
+    params = job_params(spec, model="", name=name, budget=options["budget"], compare=options["compare"])
+    job = model_jobs.start(JOB_KIND, params, title=f"Repair: {name}")
+    st.query_params["job"] = job.id
+    st.session_state.pop(_RUN, None)
+    st.rerun()
+
+
+def _begin_check(spec: RepairSpec) -> None:
+    loaded = server_wide.model()
+    if loaded is not None:
+        job = server_wide.server().start("asking the unsteered model", lambda job: (spec, prepare(loaded, spec, progress=job.progress)))
+        st.session_state["repair.checking"] = job.id
+
+
+def _unsteered() -> None:
+    """The unsteered answers, once they were asked for."""
+    job = server_wide.server().job(st.session_state.get("repair.checking"))
+    if job is None:
+        return
+    if job.running:
+        _waiting()
+        return
+    with server_wide.errors_shown():
+        spec, problem = job.result()
+        rows = [
+            {"part": part, "right": is_fixed(spec, q.answer) if part != "control" else None, "prompt": q.prompt, "answer": q.answer}
+            for part, group in (("searched with", problem.train), ("held out", problem.heldout), ("control", problem.controls))
+            for q in group
+        ]
+        st.dataframe(pd.DataFrame(rows), hide_index=True, key="repair.unsteered")
+        already = sum(row["right"] is True for row in rows)
+        if already:
+            st.caption(f"{already} of the wordings are answered right already; they show less of what a fix is worth.")
+
+
+@st.fragment(run_every=0.7)
+def _waiting() -> None:
+    job = server_wide.server().job(st.session_state.get("repair.checking"))
+    if job is None or not job.running:
+        st.rerun()
+        return
+    st.progress((job.done / job.total) if job.total else 0.0, text=untrusted.escape(job.message or "asking the unsteered model"))
+
+
+def _results() -> None:
+    """The repair in the address, else the newest."""
+    saved = experiments()
+    finished = [e.name for e in saved.list() if e.content["format"] == FORMAT]
+    jobs = {job.id: job for job in model_jobs.runner().list(JOB_KIND)}
+    open_jobs = [job for job in jobs.values() if job.state != "done"]
+    options = [*(f"job:{job.id}" for job in open_jobs), *sorted(finished, key=lambda n: last_change(saved, n), reverse=True)]
+    if not options:
+        _first_time()
+        deleting.offer_undo(key="repair")
+        return
+    asked = st.query_params.get("job")
+    if asked in jobs and st.session_state.get(f"{_RUN}.seen") != (asked, jobs[asked].state):
+        st.session_state[f"{_RUN}.seen"] = (asked, jobs[asked].state)
+        done = jobs[asked].result.get("experiment") if jobs[asked].state == "done" else None
+        st.session_state[_RUN] = done if done in options else f"job:{asked}"
+    if st.session_state.get(_RUN) not in options:
+        st.session_state[_RUN] = options[0]
+    titles = {f"job:{job.id}": f"{job.title} ({job_progress.state_text(job)})" for job in open_jobs}
+    chosen = st.selectbox("Repair", options, key=_RUN, format_func=lambda key: titles.get(key, key))
+    if chosen.startswith("job:"):
+        job = jobs[chosen.removeprefix("job:")]
+        _progress(job.id)
+        if not job.active:
+            deleting.offer(lambda: deleting.job(model_jobs.runner(), job.id), key="repair")
+    else:
+        repair_result.draw(saved.load(chosen))
+        deleting.offer(lambda: deleting.entry(saved, chosen), key="repair")
+    deleting.offer_undo(key="repair")
+
+
+def last_change(saved: Any, name: str) -> str:
+    """When an experiment was saved."""
+    return next((e.changed for e in saved.list() if e.name == name), "")
+
+
+def _progress(job_id: str) -> None:
+    job = job_progress.show(job_id, key=f"repair.{job_id}")
+    if job is not None and job.active:
+        _best_so_far(job_id)
+    elif job is not None:
+        _best(job_id)
+
+
+@st.fragment(run_every=1.5)
+def _best_so_far(job_id: str) -> None:
+    _best(job_id)
+
+
+def _best(job_id: str) -> None:
+    """The best steer so far, usable at any time."""
+    row = next((row for row in model_jobs.runner().rows(job_id) if row.get("row") == "best"), None)
+    if row is None or not row.get("neurons"):
+        st.caption("The best steer so far will stand here. Checking it on the held-out wordings comes last.")
+        return
+    said = (
+        f"Best so far, after round {row['round']} and {row['passes']:,} forward passes: {row['neurons']} neurons turn {row['turned']} of "
+        f"{row['questions']} wordings, {row['unchanged']} of {row['controls']} controls unchanged."
+    )
+    untrusted.draw([(said, "strong")], key="repair.best")
+    repair_result.offer(row["steers"], key="repair.best.use")
+
+
+def _first_time() -> None:
+    with st.container(border=True):
+        st.markdown(
+            "**Find the few neurons behind a wrong answer.** Give a question that the model answers wrong, the answer you want and some "
+            "other wordings. The search looks for the smallest steer that brings the wanted answer and leaves other questions alone, "
+            "then tells how many wordings it never saw are fixed as well."
+        )
+        if st.button("Try it: the capital of Turkey", icon=":material/play_arrow:", key="repair.example"):
+            example = {"prompt": "What is the capital of Turkey?", "wanted": "Ankara", "unwanted": "Istanbul"}
+            for name, value in example.items():
+                st.query_params[name] = value
+            st.session_state["repair.propose"] = True
+            st.rerun()

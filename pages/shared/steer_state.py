@@ -1,0 +1,139 @@
+"""The steers of this browser session: cards that are edited here, run from the Steer tab, and saved by name.
+
+A card is a `Steer` with an id of its own, so that its widgets keep their values while other cards come and go.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import streamlit as st
+
+from neurons.core.errors import InvalidSteer
+from neurons.core.types import NeuronSide, Steer
+from neurons.models.loaded import LoadedModel
+from neurons.runs.steering import resolve
+
+_CARDS = "steer.cards"
+_DELETED = "steer.deleted"
+_SEPARATORS = re.compile(r"[,;\n]+|\s+(?=[lL]?\d+\s*[:/.])")
+
+
+@dataclass(frozen=True)
+class Card:
+    """One steer on the page."""
+
+    uid: str
+    steer: Steer
+    picked: tuple[NeuronSide, ...]
+    """The neurons with the polarity they were picked with, whatever polarity the card sets for all of them."""
+
+
+def cards() -> tuple[Card, ...]:
+    """The cards of this session, in order."""
+    return tuple(st.session_state.get(_CARDS, ()))
+
+
+def steers() -> tuple[Steer, ...]:
+    """What the cards say, switched-off ones included."""
+    return tuple(card.steer for card in cards())
+
+
+def add(steer: Steer) -> Card:
+    """Put a steer on a new card at the end."""
+    card = Card(secrets.token_hex(4), steer, steer.neurons)
+    st.session_state[_CARDS] = (*cards(), card)
+    return card
+
+
+def add_all(new: Iterable[Steer]) -> None:
+    """Put several steers on new cards."""
+    for steer in new:
+        add(steer)
+
+
+def change(uid: str, **fields: Any) -> None:
+    """Replace fields of one card's steer. Values belong to neurons: they stay with those that stay, and new neurons drop them all."""
+    st.session_state[_CARDS] = tuple(replace(c, steer=_changed(c.steer, fields)) if c.uid == uid else c for c in cards())
+
+
+def _changed(steer: Steer, fields: dict[str, Any]) -> Steer:
+    if "neurons" in fields and "values" not in fields:
+        known = dict(zip(steer.neurons, steer.values or (), strict=False))
+        stay = bool(known) and all(side in known for side in fields["neurons"])
+        fields = {**fields, "values": tuple(known[side] for side in fields["neurons"]) if stay else None}
+    return replace(steer, **fields)
+
+
+def set_neurons(uid: str, picked: Sequence[NeuronSide]) -> None:
+    """Give a card other neurons, each with its own polarity."""
+    change(uid, neurons=tuple(picked))
+    st.session_state[_CARDS] = tuple(replace(c, picked=tuple(picked)) if c.uid == uid else c for c in cards())
+
+
+def remove(uid: str) -> None:
+    """Take a card away; `undo` brings it back to its place."""
+    gone = [(place, card) for place, card in enumerate(cards()) if card.uid == uid]
+    st.session_state[_CARDS] = tuple(card for card in cards() if card.uid != uid)
+    st.session_state[_DELETED] = (*deleted(), *gone)
+
+
+def clear() -> None:
+    """Take every card away; `undo` brings them back one by one, the first one last."""
+    for card in reversed(cards()):
+        remove(card.uid)
+
+
+def deleted() -> tuple[tuple[int, Card], ...]:
+    """(place, card) of the cards taken away, the latest last."""
+    return tuple(st.session_state.get(_DELETED, ()))
+
+
+def undo() -> None:
+    """Bring the card that was removed last back."""
+    if not deleted():
+        return
+    *rest, (place, card) = deleted()
+    kept = list(cards())
+    kept.insert(min(place, len(kept)), replace(card, uid=secrets.token_hex(4)))
+    st.session_state[_CARDS] = tuple(kept)
+    st.session_state[_DELETED] = tuple(rest)
+
+
+def read_neurons(text: str, loaded: LoadedModel | None) -> tuple[NeuronSide, ...]:
+    """Neurons typed as "17:803, 4:12-", each once, in order. Raises `InvalidSteer` for what the model does not have."""
+    parts = [part for part in _SEPARATORS.split(text.strip()) if part and part.strip()]
+    if not parts:
+        raise InvalidSteer("no neurons; write layer:index, such as 17:803 or 17:803-", field="neurons")
+    sides = tuple(dict.fromkeys(NeuronSide.parse(part) for part in parts))
+    check(sides, loaded)
+    return sides
+
+
+def check(sides: Sequence[NeuronSide], loaded: LoadedModel | None) -> None:
+    """Raise `InvalidSteer` for a neuron that the model does not have."""
+    if loaded is not None:
+        resolve(loaded, [Steer(tuple(sides), mode="scale", strength=1.0)])
+
+
+def sentence(steer: Steer) -> str:
+    """What a steer does, in words made of our own text and numbers only."""
+    count = f"{len(steer.neurons)} neuron{'' if len(steer.neurons) == 1 else 's'}"
+    where = {"all": "at every token", "prompt": "at the prompt's tokens", "answer": "at the answer's tokens"}.get(steer.tokens.kind)
+    where = where or f"at tokens {steer.tokens}"
+    if not steer.enabled:
+        return f"Off: does nothing to its {count}."
+    if not steer.neurons:
+        return "Has no neurons: does nothing."
+    if steer.mode == "scale":
+        return f"Multiplies {count} by {steer.strength:g} {where}." if steer.strength != 1 else f"Multiplies {count} by 1: changes nothing."
+    if steer.mode == "set" and steer.strength == 0:
+        return f"Suppresses {count}: activation 0 {where}."
+    value = "their strongest activation" if steer.values is None else "the values it came with"
+    if steer.mode == "set":
+        return f"Holds {count} at {steer.strength:g} x {value} {where}."
+    return f"Adds {steer.strength:g} x {value} to {count} {where}." if steer.strength else f"Adds nothing to {count}."

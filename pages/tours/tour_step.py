@@ -1,0 +1,182 @@
+"""One step of a tour: its measured facts and the buttons that do something with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from neurons.core.types import Sampling
+from neurons.runs.steering import parse_steers
+from neurons.tours.tours import Action, Show, Step, fact
+from neurons.tracing.record import run_trace
+from pages.shared import address, server_wide, steer_state, untrusted
+from pages.shared.server_wide import Job
+
+_ASK = Sampling(max_new_tokens=40)
+_ASKED = "tours.asked"
+
+
+def shows(tour: str, step: Step) -> None:
+    """Draw the facts under a step's text."""
+    pairs: list[untrusted.Part] = []
+    for number, show in enumerate(step.shows):
+        value = fact(tour, show.fact)
+        if value is None:
+            continue
+        if show.kind == "text":
+            pairs += [(f"{show.label}  ", "muted"), (f"{_text(value)}\n", "strong")]
+            continue
+        _flush(pairs, f"tours.{tour}.{number}.texts")
+        key = f"tours.{tour}.{number}"
+        if show.kind == "table":
+            _table(show, value, key)
+        elif show.kind == "repair":
+            _repair(value, key)
+        else:
+            _difference(value, key)
+    _flush(pairs, f"tours.{tour}.texts")
+
+
+def _flush(pairs: list[untrusted.Part], key: str) -> None:
+    if pairs:
+        untrusted.draw(list(pairs), key=key)
+        pairs.clear()
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value).strip()
+
+
+def _table(show: Show, rows: list[Mapping[str, Any]], key: str) -> None:
+    st.caption(show.label)
+    frame = pd.DataFrame([{heading: row.get(name) for name, heading in show.columns} for row in rows])
+    st.dataframe(frame, hide_index=True, key=key, height="auto" if len(frame) <= 12 else 440)
+
+
+def _repair(data: Mapping[str, Any], key: str) -> None:
+    """The outcome of a repair, as it was measured."""
+    untrusted.draw([(data["message"], "positive" if data["found"] else "negative")], key=f"{key}.message")
+    rows = []
+    if data["heldout"]:
+        rows.append(_worth("this fix", data["neurons"], data["heldout"], data["controls"]))
+    if data["random"]["draws"]:
+        rows.append(
+            _worth(
+                f"random neurons ({data['random']['draws']} draws)", data["neurons"], data["random"]["heldout"], data["random"]["controls"]
+            )
+        )
+    rows += [_worth(name, b["neurons"], b["heldout"], b["controls"]) for name, b in data["baselines"].items()]
+    if rows:
+        st.dataframe(pd.DataFrame(rows), hide_index=True, key=key, height="auto")
+        st.caption("Held-out wordings were never seen by the search; a control is unchanged when every token of its answer is the same.")
+
+
+def _worth(name: str, neurons: int, held: Mapping[str, Any], controls: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "steer": name,
+        "neurons": neurons,
+        "held-out fixed": f"{held['fixed']} of {held['total']}",
+        "controls unchanged": f"{controls['unchanged']} of {controls['total']}",
+    }
+
+
+def _difference(data: Mapping[str, Any], key: str) -> None:
+    """A rate with and without a steer."""
+    figure = data["figure"]
+    change = figure["difference"]
+    with st.container(horizontal=True):
+        st.metric("Right, unsteered", f"{figure['plain']:.0%}", border=True)
+        st.metric("Right, steered", f"{figure['steered']:.0%}", f"{change['value']:+.0%}", border=True)
+        if change["low"] is not None:
+            st.metric(
+                "95% interval of the difference", f"{change['low']:+.0%} to {change['high']:+.0%}", border=True, help=change["method"]
+            )
+        if change["p_value"] is not None:
+            st.metric("McNemar's exact p", f"{change['p_value']:.3g}", border=True)
+        st.metric(
+            "Gained, lost", f"{change['gained']}, {change['lost']}", border=True, help="Questions that only the one side answers right"
+        )
+
+
+def actions(tour: str, step: Step) -> None:
+    """The buttons of a step."""
+    if not step.actions:
+        return
+    ready = server_wide.model() is not None
+    if not ready:
+        server_wide.loading_notice()
+    with st.container(horizontal=True):
+        for number, action in enumerate(step.actions):
+            icon = {"ask": "forum", "steer": "tune", "repair": "build", "compare": "query_stats"}[action.kind]
+            if st.button(action.label, icon=f":material/{icon}:", key=f"tours.{tour}.{step.title}.{number}", disabled=not ready):
+                _do(tour, action)
+    _asking()
+
+
+def _do(tour: str, action: Action) -> None:
+    value = fact(tour, action.fact)
+    if action.kind == "ask":
+        _ask(str(value))
+    elif action.kind == "steer":
+        steer_state.add_all(parse_steers(value.get("steer", value)))
+        address.go_to_cards()
+    elif action.kind == "repair":
+        _fill_repair(value["spec"])
+    else:
+        _fill_comparison(tour, value)
+
+
+def _ask(prompt: str) -> None:
+    """Run a prompt in the background; `_asking` opens its trace when it is done."""
+    server, loaded = server_wide.server(), server_wide.model()
+
+    def work(job: Job) -> str:
+        assert loaded is not None
+        record, _ = run_trace(loaded, prompt, sampling=_ASK, store=server.store, on_token=lambda _token: job.check())
+        return record.id
+
+    st.session_state[_ASKED] = server.start("asking the model", work).id
+
+
+@st.fragment(run_every=0.7)
+def _asking() -> None:
+    job = server_wide.server().job(st.session_state.get(_ASKED))
+    if job is None:
+        return
+    if job.running:
+        st.progress(0.0, text="Asking the model; its trace opens when the answer is complete")
+        return
+    del st.session_state[_ASKED]
+    with server_wide.errors_shown():
+        address.go("trace", trace=job.result())
+
+
+def _fill_repair(spec: Mapping[str, Any]) -> None:
+    """Put a repair into the fields of the Repair page."""
+
+    def text(value: Any) -> str:
+        return str(value if not isinstance(value, dict) else next(iter(value.values())))
+
+    controls = [c if isinstance(c, str) else c["prompt"] for c in spec["controls"]]
+    st.session_state["repair.prompt"] = spec["prompt"]
+    st.session_state["repair.wanted"] = text(spec["wanted"])
+    st.session_state["repair.unwanted"] = text(spec["unwanted"] or "")
+    st.session_state["repair.paraphrases"] = "\n".join(spec["paraphrases"])
+    st.session_state["repair.controls.source"] = "My own"
+    st.session_state["repair.controls"] = "\n".join(controls)
+    address.go("repair")
+
+
+def _fill_comparison(tour: str, value: Mapping[str, Any]) -> None:
+    """Put prompts and the tour's steer into the Statistics page."""
+    found = fact(tour, "repair")
+    steer_state.add_all(parse_steers(found["steer"]))
+    st.session_state["stats.source"] = "typed here"
+    st.session_state["stats.prompts"] = "\n".join(row["prompt"] for row in value["rows"])
+    st.session_state["stats.text"] = found["spec"]["wanted"] if isinstance(found["spec"]["wanted"], str) else ""
+    address.go("experiments")

@@ -1,0 +1,227 @@
+"""The conversation of the Trace page: the strip, the live answer, and what can be said next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from neurons.core.errors import InvalidInput, NeuronscopeError
+from neurons.core.types import Message, Sampling, Segment, Steer
+from neurons.models.chat import EncodedPrompt, encode_prompt, token_pieces
+from neurons.models.loaded import LoadedModel
+from neurons.tracing.record import run_trace
+from pages.shared import sampling_settings, server_wide, strip, trace_context
+from pages.shared.server_wide import Job
+from pages.shared.trace_context import STRIP_KEY, TraceContext
+from traces.schema import TraceRecord
+
+_RUN = "trace.run"
+_PROBLEM = "trace.problem"
+PROMPTS = ("What is the capital of Australia?", "What is the capital of Turkey?", "Write one sentence about the sea.")
+BELOW = 150
+"""Pixels that the controls and the input take below the strip."""
+
+
+def running() -> Job | None:
+    """The answer being written for this browser, found again after a reload by the address."""
+    job = server_wide.server().job(st.session_state.get(_RUN) or st.query_params.get("run"))
+    if job is None or job.facts.get("kind") != "answer":
+        st.query_params.pop("run", None)
+        return None
+    return job
+
+
+def start(messages: Sequence[Message], *, sampling: Sampling, steers: Sequence[Steer] = ()) -> bool:
+    """Begin an answer in the background. False when it cannot begin: the reason is shown above the input."""
+    st.session_state.pop(_PROBLEM, None)
+    loaded = server_wide.model()
+    store = server_wide.store()
+    if loaded is None:
+        st.session_state[_PROBLEM] = InvalidInput("the model is still loading; send it again in a moment")
+        return False
+    try:
+        if not messages[-1].content.strip():
+            raise InvalidInput("the prompt is empty; type something to ask", field="prompt")
+        prompt = encode_prompt(loaded, messages)
+        sampling.check()
+    except NeuronscopeError as error:
+        st.session_state[_PROBLEM] = error
+        return False
+
+    def work(job: Job) -> str:
+        def on_token(token: int) -> None:
+            job.live.append(token)
+            job.check()
+
+        record, _ = run_trace(loaded, messages, sampling=sampling, steers=steers, store=store, on_token=on_token)
+        return record.id
+
+    pieces = token_pieces(loaded, prompt.ids)
+    job = server_wide.server().start("answering", work, kind="answer", prompt=prompt, pieces=pieces, loaded=loaded)
+    st.session_state[_RUN] = job.id
+    st.query_params["run"] = job.id
+    return True
+
+
+def conversation(record: TraceRecord, *, same_model: bool, answered: bool = True) -> list[Message]:
+    """The turns of a trace, with its answer, without the system prompt. Ids of another model's answers are dropped."""
+    turns = [message for message in record.messages if message.role != "system"]
+    if answered and record.answer_ids:
+        turns.append(Message("assistant", record.answer, record.answer_ids))
+    return turns if same_model else [replace(turn, token_ids=None) for turn in turns]
+
+
+def system_of(record: TraceRecord) -> str:
+    """The system prompt that the person gave, if any."""
+    return next((message.content for message in record.messages if message.role == "system"), "")
+
+
+def with_system(turns: Sequence[Message]) -> list[Message]:
+    """The turns behind the present system prompt."""
+    system = sampling_settings.system_prompt()
+    return [*([Message("system", system)] if system else []), *turns]
+
+
+def ask(text: str, context: TraceContext | None) -> None:
+    """Send a user's turn at the end of the open conversation."""
+    before = conversation(context.record, same_model=context.loaded is not None) if context else []
+    if start(with_system([*before, Message("user", text)]), sampling=sampling_settings.sampling()):
+        st.rerun()
+
+
+def draw(context: TraceContext | None, shown: strip.Strip | None) -> strip.Ranges:
+    """The conversation and its controls; returns the selected token ranges."""
+    job = running()
+    ranges: strip.Ranges = ()
+    if job is not None:
+        _live(job)
+    else:
+        if context is not None and shown is not None:
+            ranges = strip.draw(shown, key=STRIP_KEY, height=BELOW)
+        else:
+            _welcome()
+        _controls(context)
+    _input(context, busy=job is not None)
+    return ranges
+
+
+@st.fragment(run_every=0.4)
+def _live(job: Job) -> None:
+    """The answer as it comes, and a stop button."""
+    if not job.running:
+        _finish(job)
+        return
+    loaded: LoadedModel = job.facts["loaded"]
+    prompt: EncodedPrompt = job.facts["prompt"]
+    ids = (*prompt.ids, *job.live)
+    strip.draw(_live_strip(job, ids, loaded, prompt), key="trace.live", height=BELOW)
+    left, right = st.columns([3, 1], vertical_alignment="center")
+    doing = f"{len(job.live)} tokens so far" if job.live else f"reading the prompt ({len(prompt.ids)} tokens)"
+    left.caption("Stopping after this token" if job.stopping.is_set() else f"Answering: {doing}")
+    right.button(
+        "Stop", on_click=job.stop, icon=":material/stop_circle:", key="trace.stop", width="stretch", disabled=job.stopping.is_set()
+    )
+
+
+def _live_strip(job: Job, ids: Sequence[int], loaded: LoadedModel, prompt: EncodedPrompt) -> strip.Strip:
+    start = len(prompt.ids)
+    answer = token_pieces(loaded, ids[max(0, start - 1) :])[min(1, start) :]
+    segments = (*prompt.segments, Segment("assistant", start, len(ids)))
+    return strip.Strip(f"run-{job.id}", (*job.facts["pieces"], *answer), ids, segments, live=True, title="The answer as it comes")
+
+
+def _finish(job: Job) -> None:
+    """Show what the run became, or why it failed, with a full rerun."""
+    st.session_state.pop(_RUN, None)
+    st.query_params.pop("run", None)
+    error = job.error()
+    if error is None:
+        trace_context.open_trace(job.result())
+    else:
+        st.session_state[_PROBLEM] = error
+    st.rerun()
+
+
+def _welcome() -> None:
+    with st.container(border=True, height=max(250, strip.room_beside() - BELOW + 30)):
+        st.markdown("**A new conversation.** Ask something below, or begin with one of these:")
+        for number, prompt in enumerate(PROMPTS):
+            if st.button(prompt, key=f"trace.try.{number}", icon=":material/chat:"):
+                ask(prompt, None)
+
+
+def _controls(context: TraceContext | None) -> None:
+    """What can be done with the last turn; while there is no model, how far it is."""
+    if server_wide.model() is None:
+        server_wide.loading_notice()
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if context is None:
+            return
+        again = st.button(
+            "Regenerate", icon=":material/refresh:", key="trace.again", help="Answer the last turn again with the settings as they are now"
+        )
+        edit = st.button(
+            "Edit", icon=":material/edit:", key="trace.edit", help="Edit a turn of yours and send it again; what came after it is dropped"
+        )
+        if st.button(
+            "New",
+            icon=":material/add_comment:",
+            key="trace.new",
+            help="Clear: begin an empty conversation. This one stays among the traces.",
+        ):
+            trace_context.open_trace(None)
+            st.rerun()
+        if again and _regenerate(context):
+            st.rerun()
+        if edit:
+            _edit(context)
+
+
+def _regenerate(context: TraceContext) -> bool:
+    """At a temperature above 0, the same seed would give the same answer: take the next one."""
+    settings = sampling_settings.sampling()
+    if settings.temperature > 0 and settings == context.record.sampling:
+        settings = replace(settings, seed=settings.seed + 1)
+        sampling_settings.take_over(settings, sampling_settings.system_prompt())
+    turns = conversation(context.record, same_model=context.loaded is not None, answered=False)
+    return start(with_system(turns), sampling=settings)
+
+
+@st.dialog("Edit and resend", width="large")
+def _edit(context: TraceContext) -> None:
+    turns = conversation(context.record, same_model=context.loaded is not None, answered=False)
+    mine = [number for number, turn in enumerate(turns) if turn.role == "user"]
+    chosen = mine[-1] if mine else 0
+    if len(mine) > 1:
+        chosen = st.selectbox(
+            "Which turn", mine, index=len(mine) - 1, format_func=lambda n: f"{mine.index(n) + 1}: {turns[n].content[:60]}"
+        )
+    text = st.text_area("Your message", value=turns[chosen].content if turns else "", height=160, key=f"trace.edit.{context.id}.{chosen}")
+    st.caption("Everything after this turn is answered anew. The present trace stays as it is.")
+    if st.button("Send", type="primary", icon=":material/send:", key="trace.edit.send"):
+        if start(with_system([*turns[:chosen], Message("user", text)]), sampling=sampling_settings.sampling()):
+            st.rerun()
+        _problem()
+
+
+def _problem() -> None:
+    error: Any = st.session_state.get(_PROBLEM)
+    if isinstance(error, NeuronscopeError):
+        server_wide.show_error(error)
+
+
+def _input(context: TraceContext | None, *, busy: bool) -> None:
+    problem = st.container()
+    loaded = server_wide.model()
+    if loaded is not None and not loaded.has_chat_template:
+        st.caption("Plain completion: this model has no chat template, so it goes on with your text instead of answering it.")
+    waiting = "Wait for the answer, or stop it" if busy else "Ask the model something" if loaded else "The model is loading"
+    text = st.chat_input(waiting, key="trace.input", max_chars=200_000, disabled=busy or loaded is None)
+    if text:
+        ask(text, context)
+    with problem:
+        _problem()

@@ -1,0 +1,68 @@
+"""The Trace page: the conversation on the left, what the selected tokens did on the right."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from pages.shared.address import enter
+
+    enter()
+
+
+import streamlit as st
+
+from pages.shared import strip, strip_views, trace_context
+from pages.shared.trace_context import TraceContext
+from pages.steer import steer_tab
+from pages.trace import activation_view, attribution_view, bar, chat, cluster_choice, cluster_tab, pictures, token_sentence
+from traces.attributions import StoredAttribution
+
+TABS = ("Neurons", "Clusters", "Pictures", "Steer")
+
+
+def page() -> None:
+    """Draw the page."""
+    trace_context.view()
+    context = trace_context.current()
+    bar.draw(context)
+    if context is not None:
+        cluster_choice.hear(context)
+    left, right = st.columns([45, 55], gap="medium")
+    with right:
+        top = st.container(height=strip.room_beside(), border=False)
+        attribution = _attribution(context, top)
+    with left:
+        shown = cluster_choice.tinted(context, strip_views.strip_of(context, attribution)) if context is not None else None
+        ranges = chat.draw(context, shown)
+    if context is None:
+        with top:
+            token_sentence.first_steps()
+        return
+    trace_context.note_selection(ranges)
+    with top:
+        if chat.running() is not None:
+            st.caption("The answer on the left is still being written. What follows is about the trace before it.")
+        token_sentence.draw(context, attribution)
+        _tabs(context, attribution)
+
+
+def _attribution(context: TraceContext | None, place: st.delta_generator.DeltaGenerator) -> StoredAttribution | None:
+    """In the attribution view, the answer to the present question: the strip is tinted by it."""
+    if context is None or context.view != "attribution":
+        return None
+    with place:
+        return attribution_view.current(context)
+
+
+def _tabs(context: TraceContext, attribution: StoredAttribution | None) -> None:
+    for name, tab in zip(TABS, st.tabs(TABS, key="trace.tab", on_change="rerun"), strict=True):
+        if not tab.open:
+            continue
+        with tab:
+            if name == "Pictures":
+                pictures.draw(context, attribution)
+            elif name != "Neurons":
+                (steer_tab if name == "Steer" else cluster_tab).draw(context)
+            elif context.view == "attribution":
+                attribution_view.draw(context, attribution)
+            else:
+                activation_view.draw(context)

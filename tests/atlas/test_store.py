@@ -1,0 +1,301 @@
+"""The atlas on disk: figures, quantiles and how they were found, descriptions, near weights, damage, exchange."""
+
+from __future__ import annotations
+
+import json
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from neurons.atlas import exchange
+from neurons.atlas.build import finish
+from neurons.atlas.collection import Collection
+from neurons.atlas.finalise import FinaliseSettings, read_ranks
+from neurons.atlas.heldout import record_heldout
+from neurons.atlas.reading import exemplar_passages, range_passages
+from neurons.atlas.store import Atlas, atlas_folder, list_atlases, open_atlas, open_folder
+from neurons.concepts.search import SearchIndex
+from neurons.core.errors import InvalidFile, InvalidInput, NotFound, StoreError
+from neurons.core.types import NeuronSide
+from neurons.describing.imported import import_descriptions
+from neurons.runs.hooks import run_forward
+from tests.support.atlases import SETTINGS, collected, tiny_corpus
+from tests.support.tiny_models import tiny_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished collection of the tiny model."""
+    path = tmp_path_factory.mktemp("collection")
+    collected(tiny_model(), tiny_corpus(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def atlas(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Atlas:
+    target = tmp_path_factory.mktemp("atlas") / "made"
+    return finish(tiny_model(), folder, target=target, settings=FinaliseSettings(exemplars=6))
+
+
+def text(token: int) -> str:
+    return chr(token) if token < 128 else "?"
+
+
+def some_descriptions(count: int = 5) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "layer": [0] * count,
+            "index": range(count),
+            "polarity": ["+"] * count,
+            "description": [f"word {n}" for n in range(count)],
+            "score": 0.5,
+        }
+    )
+
+
+def test_figures_are_the_collection_s(atlas: Atlas, folder: Path) -> None:
+    collection = Collection(folder)
+    assert atlas.tokens == collection.tokens == atlas.info.tokens
+    assert atlas.info.note == ""
+    assert np.allclose(atlas.extremes(1), collection.values_2IK(1), rtol=1e-3)
+    assert np.allclose(atlas.mean_LI(), collection.mean_LI())
+    value, sequence, position = collection.exemplars_2IK(2)
+    arrays = atlas.exemplar_arrays(2)
+    assert np.array_equal(arrays.sequence_2IK, sequence)
+    assert np.array_equal(arrays.position_2IK[sequence >= 0], position[sequence >= 0])
+    assert np.allclose(arrays.value_2IK, value, rtol=1e-3)
+    ids_U, counts_U, mean_UI = collection.token_means(0)
+    stats = atlas.token_stats(0, 3, "+")
+    listed = (counts_U >= 3) & (ids_U < 256)
+    assert stats.ids[0] == ids_U[listed][np.argmax(mean_UI[listed, 3])]
+    assert list(stats.values) == sorted(stats.values, reverse=True)
+    assert all(3 <= count <= SETTINGS.occurrences for count in stats.counts)
+    assert atlas.token_stats(0, 3, "-").values[0] == pytest.approx(mean_UI[listed, 3].min(), rel=1e-2)
+    assert atlas.histogram(0, 0).counts.sum() == atlas.histogram(0, 0).tokens == SETTINGS.body
+
+
+def test_quantiles_say_how_they_were_found(atlas: Atlas) -> None:
+    tokens = atlas.tokens
+    tenth = atlas.quantiles(10 / tokens)
+    assert tenth.method == "order statistic"
+    assert np.array_equal(tenth.value_2LI[:, 0], atlas.extremes(0)[:, :, 9])
+    assert atlas.quantiles(1e-9).method == "corpus extreme"
+    assert np.array_equal(atlas.quantile(1e-9)[:, 0], atlas.extremes(0)[:, :, 0])
+    fitted = atlas.quantiles(1e-9, tail_fit=True)
+    assert fitted.method == "tail fit"
+    assert (fitted.value_2LI[0] >= atlas.quantile(1e-9)[0]).all()
+    assert (fitted.value_2LI[1] <= atlas.quantile(1e-9)[1]).all()
+    body = atlas.quantiles(0.25)
+    assert body.method == "body sample"
+    assert (body.value_2LI[0] >= body.value_2LI[1]).all()
+    for wrong in (0, -1, 0.7, float("nan")):
+        with pytest.raises(InvalidInput, match="quantile level"):
+            atlas.quantiles(wrong)
+
+
+def test_a_compact_atlas_keeps_the_ranks_that_are_read(folder: Path, atlas: Atlas, tmp_path: Path) -> None:
+    small = finish(tiny_model(), folder, target=tmp_path, settings=FinaliseSettings(all_extremes=False, probe=False))
+    assert small.extreme_ranks == tuple(read_ranks(small.tokens, most=32))
+    assert small.probe_arrays(0) is None
+    assert small.probe_stats(0, 0, "+").ids == ()
+    assert read_ranks(1_000_000) == [1, 3, 10, 30, 100]
+    assert np.array_equal(small.quantile(1 / small.tokens), atlas.quantile(1 / atlas.tokens))
+    assert small.quantiles(20 / small.tokens).method == "body sample"
+
+
+def test_projection_and_probe_equal_their_definitions(atlas: Atlas) -> None:
+    loaded = tiny_model()
+    norm = loaded.model.model.norm.weight
+    logits = (loaded.sites[1].output_rows()[7] * norm) @ loaded.model.lm_head.weight.T
+    z = (logits - logits.mean()) / logits.std()
+    best = torch.argsort(z[:256], descending=True)[:8].tolist()
+    assert atlas.promoted(1, 7, "+").ids == tuple(best)
+    assert atlas.promoted(1, 7, "+").values[0] == pytest.approx(float(z[best[0]]), rel=1e-2)
+    assert atlas.suppressed(1, 7, "-") == atlas.promoted(1, 7, "+")
+    seen = {}
+    for token in range(256):
+        run_forward(loaded, torch.tensor([[256, token]]), record=lambda n, a, token=token: seen.update({(n, token): a[0, 1].clone()}))
+    acts = torch.stack([seen[1, token] for token in range(256)])
+    stats = atlas.probe_stats(1, 7, "-")
+    assert stats.ids[0] == int(acts[:, 7].argmin())
+    assert stats.values[0] == pytest.approx(float(acts[:, 7].min()), rel=1e-2)
+
+
+def test_exemplars_are_found_again_in_the_model(atlas: Atlas) -> None:
+    loaded = tiny_model()
+    for neuron in (NeuronSide(0, 5, "+"), NeuronSide(2, 11, "-")):
+        passages = exemplar_passages(loaded, atlas, neuron, count=3)
+        exemplars = atlas.exemplars(neuron.layer, neuron.index, neuron.polarity)
+        for passage, exemplar in zip(passages, exemplars, strict=False):
+            assert passage.acts_T[passage.peak] == pytest.approx(exemplar.value, rel=1e-3)
+            assert passage.ids == exemplar.ids
+            assert exemplar.ids[exemplar.peak] == atlas.corpus.sequence(exemplar.sequence)[exemplar.position]
+    spread = range_passages(loaded, atlas, NeuronSide(0, 5), count=5, windows=4)
+    values = [passage.value for passage in spread]
+    assert values == sorted(values, reverse=True)
+    assert min(values) < 0 < max(values)
+    with pytest.raises(InvalidInput, match="does not exist"):
+        atlas.exemplars(3, 0, "+")
+
+
+def test_descriptions_are_kept_apart_and_replaced_whole(atlas: Atlas, tmp_path: Path, folder: Path) -> None:
+    target = tmp_path / "own"
+    exchange.import_zip(exchange.export_zip(atlas, tmp_path / "a.zip"), target, ref=atlas.ref)
+    own = open_folder(target)
+    assert own.descriptions() is None
+    own = own.with_descriptions(some_descriptions(), arrays={"embedding": np.ones((5, 4), dtype=np.float16)}, meta={"author": "template"})
+    own = own.with_descriptions(some_descriptions(3), arrays={"embedding": np.zeros((3, 4), dtype=np.float16)})
+    assert open_folder(target).info.described == 3
+    assert own.embeddings()["embedding"].shape == (3, 4)
+    assert len(list(target.glob("descriptions-*"))) == 2
+    again = finish(tiny_model(), folder, target=target, settings=FinaliseSettings(probe=False))
+    assert again.info.described == 3
+    assert again.descriptions() is not None
+
+
+def test_the_right_atlas_is_opened(home: Path, atlas: Atlas, tmp_path: Path) -> None:
+    loaded = tiny_model()
+    exchange.import_zip(exchange.export_zip(atlas, tmp_path / "a.zip"), atlas_folder(loaded.ref), ref=loaded.ref)
+    begun = time.monotonic()
+    own = open_atlas(loaded.ref)
+    assert own is not None
+    own.quantile(1e-5)
+    assert time.monotonic() - begun < 2
+    assert not own.info.near
+    near = open_atlas(tiny_model(seed=5).ref)
+    assert near is not None
+    assert near.info.near
+    assert "other weights" in near.info.note
+    assert open_atlas(tiny_model("gpt2").ref) is None
+    assert any(info.model == loaded.ref for info in list_atlases())
+    with pytest.raises(InvalidInput, match="not of tiny gpt2"):
+        open_folder(own.folder, ref=tiny_model("gpt2").ref)
+    with pytest.raises(NotFound):
+        open_folder(tmp_path / "nothing")
+    with pytest.raises(StoreError, match="already"):
+        exchange.import_zip(tmp_path / "a.zip", own.folder, ref=loaded.ref)
+
+
+def read_everything(target: Path) -> None:
+    opened = open_folder(target)
+    opened.mean_LI()
+    assert opened.corpus.n_sequences
+
+
+@pytest.mark.parametrize("name", ["neurons.zarr.zip", "corpus.zarr.zip", "manifest.json"])
+def test_damage_is_noticed(atlas: Atlas, tmp_path: Path, name: str) -> None:
+    target = tmp_path / "own"
+    exchange.import_zip(exchange.export_zip(atlas, tmp_path / "a.zip"), target, ref=atlas.ref)
+    data = bytearray((target / name).read_bytes())
+    data[len(data) // 2] ^= 0x10
+    if name == "manifest.json":
+        data = data[: len(data) // 2]
+    (target / name).write_bytes(bytes(data))
+    with pytest.raises(StoreError):
+        read_everything(target)
+
+
+def test_an_archive_from_elsewhere_is_checked(atlas: Atlas, tmp_path: Path) -> None:
+    good = exchange.export_zip(atlas, tmp_path / "good.zip")
+    with zipfile.ZipFile(good) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+
+    def refused(changed: dict[str, bytes]) -> None:
+        with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+            for name, data in changed.items():
+                archive.writestr(name, data)
+        with pytest.raises((InvalidFile, StoreError)):
+            exchange.import_zip(tmp_path / "bad.zip", tmp_path / "target", ref=atlas.ref)
+        assert not (tmp_path / "target").exists()
+
+    refused({**files, "../evil": b"x"})
+    refused({name: data for name, data in files.items() if name != "manifest.json"})
+    refused({**files, "corpus.zarr.zip": files["corpus.zarr.zip"][:-5]})
+    manifest = json.loads(files["manifest.json"])
+    refused({**files, "manifest.json": json.dumps({**manifest, "version": 99}).encode()})
+    (tmp_path / "bad.zip").write_bytes(b"no zip")
+    with pytest.raises(InvalidFile):
+        exchange.import_zip(tmp_path / "bad.zip", tmp_path / "target", ref=atlas.ref)
+    with pytest.raises(InvalidInput, match="not of"):
+        exchange.import_zip(good, tmp_path / "target", ref=tiny_model("gpt2").ref)
+
+
+def test_description_tables_from_elsewhere(home: Path, atlas: Atlas, tmp_path: Path) -> None:
+    ref = atlas.ref
+    (tmp_path / "t.csv").write_text(
+        "layer,neuron,polarity,description,score\n1,2,-1,cats,0.7\n0,3,pos,dogs,\n9,9,+,far,1\n0,1,?,x,1\n0,1,+,,1\n"
+    )
+    found = exchange.read_descriptions(tmp_path / "t.csv", ref)
+    assert found.table[["layer", "index", "polarity", "description"]].values.tolist() == [[0, 3, "+", "dogs"], [1, 2, "-", "cats"]]
+    assert len(found.skipped) == 3
+    records = [
+        {"modelId": "m", "layer": "2-mlp", "index": "7", "description": "numbers", "typeName": "x"},
+        {"modelId": "m", "layer": "2-mlp", "index": "7", "description": "newer", "typeName": "x"},
+        {"layer": "2-mlp"},
+    ]
+    (tmp_path / "n.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records) + "{broken\n")
+    neuronpedia = exchange.read_descriptions(tmp_path / "n.jsonl", ref)
+    assert neuronpedia.table.description.tolist() == ["newer"]
+    assert len(neuronpedia.skipped) == 2
+    (tmp_path / "e.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InvalidFile, match="no description"):
+        exchange.read_descriptions(tmp_path / "e.csv", ref)
+    (tmp_path / "e.parquet").write_text("x")
+    with pytest.raises(InvalidFile):
+        exchange.read_descriptions(tmp_path / "e.parquet", ref)
+
+    made = import_descriptions(found.table, ref, author="t.csv")
+    made = import_descriptions(neuronpedia.table, ref, author="n.jsonl")
+    described = made.descriptions()
+    assert described is not None
+    assert len(described) == 3
+    assert not made.has_figures
+    with pytest.raises(NotFound, match="descriptions only"):
+        made.quantile(1e-5)
+    (best, *_) = SearchIndex(made).search("a newer version")
+    assert (best.layer, best.index, best.description) == (2, 7, "newer")
+
+
+def test_everything_can_be_written_out(home: Path, atlas: Atlas, tmp_path: Path) -> None:
+    target = tmp_path / "own"
+    own = exchange.import_zip(exchange.export_zip(atlas, tmp_path / "a.zip"), target, ref=atlas.ref).with_descriptions(some_descriptions())
+    neurons = exchange.neuron_table(own, text)
+    assert len(neurons) == 2 * own.n_layers * own.n_neurons
+    assert neurons.query("layer == 0 and index == 2 and polarity == '+'").description.item() == "word 2"
+    for name in ("n.csv", "n.parquet", "n.jsonl"):
+        assert exchange.write_rows(tmp_path / name, neurons.to_dict("records")) == len(neurons)
+    explained = list(exchange.neuronpedia_explanations(own, model_id="tiny"))
+    assert explained[0]["layer"] == "0-mlp"
+    exchange.write_rows(tmp_path / "e.jsonl", explained)
+    assert len(exchange.read_descriptions(tmp_path / "e.jsonl", own.ref).table) == 5
+    exemplars = list(exchange.exemplar_table(own, text, count=2))
+    assert len(exemplars) == 4 * own.n_layers * own.n_neurons
+    activations = next(exchange.neuronpedia_activations(own, text, model_id="tiny"))
+    assert activations["values"][activations["maxValueTokenIndex"]] == activations["maxValue"]
+    with pytest.raises(InvalidInput, match="write to a"):
+        exchange.write_rows(tmp_path / "n.xlsx", [])
+
+
+def test_held_out_truth_is_the_model_s(tmp_path: Path) -> None:
+    loaded, corpus = tiny_model(), tiny_corpus(80)
+    truth = record_heldout(loaded, corpus, tmp_path, tokens=300)
+    assert len(truth.ids_T) >= 300
+    assert corpus.held_S[truth.sequence_T].all()
+    row = 17
+    ids = corpus.sequence(int(truth.sequence_T[row]))
+    found = {}
+    run_forward(loaded, torch.from_numpy(ids)[None], record=lambda n, a: found.update({n: a[0].clone()}))
+    assert np.allclose(truth.acts(1)[row], found[1][truth.position_T[row]].numpy(), rtol=2e-3, atol=1e-3)
+    assert truth.ids_T[row] == ids[truth.position_T[row]]
+    assert truth.previous_T[row] == ids[truth.position_T[row] - 1]
+    again = record_heldout(loaded, corpus, tmp_path, tokens=300)
+    assert np.array_equal(again.ids_T, truth.ids_T)
+    with pytest.raises(InvalidInput, match="no held-out"):
+        record_heldout(loaded, tiny_corpus(8, held_out=0), tmp_path / "none")
+    assert replace(loaded.ref) == loaded.ref

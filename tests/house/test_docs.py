@@ -1,0 +1,68 @@
+"""The docs keep up: every command, every page, every environment variable, and no link to a file that is not there."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import cli_docs
+
+from tests.support.page_list import page_list
+
+
+def text_of(*paths: Path) -> str:
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
+
+
+def prose() -> list[Path]:
+    return [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
+
+
+def test_cli_page_is_up_to_date() -> None:
+    assert cli_docs.PAGE.read_text(encoding="utf-8") == cli_docs.page(), "run `make docs`"
+
+
+def test_every_command_and_option_explains_itself() -> None:
+    for name, context in cli_docs.commands():
+        assert (context.command.help or "").strip(), f"{name} has no help"
+        for parameter in context.command.params:
+            assert getattr(parameter, "help", "") or parameter.name in ("help",), f"{name}: {parameter.name} has no help"
+
+
+def test_every_command_that_gives_a_result_takes_json() -> None:
+    without = {name for name, context in cli_docs.commands() if not getattr(context.command, "commands", None) and not takes_json(context)}
+    assert without <= {"neuronscope run"}
+
+
+def takes_json(context: object) -> bool:
+    return any("--json" in parameter.opts for parameter in context.command.params)  # type: ignore[attr-defined]
+
+
+def test_every_page_of_the_app_is_in_the_guide() -> None:
+    guide = (DOCS / "guide.md").read_text(encoding="utf-8")
+    assert not [title for title, _, _ in page_list().values() if not re.search(rf"^## .*\b{title}\b", guide, re.MULTILINE)]
+
+
+def test_every_page_script_is_listed() -> None:
+    assert {script for _, _, script in page_list().values()} == {path.stem for path in (ROOT / "pages").glob("*.py")}
+
+
+def test_every_environment_variable_is_in_the_docs() -> None:
+    install = (DOCS / "install.md").read_text(encoding="utf-8")
+    sources = [path for folder in ("neurons", "traces", "pages") for path in (ROOT / folder).rglob("*.py")]
+    named = set(re.findall(r"\bNEURONSCOPE_[A-Z_]+\b", text_of(*sources)))
+    assert {name for name in named if name not in install} == set()
+
+
+def test_links_lead_somewhere() -> None:
+    broken = []
+    for path in prose():
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+            if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists():
+                broken.append(f"{path.name}: {target}")
+    assert not broken

@@ -1,0 +1,234 @@
+"""The Steer tab: cards and their widgets, where steers come from, saving and files, running, and what is refused where it was typed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from neurons.concepts.direction import steer_from_examples
+from neurons.core.errors import InvalidInput
+from neurons.core.types import NeuronSide, Steer, TokenScope
+from neurons.runs.steering import dump_steers
+from pages.shared import server_wide, steer_state
+from pages.steer import pair_run, sources
+from tests.support.app_pages import PATIENCE, loaded, saved, texts, until
+from traces.schema import TraceRecord
+
+pytestmark = pytest.mark.usefixtures("app_home")
+
+_SCRIPT = """
+from pages.steer import steer_tab
+from pages.shared import trace_context
+steer_tab.draw(trace_context.current())
+"""
+SOME = Steer((NeuronSide(1, 3), NeuronSide(2, 7, "-")), "scale", 25.0, name="loud")
+
+
+def open_tab(record: TraceRecord, *steers: Steer) -> AppTest:
+    app = AppTest.from_string(_SCRIPT, default_timeout=PATIENCE)
+    app.query_params["trace"] = record.id
+    app.session_state["steer.cards"] = tuple(steer_state.Card(f"c{n}", steer, steer.neurons) for n, steer in enumerate(steers))
+    app.session_state["trace.sampling"] = record.sampling
+    return app.run()
+
+
+def cards(app: AppTest) -> list[Steer]:
+    return [card.steer for card in app.session_state["steer.cards"]]
+
+
+@pytest.fixture
+def record() -> TraceRecord:
+    return saved("hello there")[0]
+
+
+def test_no_steers_says_what_to_do(record: TraceRecord) -> None:
+    app = open_tab(record)
+    assert not app.exception
+    assert "Add a steer first" in texts(app)
+    assert app.button(key="steer.go").disabled
+
+
+def test_a_card_changes_its_steer(record: TraceRecord) -> None:
+    app = open_tab(record, SOME)
+    assert not app.exception
+    app.slider(key="steer.c0.slider").set_value(2.5).run()
+    assert cards(app)[0].strength == 2.5
+    assert app.number_input(key="steer.c0.number").value == 2.5
+    app.number_input(key="steer.c0.number").set_value(900.0).run()
+    assert cards(app)[0].strength == 900
+    assert app.slider(key="steer.c0.slider").value == 4
+    app.toggle(key="steer.c0.on").set_value(False).run()
+    app.text_input(key="steer.c0.name").set_value("*quiet*").run()
+    assert (cards(app)[0].enabled, cards(app)[0].name) == (False, "*quiet*")
+    assert "Off: does nothing" in texts(app)
+    app.button_group(key="steer.c0.mode").set_value("set").run()
+    assert cards(app)[0].mode == "set"
+    assert app.slider(key="steer.c0.slider").value == 2
+
+
+def test_polarity_of_a_card_and_back(record: TraceRecord) -> None:
+    app = open_tab(record, SOME)
+    app.button_group(key="steer.c0.polarity").set_value("-").run()
+    assert {side.polarity for side in cards(app)[0].neurons} == {"-"}
+    app.button_group(key="steer.c0.polarity").set_value("as picked").run()
+    assert cards(app)[0].neurons == SOME.neurons
+
+
+def test_token_ranges_are_checked_where_they_are_typed(record: TraceRecord) -> None:
+    app = open_tab(record, SOME)
+    app.selectbox(key="steer.c0.scope").set_value("ranges").run()
+    assert "No ranges yet" in texts(app)
+    app.text_input(key="steer.c0.ranges").set_value("9:3").run()
+    assert "not a token range" in texts(app)
+    app.text_input(key="steer.c0.ranges").set_value("3:9, answer").run()
+    assert cards(app)[0].tokens == TokenScope("ranges", ((3, 9),), with_answer=True)
+    app.selectbox(key="steer.c0.scope").set_value("answer").run()
+    assert cards(app)[0].tokens == TokenScope("answer")
+
+
+def test_neurons_are_removed_and_typed_one_by_one(record: TraceRecord) -> None:
+    app = open_tab(record, SOME)
+    app.multiselect(key="steer.c0.neurons").unselect("1:3+").run()
+    assert cards(app)[0].neurons == (NeuronSide(2, 7, "-"),)
+    assert "Neurons (1)" in app.multiselect(key="steer.c0.neurons").label
+
+
+def test_remove_and_undo_keep_the_order(record: TraceRecord) -> None:
+    other = Steer((NeuronSide(0, 1),), name="second")
+    app = open_tab(record, SOME, other)
+    app.button(key="steer.c0.delete").click().run()
+    assert cards(app) == [other]
+    app.button(key="steer.undo").click().run()
+    assert cards(app) == [SOME, other]
+    app.button(key="steer.clear").click().run()
+    assert cards(app) == []
+    app.button(key="steer.undo").click().run()
+    app.button(key="steer.undo").click().run()
+    assert cards(app) == [SOME, other]
+
+
+def test_typed_neurons_become_a_card_or_an_error_beside_the_field(record: TraceRecord) -> None:
+    app = open_tab(record)
+    app.text_input(key="steer.typed.text").set_value("1:3, 99:1")
+    app.button[_index(app, "Add")].click().run()
+    assert "layers 0 to 2" in texts(app)
+    assert not cards(app)
+    app.text_input(key="steer.typed.text").set_value("1:3 2:7-")
+    app.button[_index(app, "Add")].click().run()
+    assert cards(app)[0].neurons == (NeuronSide(1, 3), NeuronSide(2, 7, "-"))
+
+
+def _index(app: AppTest, label: str) -> int:
+    return next(n for n, button in enumerate(app.button) if button.label == label)
+
+
+@pytest.mark.parametrize("text", ["", "seventeen", "1:3, x", "![a](http://b.c/d)", "9999999999:1"])
+def test_what_is_not_a_neuron_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        steer_state.read_neurons(text, loaded())
+
+
+def test_saved_steers_come_back(record: TraceRecord) -> None:
+    app = open_tab(record, SOME)
+    app.text_input(key="steer.saved.name").set_value("my steers")
+    app.button(key="steer.saved.save").click().run()
+    assert sources.saved_steers().names() == ("my steers",)
+    app.selectbox(key="steer.saved").set_value("my steers").run()
+    app.button(key="steer.saved.add").click().run()
+    assert cards(app) == [SOME, SOME]
+    app.button(key="steer.saved.delete").click().run()
+    assert sources.saved_steers().names() == ()
+    app.button(key="steer.saved.restore").click().run()
+    assert sources.saved_steers().names() == ("my steers",)
+
+
+def test_a_file_round_trip_and_a_file_of_another_model(record: TraceRecord) -> None:
+    text = json.dumps(dump_steers([SOME], loaded().ref))
+    assert sources._read("s.json", text.encode(), loaded().ref) == (SOME,)
+    other = json.loads(text)
+    other["model"]["n_layers"] = 99
+    with pytest.raises(InvalidInput, match="load that model first"):
+        sources._read("s.json", json.dumps(other).encode(), loaded().ref)
+    with pytest.raises(InvalidInput):
+        sources._read("s.json", b"\xff\xfe\x00", loaded().ref)
+
+
+def test_run_steered_shows_both_and_marks_a_stale_result(record: TraceRecord) -> None:
+    app = open_tab(record, SOME)
+    app.button(key="steer.go").click().run()
+    job = server_wide.server().jobs()[-1]
+    until(lambda: not job.running)
+    assert job.error() is None
+    app.run()
+    assert not app.exception
+    baseline, steered, used = app.session_state["steer.done"]
+    assert used == (SOME,)
+    store = server_wide.store()
+    assert store.load(baseline).answer_ids == record.answer_ids
+    assert store.load(steered).baseline_id == baseline
+    assert "Stale" not in texts(app)
+    app.toggle(key="steer.c0.on").set_value(False).run()
+    assert "Stale" in texts(app)
+
+
+def test_a_steer_that_breaks_the_model_is_said_where_it_was_started(record: TraceRecord) -> None:
+    wild = Steer((NeuronSide(0, 1),), "set", 1000.0, values=(9e5,))
+    huge = Steer(tuple(NeuronSide(layer, i) for layer in range(3) for i in range(48)), "set", 1000.0, values=(9e5,) * 144)
+    app = open_tab(record, wild, huge)
+    app.button(key="steer.go").click().run()
+    job = server_wide.server().jobs()[-1]
+    until(lambda: not job.running)
+    app.run()
+    assert not app.exception
+
+
+def test_own_steers_of_a_steered_trace_are_offered() -> None:
+    steered = saved("again", steers=[SOME])[0]
+    app = open_tab(steered)
+    app.button(key="steer.own").click().run()
+    assert cards(app) == list(steered.steers)
+
+
+def test_why_steers_are_not_ready() -> None:
+    assert "Add a steer" in pair_run.ready(())
+    assert "same" in pair_run.ready((Steer((), "set"),))
+    assert pair_run.ready((SOME,)) == ""
+
+
+def test_a_saved_concept_becomes_a_card_and_words_without_an_atlas_say_what_is_missing(record: TraceRecord) -> None:
+    from neurons.concepts.sets import Concept, SavedConcepts
+
+    SavedConcepts().save("capitals", Concept.of(SOME.neurons, ref=loaded().ref))
+    app = open_tab(record)
+    app.selectbox(key="steer.concept").set_value("capitals").run()
+    app.button(key="steer.concept.strengthen").click().run()
+    assert not app.exception
+    assert cards(app)[0].neurons == SOME.neurons
+    assert cards(app)[0].strength == 0.75
+    app.selectbox(key="steer.concept").set_value(None).run()
+    app.text_input(key="steer.concept.words").set_value("court and law").run()
+    app.button(key="steer.concept.suppress").click().run()
+    assert not app.exception
+    assert "atlas" in texts(app)
+    assert len(cards(app)) == 1
+
+
+def test_a_steer_from_examples_keeps_its_values_when_a_neuron_is_taken_away(record: TraceRecord) -> None:
+    app = open_tab(record)
+    app.text_area(key="steer.examples.texts").set_value("only one")
+    app.button(key="FormSubmitter:steer.examples-Add").click().run()
+    assert "at least 2 example texts" in texts(app)
+    app.text_area(key="steer.examples.texts").set_value("the sea is blue\nships sail on the sea")
+    app.number_input(key="steer.examples.count").set_value(4)
+    app.button(key="FormSubmitter:steer.examples-Add").click().run()
+    assert not app.exception
+    (made,) = cards(app)
+    expected = steer_from_examples(loaded(), ["the sea is blue", "ships sail on the sea"], neurons=4, name="From examples")
+    assert made == expected
+    assert "the values it came with" in texts(app)
+    assert expected.values is not None
+    kept = steer_state._changed(expected, {"neurons": expected.neurons[1:3]})
+    assert kept.values == expected.values[1:3]
+    assert steer_state._changed(expected, {"neurons": (NeuronSide(0, 1),)}).values is None

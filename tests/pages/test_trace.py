@@ -1,0 +1,240 @@
+"""The Trace page run by AppTest with a tiny model: what is shown, what the address says, and what is refused where it was typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from neurons.concepts.sets import SavedConcepts
+from neurons.core.types import Message, NeuronSide
+from neurons.tracing.saved_attributions import KEPT
+from pages.shared import server_wide
+from pages.trace import attribution_job, chat
+from tests.support.app_pages import SHORT, loaded, open_page, saved, select, texts, until
+from traces.schema import TraceRecord
+from traces.store import EXAMPLES, TraceStore
+
+pytestmark = pytest.mark.usefixtures("app_home")
+
+
+@pytest.fixture
+def record() -> TraceRecord:
+    return saved("hello there")[0]
+
+
+def _select(app: AppTest, record: TraceRecord, *ranges: list[int]) -> AppTest:
+    app.session_state["trace.tokens.strip"] = {"selection": {"trace_id": record.id, "ranges": list(ranges)}}
+    return app.run()
+
+
+def _view(app: AppTest, name: str) -> AppTest:
+    return app.button_group(key="trace.view").set_value(name).run()
+
+
+def test_first_visit_shows_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_wide.server(), "store", TraceStore(examples=EXAMPLES))  # the page tests' server has none
+    app = open_page("trace")
+    assert not app.exception
+    shown = app.query_params["trace"]
+    assert server_wide.store().summary(shown).example
+    assert any("Try:" in caption.value for caption in app.caption)
+
+
+def test_new_conversation_offers_something_to_ask(record: TraceRecord) -> None:
+    app = open_page("trace", trace=record.id)
+    app.button(key="trace.new").click().run()
+    assert not app.exception
+    assert "A new conversation" in texts(app)
+    assert "Three things to try" in texts(app)
+    assert "trace" not in app.query_params
+
+
+def test_asking_saves_a_trace_and_opens_it(record: TraceRecord) -> None:
+    app = open_page("trace", trace=record.id)
+    app.session_state["trace.sampling"] = SHORT
+    app.chat_input(key="trace.input").set_value("and you?").run()
+    job = server_wide.server().job(app.query_params["run"])
+    assert job is not None
+    until(lambda: not job.running)
+    app.run()
+    assert not app.exception
+    made = server_wide.store().load(app.query_params["trace"])
+    assert [message.role for message in made.messages] == ["user", "assistant", "user"]
+    assert made.messages[1].token_ids == record.answer_ids
+    assert "run" not in app.query_params
+
+
+def test_an_empty_question_is_refused_where_it_was_typed(record: TraceRecord) -> None:
+    app = open_page("trace", trace=record.id)
+    app.chat_input(key="trace.input").set_value("   ").run()
+    assert "the prompt is empty" in texts(app).replace("\\", "")
+    assert [row.id for row in server_wide.store().list("", limit=50) if not row.example] == [record.id]
+
+
+def test_turns_go_on_with_their_own_ids(record: TraceRecord) -> None:
+    assert chat.conversation(record, same_model=True)[-1] == Message("assistant", record.answer, record.answer_ids)
+    assert all(turn.token_ids is None for turn in chat.conversation(record, same_model=False))
+
+
+def test_activation_view_lists_keeps_and_steers(record: TraceRecord) -> None:
+    app = open_page("trace", trace=record.id)
+    app.number_input(key="trace.threshold").set_value(0.0).run()
+    _select(app, record, [2, 5])
+    assert not app.exception
+    assert "at token 2 to 4" in texts(app)
+    assert app.query_params["token"] == "2:5"
+    table = app.dataframe[0].value
+    assert {"neuron", "normalised", "activation", "percentile", "text"} <= set(table.columns)
+    select(app, "trace.acts.table", list(table.index), 0, 1)
+    names = list(table["neuron"][:2])
+    app.button(key="trace.acts.suppress").click().run()
+    steer = app.session_state["steer.cards"][0].steer
+    assert (steer.neurons, steer.mode, steer.strength) == (tuple(NeuronSide.parse(name) for name in names), "set", 0)
+    app.text_input(key="trace.acts.concept").set_value("first two").run()
+    app.button(key="trace.acts.concept.save").click().run()
+    assert SavedConcepts().load("first two").sides == steer.neurons
+
+
+def test_filters_narrow_the_table(record: TraceRecord) -> None:
+    app = open_page("trace", trace=record.id)
+    app.number_input(key="trace.threshold").set_value(0.0).run()
+    everything = len(app.dataframe[0].value)
+    app.selectbox(key="trace.acts.sign").set_value("negative").run()
+    negative = app.dataframe[0].value
+    assert 0 < len(negative) < everything
+    assert (negative["activation"] < 0).all()
+    app.slider(key="trace.acts.layers").set_value((0, 0)).run()
+    assert set(app.dataframe[0].value["layer"]) == {0}
+    app.text_input(key="trace.acts.words").set_value("no such words").run()
+    assert "No neuron passes" in texts(app)
+
+
+def test_attribution_is_computed_stored_and_restricted(record: TraceRecord) -> None:
+    app = _view(open_page("trace", trace=record.id), "attribution")
+    token = len(record.prompt_ids) + 1
+    _select(app, record, [token, token + 1])
+    assert not app.exception
+    stored = server_wide.store().attributions(record.id)
+    assert {info.target.token for info in stored} >= {token}
+    table = app.dataframe[0].value
+    assert 0 < len(table) <= KEPT
+    assert table["token"].max() < token
+    _select(app, record, [1, 3])
+    assert set(app.dataframe[0].value["token"]) <= {1, 2}
+    assert any(info.sources == "1:3" and info.target.token == token for info in server_wide.store().attributions(record.id))
+    app.button(key="trace.sources.all").click().run()
+    assert app.dataframe[0].value["token"].nunique() > 2
+
+
+def test_contrast_asks_for_the_other_token(record: TraceRecord) -> None:
+    app = _view(open_page("trace", trace=record.id), "attribution")
+    token = len(record.prompt_ids) + 1
+    _select(app, record, [token, token + 1])
+    app.selectbox(key="trace.metric").set_value("contrast").run()
+    assert not app.exception
+    found = [info for info in server_wide.store().attributions(record.id) if info.target.metric == "contrast"]
+    assert found
+    assert found[0].target.against_id not in (None, record.token_ids[token])
+
+
+def test_a_typed_token_that_is_several_is_refused(record: TraceRecord) -> None:
+    token = len(record.prompt_ids) + 1
+    app = AppTest.from_string("from pages.trace_page import page\npage()", default_timeout=120)
+    app.query_params.update({"trace": record.id, "view": "attribution", "token": str(token)})
+    app.session_state["trace.metric"] = "contrast"
+    app.session_state[f"trace.against.{record.id}.{token}"] = "two words here"
+    app.run()
+    assert not app.exception
+    assert "name one token" in texts(app).replace("\\", "")
+
+
+def test_the_first_token_has_no_cause(record: TraceRecord) -> None:
+    app = _select(_view(open_page("trace", trace=record.id), "attribution"), record, [0, 1])
+    assert not app.exception
+    assert "nothing before it" in texts(app)
+
+
+def test_a_long_attribution_shows_how_far_it_is_and_can_be_stopped(record: TraceRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attribution_job, "PATIENCE", 0.05)
+    with loaded().lock:  # as if another session's answer had the model
+        app = _view(open_page("trace", trace=record.id), "attribution")
+        assert not app.exception
+        app.button(key="trace.attr.stop").click().run()
+    job = next(job for job in server_wide.server().jobs() if "attribution" in job.facts)
+    until(lambda: not job.running)
+    app.run()
+    assert "was stopped" in texts(app)
+    assert not server_wide.store().attributions(record.id)
+    monkeypatch.setattr(attribution_job, "PATIENCE", 60)
+    app.button(key="trace.attr.again").click().run()
+    assert not app.exception
+    assert server_wide.store().attributions(record.id)
+    assert "was stopped" not in texts(app)
+
+
+@pytest.mark.parametrize("view", ["activation", "attribution", "surprisal", "entropy"])
+def test_a_link_names_token_and_view(record: TraceRecord, view: str) -> None:
+    app = open_page("trace", trace=record.id, token="2:4", view=view)
+    assert not app.exception
+    assert app.session_state["trace.view"] == view
+    assert app.session_state["trace.tokens.selection"]["ranges"] == ((2, 4),)
+
+
+def test_nonsense_in_the_address_is_survived(record: TraceRecord) -> None:
+    app = open_page("trace", trace=record.id, token="x:y", view="magic", run="nothing")
+    assert not app.exception
+    assert app.session_state["trace.view"] == "activation"
+    gone = open_page("trace", trace="000000000000")
+    assert not gone.exception
+    assert "there is no trace" in texts(gone).replace("\\", "")
+
+
+@pytest.mark.parametrize("view", ["activation", "attribution"])
+def test_pictures(record: TraceRecord, view: str) -> None:
+    app = open_page("trace", trace=record.id, token=str(len(record.prompt_ids)), view=view)
+    app.session_state["trace.tab"] = "Pictures"
+    app.run()
+    assert not app.exception
+    assert "What each layer would say" in texts(app)
+
+
+def test_evicted_activations_come_back(record: TraceRecord) -> None:
+    server_wide.store().evict(record.id)
+    app = open_page("trace", trace=record.id)
+    assert "were removed to keep the disk budget" in texts(app)
+    app.button(key="trace.recompute").click().run()
+    assert not app.exception
+    assert server_wide.store().activation_state(record.id) == "stored"
+    assert len(app.dataframe)
+
+
+def test_settings_out_of_range_are_refused(record: TraceRecord) -> None:
+    app = open_page("trace", trace=record.id)
+    app.number_input(key="sampling.temperature").set_value(0.7).run()
+    app.number_input(key="sampling.seed").set_value(5).run()
+    chosen = app.session_state["trace.sampling"]
+    assert (chosen.temperature, chosen.seed) == (0.7, 5)
+
+
+def test_name_and_tags_are_saved(record: TraceRecord) -> None:
+    app = open_page("trace", trace=record.id)
+    app.text_input(key=f"trace.name.{record.id}").set_value("*my* trace").run()
+    app.text_input(key=f"trace.tags.{record.id}").set_value("a, b").run()
+    saved_record = server_wide.store().load(record.id)
+    assert (saved_record.name, saved_record.tags) == ("*my* trace", ("a", "b"))
+
+
+def test_a_base_model_says_that_it_completes(record: TraceRecord) -> None:
+    template = loaded().tokenizer.chat_template
+    loaded().tokenizer.chat_template = None
+    try:
+        assert "Plain completion" in texts(open_page("trace", trace=record.id))
+    finally:
+        loaded().tokenizer.chat_template = template
+
+
+def test_every_listed_page_exists_or_is_left_out() -> None:
+    app = AppTest.from_file(str(Path(__file__).parents[2] / "streamlit_app.py"), default_timeout=120).run()
+    assert not app.exception

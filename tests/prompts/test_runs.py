@@ -1,0 +1,185 @@
+"""Prompt sets run as jobs, and sweeps of a steer's strength, on a tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from neurons.core.errors import Cancelled, InvalidInput, InvalidSteer
+from neurons.core.types import NeuronSide, Sampling, Steer
+from neurons.models.loaded import LoadedModel
+from neurons.prompts import runs
+from neurons.prompts.sets import load_file
+from neurons.storage.jobs import JobRunner
+from neurons.tracing.record import run_trace
+from neurons.tracing.sweeps import forced_divergence, sweep
+from tests.support.tiny_models import tiny_model
+from traces import TraceStore
+
+CSV = b"prompt,id,tags\nOne?,a,x\n,b,\nTwo?,c,\n" + b"z" * 600 + b",long,\nThree?,d,\n"
+SETTINGS = Sampling(temperature=0.7, seed=3, max_new_tokens=5)
+STEER = Steer(tuple(NeuronSide(2, i) for i in range(48)), "set", 1.0, values=(3.0,) * 48)
+
+
+@pytest.fixture
+def tiny() -> LoadedModel:
+    return tiny_model("llama")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TraceStore:
+    return TraceStore(tmp_path / "traces", examples=None)
+
+
+@pytest.fixture
+def runner(tmp_path: Path, tiny: LoadedModel, store: TraceStore) -> Iterator[JobRunner]:
+    made = JobRunner(tmp_path / "jobs")
+    runs.register(made, lambda params, progress: tiny, lambda: store)
+    yield made
+    made.close()
+
+
+def test_each_prompt_becomes_a_trace_and_failures_stop_nothing(runner: JobRunner, store: TraceStore) -> None:
+    prompts = load_file(CSV, name="x.csv")
+    job = runner.wait(runs.start(runner, prompts, run="first", sampling=SETTINGS, system="Be kind.").id, timeout=60)
+    assert (job.state, job.done, job.total, job.errors) == ("done", 4, 4, 2)
+    errors = {row["row"]: row["error"] for row in runner.errors(job.id)}
+    assert errors[2] == "the prompt is empty"
+    assert "positions" in errors[4]
+    rows = store.list(set_name="first", sort="created", descending=False)
+    assert [(row.set_row, row.name, row.tags) for row in rows] == [(1, "a", ("x",)), (3, "c", ()), (5, "d", ())]
+    record = store.load(rows[0].id)
+    assert record.messages[0].content == "Be kind."
+    assert record.sampling == SETTINGS
+    assert job.result["rows"] == 3
+    table = runs.results(store, "first")
+    assert table["row"].tolist() == [1, 3, 5]
+    assert "steered" not in table
+    assert runs.run_names(store) == ("first",)
+
+
+def test_pairs_and_their_summary(runner: JobRunner, store: TraceStore) -> None:
+    prompts = load_file(b"One?\nTwo?\n", name="x.txt")
+    job = runner.wait(runs.start(runner, prompts, run="steered", sampling=SETTINGS, steers=[STEER]).id, timeout=60)
+    assert job.state == "done"
+    table = runs.results(store, "steered")
+    assert len(table) == 2
+    assert table.differs.all()
+    found = runs.summary(store, "steered")
+    assert (found.rows, found.pairs, found.differ, found.differ_rate) == (2, 2, 2, 1.0)
+    assert found.mean_changed_words is not None
+    for row in table.itertuples():
+        assert store.load(row.steered).baseline_id == row.trace
+        assert store.load(row.steered).steers == (STEER,)
+    noop = replace(STEER, mode="scale", values=None)
+    runner.wait(runs.start(runner, prompts, run="noop", sampling=SETTINGS, steers=[noop]).id, timeout=60)
+    assert runs.summary(store, "noop").differ == 0
+    assert runs.summary(store, "noop").pairs == 2
+
+
+def test_resume_does_only_what_is_left(tmp_path: Path, tiny: LoadedModel, store: TraceStore) -> None:
+    runner = JobRunner(tmp_path / "jobs")
+    asked = 0
+
+    def stop_at_third(params, progress) -> LoadedModel:
+        return tiny
+
+    runs.register(runner, stop_at_third, lambda: store)
+    prompts = load_file("\n".join(f"Question {n}?" for n in range(1, 7)).encode(), name="x.txt")
+    job = runs.start(runner, prompts, run="long", sampling=replace(SETTINGS, max_new_tokens=40))
+    while len(runner.rows(job.id)) < 2:
+        asked += 1
+    runner.cancel(job.id)
+    stopped = runner.wait(job.id, timeout=60)
+    done = [row["row"] for row in runner.rows(job.id)]
+    assert stopped.state == "cancelled"
+    assert 2 <= len(done) < 6
+    assert all(row.finish_reason != "cancelled" for row in store.list())
+    runner.close()
+    again = JobRunner(tmp_path / "jobs")
+    runs.register(again, stop_at_third, lambda: store)
+    again.resume(job.id)
+    ended = again.wait(job.id, timeout=60)
+    again.close()
+    assert ended.state == "done"
+    assert sorted(row.set_row or 0 for row in store.list(set_name="long")) == [1, 2, 3, 4, 5, 6]
+
+
+def test_bad_runs_are_refused_or_fail_with_a_reason(runner: JobRunner) -> None:
+    prompts = load_file(b"One?\n", name="x.txt")
+    for wrong in ({"run": " "}, {"run": "x", "sampling": Sampling(top_p=2)}, {"run": "x", "steers": [Steer((), strength=1e9)]}):
+        with pytest.raises(InvalidInput):
+            runs.start(runner, prompts, **wrong)
+    with pytest.raises(InvalidInput):
+        runs.start(runner, replace(prompts, rows=()), run="x")
+    job = runner.wait(runs.start(runner, prompts, run="x", steers=[Steer((NeuronSide(99, 1),), strength=0.0)]).id, timeout=60)
+    assert (job.state, "layers" in job.message) == ("failed", True)
+
+
+def test_sweep(tiny: LoadedModel) -> None:
+    found = sweep(tiny, "One?", [replace(STEER, strength=0.0)], [0.0, 0.5, 1.0, 1.0], sampling=SETTINGS, offset=2)
+    assert [point.strength for point in found.points] == [0.0, 0.5, 1.0]
+    baseline, run = run_trace(tiny, "One?", sampling=SETTINGS)
+    assert found.token_id == baseline.answer_ids[2]
+    assert found.position == len(baseline.prompt_ids) + 2
+    assert found.baseline_probability == pytest.approx(float(np.exp(run.logprob_T[found.position])), rel=1e-4)
+    for point in found.points:
+        steered, _ = run_trace(tiny, "One?", sampling=SETTINGS, steers=(replace(STEER, strength=point.strength),))
+        assert point.answer == steered.answer
+        assert point.differs == (steered.answer_ids != baseline.answer_ids)
+    assert found.table().shape[0] == 3
+    noop = sweep(tiny, "One?", [Steer(STEER.neurons, "scale", 1.0)], [1.0, 0.0], sampling=SETTINGS).points
+    assert (noop[0].kl, noop[0].differs) == (0.0, False)
+    assert noop[1].kl > 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"strengths": []},
+        {"strengths": [float("nan")]},
+        {"steers": []},
+        {"offset": -1},
+        {"offset": 600},
+        {"token_id": 10**6},
+        {"strengths": [1e9]},
+    ],
+)
+def test_bad_sweeps(tiny: LoadedModel, wrong: dict) -> None:
+    arguments = {"steers": [STEER], "strengths": [1.0], "sampling": SETTINGS} | wrong
+    steers, strengths = arguments.pop("steers"), arguments.pop("strengths")
+    with pytest.raises((InvalidInput, InvalidSteer)):
+        sweep(tiny, "One?", steers, strengths, **arguments)
+
+
+def test_sweep_can_be_stopped(tiny: LoadedModel) -> None:
+    def stop(done: int, total: int | None, message: str) -> None:
+        if message == "answering":
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        sweep(tiny, "One?", [STEER], [0.0, 1.0], sampling=SETTINGS, progress=stop)
+
+
+def test_forced_divergence_is_the_full_kl(tiny: LoadedModel) -> None:
+    record, run = run_trace(tiny, "One?", sampling=SETTINGS)
+    ids = record.token_ids
+    found = forced_divergence(tiny, ids, (STEER,), prompt_tokens=len(record.prompt_ids))
+    assert found.kl_T.shape == (len(ids),)
+    np.testing.assert_allclose(found.probability_T[1:], np.exp(run.logprob_T[1:]), rtol=1e-4)
+    back = forced_divergence(tiny, ids, (), base=(STEER,), prompt_tokens=len(record.prompt_ids))
+    assert np.array_equal(back.probability_T, found.steered_probability_T)
+    none = forced_divergence(tiny, ids, (), prompt_tokens=len(record.prompt_ids))
+    assert none.kl_T.max() < 1e-6
+    with torch.no_grad():
+        logp = tiny.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    steered, _ = run_trace(tiny, "One?", sampling=SETTINGS, steers=(STEER,))
+    assert float(logp[3, ids[4]].exp()) == pytest.approx(float(found.probability_T[4]), rel=1e-4)
+    assert found.kl_T[1:].min() >= 0
+    assert found.kl_T.max() > 0.01
+    assert steered.steers == (STEER,)

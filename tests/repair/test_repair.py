@@ -1,0 +1,180 @@
+"""Repair the whole way through, on a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from neurons.cli.main import app as cli
+from neurons.core.errors import Cancelled, InvalidInput
+from neurons.models.loaded import LoadedModel
+from neurons.repair.batch import Action
+from neurons.repair.evaluate import Point
+from neurons.repair.experiments import experiments
+from neurons.repair.export import python_script, report_html, steer_file
+from neurons.repair.problem import Problem, prepare
+from neurons.repair.repair import check_steers, repair
+from neurons.repair.result import RepairResult, pareto_front, result_to_json
+from neurons.repair.search import SearchState
+from neurons.repair.spec import spec_to_json
+from neurons.repair.state import load_state, save_state, state_path
+from neurons.repair.verify import Verifier
+from neurons.runs.steering import parse_steers_text
+from tests.support.repairs import GOOD, PLAN, wish
+from tests.support.tiny_models import tiny_model
+
+
+@pytest.fixture(scope="module")
+def tiny() -> LoadedModel:
+    return tiny_model("llama")
+
+
+@pytest.fixture(scope="module")
+def tiny_problem(tiny: LoadedModel) -> Problem:
+    return prepare(tiny, wish(tiny))
+
+
+@pytest.fixture(scope="module")
+def tiny_result(tiny: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> RepairResult:
+    return repair(tiny, wish(tiny), budget=3000, resume=False, keep=False)
+
+
+def test_a_budget_stops_the_search(tiny: LoadedModel) -> None:
+    result = repair(tiny, wish(tiny), budget=1, compare=False, resume=False, keep=False)
+    assert not result.found
+    assert result.stopped == "budget"
+    assert "No fix found" in result.message
+
+
+@pytest.mark.parametrize("how", [Cancelled, KeyboardInterrupt])
+def test_cancel_and_resume(tiny: LoadedModel, home: Path, how: type[BaseException]) -> None:
+    spec = wish(tiny)
+    rounds: list[int] = []
+
+    def stop_after_first(state: SearchState) -> None:
+        rounds.append(state.rounds)
+        raise how
+
+    stopped = repair(tiny, spec, budget=3000, compare=False, on_best=stop_after_first)
+    assert stopped.stopped == "cancelled"
+    assert rounds == [1]
+    kept = load_state(state_path(spec, tiny.ref))
+    assert kept is not None
+    assert kept.rounds == 1
+    again = repair(tiny, spec, budget=3000, compare=False)
+    assert again.forward_passes > stopped.forward_passes
+    path_ = state_path(spec, tiny.ref)
+    path_.write_text("{", encoding="utf-8")
+    assert load_state(path_) is None
+    save_state(path_, SearchState([Point(PLAN, True, 1, 1, 0.5, 0.0, 2, 2, True, 0.1)], PLAN))
+    back = load_state(path_)
+    assert back is not None
+    assert back.best == Point(PLAN, True, 1, 1, 0.5, 0.0, 2, 2, True, 0.1)
+
+
+def test_the_result_is_what_generate_says(tiny: LoadedModel, tiny_result: RepairResult) -> None:
+    verdict = tiny_result.verdict
+    assert verdict is not None
+    assert len(verdict.answers) == 1 + 4 + 4
+    again = check_steers(tiny, tiny_result.spec, tiny_result.steers)
+    assert again == verdict
+    assert verdict.kl >= 0
+    assert tiny_result.found == (verdict.prompt_fixed and verdict.train.share >= 0.8 and verdict.controls.share >= 0.95)
+    assert len(tiny_result.random) == 5
+    assert {b.name for b in tiny_result.baselines} >= {"mean-difference vector", "top 20 by attribution"}
+    assert any(p.chosen for p in tiny_result.pareto)
+
+
+def test_json_has_what_is_promised(tiny_result: RepairResult) -> None:
+    data = json.loads(json.dumps(result_to_json(tiny_result), allow_nan=False))
+    assert {"found", "steer", "neurons", "heldout", "controls", "random", "baselines", "forward_passes", "seconds"} <= set(data)
+    assert {"fixed", "total", "interval"} <= set(data["heldout"])
+    assert {"unchanged", "total", "kl"} <= set(data["controls"])
+    assert data["heldout"]["seen_by_search"] is False
+
+
+def test_exports(tiny: LoadedModel, tiny_result: RepairResult, tmp_path: Path) -> None:
+    assert parse_steers_text(steer_file(tiny_result.steers, tiny_result.model), ref=tiny.ref) == tiny_result.steers
+    other = tiny_model("gpt2").ref
+    with pytest.raises(InvalidInput, match="saved for"):
+        parse_steers_text(steer_file(tiny_result.steers, tiny_result.model), ref=other)
+    tiny.model.save_pretrained(tmp_path / "model")
+    tiny.tokenizer.save_pretrained(tmp_path / "model")
+    script = tmp_path / "fix.py"
+    script.write_text(python_script(tiny, tiny_result.spec, tiny_result.steers), encoding="utf-8")
+    ran = subprocess.run([sys.executable, str(script), str(tmp_path / "model")], capture_output=True, text=True, timeout=120, check=True)
+    assert tiny_result.verdict is not None
+    assert ran.stdout.count("question: ") == 1 + len(tiny_result.spec.paraphrases)
+    first = tiny_result.verdict.answers[0]
+    assert f"question: {first.prompt!r}\n  unsteered: {first.unsteered!r}\n  steered:   {first.steered!r}\n" in ran.stdout
+
+
+def test_the_report_escapes_everything(tiny_result: RepairResult) -> None:
+    evil = "<script>alert(1)</script>"
+    spec = replace(tiny_result.spec, prompt=evil)
+    about = {str(replace(side, polarity="-")): f"{evil} known" for steer in tiny_result.steers for side in steer.neurons}
+    page = report_html(replace(tiny_result, spec=spec, unsteered=evil, message=evil), about_neurons=about)
+    assert "<script" not in page
+    assert page.count("negative: &lt;script&gt;alert(1)&lt;/script&gt; known") == len(about) > 0
+    assert "&lt;script&gt;" in page
+    assert "http" not in page.split("</style>")[1].replace("http-equiv", "")
+
+
+def test_wrong_wishes_are_refused_before_anything_runs(tiny: LoadedModel) -> None:
+    said = prepare(tiny, wish(tiny)).train[0].answer
+    control = prepare(tiny, wish(tiny)).controls[0]
+    if said.strip():
+        with pytest.raises(InvalidInput, match="already answers this right"):
+            prepare(tiny, wish(tiny, wanted={"token": said.strip()[0]}))
+    wrong = [{"prompt": control.prompt, "expected": "certainly not this"}]
+    with pytest.raises(InvalidInput, match="answered wrong without any steer"):
+        prepare(tiny, wish(tiny, controls=wrong))
+
+
+def test_pareto_front_leaves_out_what_is_beaten() -> None:
+    def point(neurons: int, turned: int, unchanged: int) -> Point:
+        return Point({(0, n): Action(0.0) for n in range(neurons)}, turned > 0, turned, 4, 0.1, 0.0, unchanged, 10, True, 0.0)
+
+    points = [point(1, 2, 10), point(2, 2, 9), point(3, 4, 10), point(5, 4, 10)]
+    front = pareto_front(points, points[2], "all")
+    assert [(p.neurons, p.turned) for p in front] == [(1, 2), (3, 4)]
+    assert [p.chosen for p in front] == [False, True]
+
+
+def test_verdicts_agree_between_batched_and_unbatched(tiny_problem: Problem) -> None:
+    verifier = Verifier(tiny_problem)
+    verifier.remember_controls()
+    quick, full = verifier.quick(PLAN), verifier.full(PLAN)
+    assert (quick.train, quick.heldout, quick.controls) == (full.train, full.heldout, full.controls)
+    assert quick.kl == pytest.approx(full.kl)
+    assert verifier.quick({}).kl == pytest.approx(0, abs=1e-6)
+    assert verifier.quick({}).controls.share == 1
+
+
+def test_the_command(tiny: LoadedModel, tmp_path: Path, home: Path) -> None:
+    folder = tmp_path / "model"
+    tiny.model.save_pretrained(folder)
+    tiny.tokenizer.save_pretrained(folder)
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(spec_to_json(wish(tiny))), encoding="utf-8")
+    outputs = {name: tmp_path / f"out.{name}" for name in ("steer-out", "report", "script")}
+    files = [part for name, path_ in outputs.items() for part in (f"--{name}", str(path_))]
+    arguments = ["repair", str(spec), "--budget", "300", "--no-compare", "-m", str(folder), "--save", "kept", *files]
+    ran = CliRunner().invoke(cli, [*arguments, "--json"])
+    data = json.loads(ran.stdout)
+    assert ran.exit_code == (0 if data["found"] else 1)
+    assert {"heldout", "controls", "random", "baselines", "forward_passes", "seconds"} <= set(data)
+    assert experiments().load("kept")["neurons"] == data["neurons"]
+    assert all(path_.stat().st_size > 100 for path_ in outputs.values())
+    told = CliRunner().invoke(cli, arguments)
+    assert told.exit_code == ran.exit_code
+    assert "held-out" in told.stdout
+    spec.write_text(json.dumps({**GOOD, "unwanted": "Ankara"}), encoding="utf-8")
+    assert CliRunner().invoke(cli, arguments).exit_code == 2
+    assert CliRunner().invoke(cli, ["repair", str(tmp_path / "none.json")]).exit_code == 2

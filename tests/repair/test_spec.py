@@ -1,0 +1,123 @@
+"""What may be asked of a repair: criteria, wordings, controls, and the errors that name their field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neurons.core.errors import EndpointError, InvalidInput
+from neurons.describing.endpoint import Endpoint
+from neurons.repair.controls import builtin_controls, propose_controls
+from neurons.repair.paraphrases import template_paraphrases
+from neurons.repair.regex_example import examples
+from neurons.repair.rewording import endpoint_paraphrases
+from neurons.repair.spec import load_spec, parse_spec, spec_to_json
+from neurons.statistics.criteria import Criterion, fixed, parse_criterion
+from tests.support.endpoint_server import Reply, chat_reply, serving
+from tests.support.repairs import GOOD
+
+
+def test_what_counts_as_fixed() -> None:
+    ankara, istanbul = Criterion("Ankara"), Criterion("Istanbul")
+    assert fixed("The capital is ankara.", ankara, istanbul)
+    assert fixed("Ankara, not Istanbul.", ankara, istanbul)
+    assert not fixed("Istanbul, not Ankara.", ankara, istanbul)
+    assert not fixed("The capital is Ankaran.", ankara)
+    assert not Criterion("9.1").met("9.11 is larger")
+    assert not Criterion("9").met("9.9 is larger")
+    assert Criterion("9.9").met("It is 9.9.")
+    assert Criterion("$5", "token").met("costs $50")
+    assert Criterion("yes", "equals").met(" Yes. ")
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [("", "wanted"), ({"regex": "("}, "wanted"), ({"regex": "a*"}, "wanted"), ({"nope": "x"}, "wanted"), (["x"], "wanted")],
+)
+def test_bad_criteria_name_their_field(value: object, field: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        parse_criterion(value, field)
+    assert error.value.field == field
+
+
+def test_examples_of_a_regular_expression() -> None:
+    assert examples(r"(?i)\b(no|not)\b") == ("no", "not")
+    assert examples(r"Ankara|Angora") == ("Ankara", "Angora")
+    assert examples(r"\d{2}")[0].isdigit()
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"unwanted": "ankara"}, "unwanted"),
+        ({"wanted": ""}, "wanted"),
+        ({"wanted": {"regex": "["}}, "wanted"),
+        ({"paraphrases": ["a?", "  "]}, "paraphrases"),
+        ({"paraphrases": ["a?", "A?"]}, "paraphrases"),
+        ({"paraphrases": ["a?", "What is the capital of turkey?"]}, "paraphrases"),
+        ({"paraphrases": ["a?"]}, "paraphrases"),
+        ({"paraphrases": "a?"}, "paraphrases"),
+        ({"controls": []}, "controls"),
+        ({"controls": ["a?"]}, "controls"),
+        ({"controls": ["d?", "d?"]}, "controls"),
+        ({"controls": [{"prompt": "d?", "answer": "e"}]}, "controls"),
+        ({"prompt": ""}, "prompt"),
+        ({"heldout": 2}, "heldout"),
+        ({"max_neurons": 0}, "max_neurons"),
+        ({"tokens": "some"}, "tokens"),
+        ({"typo": 1}, "typo"),
+    ],
+)
+def test_bad_specs_name_their_field(change: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        parse_spec({**GOOD, **change})
+    assert error.value.field == field
+
+
+def _wordings(request: dict[str, Any], _number: int) -> Reply:
+    """What the test asks for by the model's name."""
+    content = {"good": '1. Name it.\n- "Say it!"\n\nWhat is it?\nName it.', "empty": ""}.get(request["model"])
+    return (500, "broken") if content is None else chat_reply(content)
+
+
+def test_paraphrases_from_an_endpoint() -> None:
+    with serving(_wordings) as server:
+        assert endpoint_paraphrases(Endpoint(server.url, "good", attempts=1), "What is it?") == ("Name it.", "Say it!")
+        for model in ("empty", "broken"):
+            with pytest.raises(EndpointError):
+                endpoint_paraphrases(Endpoint(server.url, model, attempts=1), "What is it?")
+    with pytest.raises(EndpointError):
+        endpoint_paraphrases(Endpoint(server.url, "good", attempts=1), "What is it?")
+
+
+def test_specs_round_trip_and_propose() -> None:
+    spec = parse_spec({**GOOD, "within": ["1:2", "0:3-"], "tokens": "answer", "controls": [{"prompt": "d?", "expected": {"regex": "D"}}]})
+    assert parse_spec(json.loads(json.dumps(spec_to_json(spec)))) == spec
+    proposed = parse_spec({"prompt": "What is the capital of Turkey?", "wanted": "Ankara"})
+    assert proposed.paraphrases_proposed
+    assert proposed.controls_proposed
+    assert len(proposed.paraphrases) == 10
+    assert len(proposed.controls) == 20
+    assert len(set(builtin_controls())) == len(builtin_controls()) >= 60
+    assert "Tell me the capital of Turkey." in template_paraphrases("What is the capital of Turkey?")
+
+
+def test_proposed_controls_do_not_ask_what_is_to_change() -> None:
+    wordings = ["The capital city of France is", "What is the capital of France?"]
+    spec = parse_spec({"prompt": "Name the capital of France.", "wanted": "Lyon", "paraphrases": wordings})
+    controls = [control.prompt for control in spec.controls]
+    assert len(controls) == 20
+    assert "What is the capital of France?" not in controls
+    assert "What is the capital of Japan?" in controls
+    assert propose_controls(["Bees make what?", "anything"])[:20] == tuple(c for c in builtin_controls() if c != "What do bees make?")[:20]
+
+
+def test_unreadable_spec_files(tmp_path: Path) -> None:
+    for content in (b"", b"{", b"\xff\xfe", b"[1]", b'{"prompt": NaN}'):
+        file = tmp_path / "spec.json"
+        file.write_bytes(content)
+        with pytest.raises(InvalidInput):
+            load_spec(file)

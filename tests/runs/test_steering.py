@@ -1,0 +1,215 @@
+"""Steers: exact where they act, without a trace elsewhere, strict about what they are given."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from neurons.atlas.quantiles import quantiles_for
+from neurons.core.errors import InvalidFile, InvalidInput, InvalidSteer
+from neurons.core.types import NeuronSide, Sampling, Steer, TokenScope
+from neurons.models.loaded import LoadedModel
+from neurons.runs.generation import generate
+from neurons.runs.hooks import hooked, run_forward
+from neurons.runs.steering import compile_edits, dump_steers, load_steers, parse_steers, parse_steers_text, resolve, steered
+from tests.support.tiny_models import ARCHITECTURES, tiny_model
+
+IDS = torch.tensor([list(range(60, 80))])
+NEURONS = (NeuronSide(1, 3), NeuronSide(1, 7, "-"), NeuronSide(2, 5))
+VALUES = (2.0, -3.0, 1.5)
+
+
+def recorded(loaded: LoadedModel, steers: list[Steer], prompt_tokens: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+    """(acts_LTI, logits_TV) of one steered pass."""
+    acts: list[torch.Tensor] = []
+    output = run_forward(
+        loaded,
+        IDS,
+        edits=compile_edits(loaded, steers, prompt_tokens),
+        record=lambda _layer, a: acts.append(torch.nn.functional.pad(a[0], (0, loaded.n_neurons - a.shape[2]))),
+    )
+    return torch.stack(acts), output.logits[0]
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("mode", ["set", "scale", "add"])
+def test_edit_is_exact_and_nothing_before_it_changes(arch: str, mode: str) -> None:
+    loaded = tiny_model(arch)
+    base, _ = recorded(loaded, [])
+    acts, logits = recorded(loaded, [Steer(NEURONS, mode, 0.5, TokenScope("ranges", ((4, 6),)), values=VALUES)])
+    for side, value in zip(NEURONS[:2], VALUES[:2], strict=True):
+        old = base[1, 4:6, side.index]
+        expected = {"set": torch.full_like(old, 0.5 * value), "scale": old * 0.5, "add": old + 0.5 * value}[mode]
+        assert torch.equal(acts[1, 4:6, side.index], expected)
+    assert torch.equal(acts[0], base[0])
+    assert torch.equal(acts[:, :4], base[:, :4])
+    others = [i for i in range(loaded.sites[1].width) if i not in (3, 7)]
+    assert torch.equal(acts[1][:, others], base[1][:, others])
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("arch", ["llama", "gpt2", "mixtral"])
+def test_edit_adds_exactly_the_neurons_output_row(arch: str) -> None:
+    """The residual after the edited layer changes by value times the neuron's output row (its first use of `output_rows`)."""
+    loaded = tiny_model(arch)
+    site = loaded.sites[0]
+    owner = site.mlp if site.experts is not None else site.module
+    outputs: list[torch.Tensor] = []
+    steers: list[list[Steer]] = [[], [Steer((NeuronSide(0, 2),), "add", 1.0, values=(1.25,))]]
+    for given in steers:
+        handle = owner.register_forward_hook(lambda _m, _a, out: outputs.append(out.reshape(-1, out.shape[-1]).clone()))
+        recorded(loaded, given)
+        handle.remove()
+    change = outputs[1] - outputs[0]
+    row = site.output_rows()[2] * 1.25
+    if site.experts is None:
+        torch.testing.assert_close(change, row.expand_as(change), atol=1e-5, rtol=1e-4)
+    else:  # only where the token is routed to the expert, by its routing weight
+        routed = change.abs().amax(-1) > 1e-6
+        assert 0 < int(routed.sum()) < len(change)
+        torch.testing.assert_close(
+            torch.nn.functional.normalize(change[routed]),
+            torch.nn.functional.normalize(row[None]).expand(int(routed.sum()), -1),
+            atol=1e-3,
+            rtol=1e-3,
+        )
+
+
+@pytest.mark.parametrize(
+    "steer",
+    [
+        Steer(NEURONS, "scale", 1.0),
+        Steer((), "set", 0.0),
+        Steer(NEURONS, "set", 0.0, enabled=False),
+        Steer(NEURONS, "add", 0.0),
+        Steer(NEURONS, "set", 0.0, TokenScope("ranges", ((400, 401),))),
+    ],
+)
+def test_no_effect_by_construction_is_bit_identical(default_model, steer: Steer) -> None:
+    prompt = tuple(default_model.tokenizer.encode("The sun rises in the"))
+    plain = generate(default_model, prompt, sampling=Sampling(max_new_tokens=5))
+    same = generate(default_model, prompt, sampling=Sampling(max_new_tokens=5), steers=resolve(default_model, [steer]))
+    assert plain.answer_ids == same.answer_ids
+    assert np.array_equal(plain.acts_LTI, same.acts_LTI)
+    assert np.array_equal(plain.logprob_T, same.logprob_T)
+
+
+def test_scopes_cover_what_they_say() -> None:
+    def covered(text: str) -> list[int]:
+        return [t for t in range(8) if TokenScope.parse(text).covers(t, 5)]
+
+    assert covered("all") == list(range(8))
+    assert covered("prompt") == [0, 1, 2, 3, 4]
+    assert covered("answer") == [5, 6, 7]
+    assert covered("1:3, 6") == [1, 2, 6]
+    assert covered("2,answer") == [2, 5, 6, 7]
+    with pytest.raises(InvalidInput, match="5:5"):
+        TokenScope.parse("5:5")
+
+
+def test_answer_scope_acts_on_answer_tokens_only() -> None:
+    loaded = tiny_model()
+    prompt = IDS[0].tolist()
+    run = generate(
+        loaded,
+        prompt,
+        sampling=Sampling(max_new_tokens=5),
+        steers=[Steer((NeuronSide(1, 3),), "set", 1.0, TokenScope("answer"), values=(9.0,))],
+    )
+    assert run.acts_LTI is not None
+    assert (run.acts_LTI[1, len(prompt) :, 3] == 9.0).all()
+    assert not (run.acts_LTI[1, : len(prompt), 3] == 9.0).any()
+
+
+def test_hooks_come_off_when_the_block_fails() -> None:
+    loaded = tiny_model()
+    with pytest.raises(RuntimeError, match="inside"), hooked(loaded, record=lambda _layer, _acts: None):
+        raise RuntimeError("inside")
+    with pytest.raises(ZeroDivisionError):
+        run_forward(loaded, IDS, record=lambda _layer, _acts: 1 // 0)
+    assert not any(site.module._forward_pre_hooks for site in loaded.sites)
+    assert loaded.lock.acquire(blocking=False)
+
+
+def test_steered_context_for_notebooks() -> None:
+    loaded = tiny_model()
+    plain = loaded.model(IDS).logits
+    with steered(loaded, [Steer(NEURONS, "set", 1.0, values=VALUES)], prompt_tokens=20):
+        assert not torch.equal(loaded.model(IDS).logits, plain)
+    assert torch.equal(loaded.model(IDS).logits, plain)
+
+
+@pytest.mark.parametrize(
+    ("steer", "message"),
+    [
+        (Steer((NeuronSide(9, 0),)), "layers 0 to 2"),
+        (Steer((NeuronSide(0, 48),)), "neurons 0 to 47"),
+        (Steer(NEURONS, "set", float("nan")), "strength is nan"),
+        (Steer(NEURONS, "set", 1e30), "strength is 1e"),
+        (Steer(NEURONS, "multiply"), "use set, scale or add"),  # type: ignore[arg-type]
+        (Steer(NEURONS, "add", 1.0, values=(1.0,)), "3 neurons but 1 values"),
+        (Steer(NEURONS, "add", 1.0), "needs the neurons' quantiles"),
+    ],
+)
+def test_bad_steers_are_refused_before_anything_runs(steer: Steer, message: str) -> None:
+    with pytest.raises(InvalidSteer, match=message):
+        resolve(tiny_model(), [steer])
+
+
+def test_quantiles_calibrate_any_model_and_fill_values(home) -> None:
+    loaded = tiny_model()
+    table = quantiles_for(loaded)
+    assert table.tokens > 5000
+    assert (table.extreme_2LI[0] >= 0).all()
+    assert (table.extreme_2LI[1] <= 0).all()
+    again = quantiles_for(loaded)
+    assert np.array_equal(again.extreme_2LI, table.extreme_2LI)
+    (steer,) = resolve(loaded, [Steer(NEURONS, "set", 0.5)], quantiles=table)
+    assert steer.values == (table.extreme_2LI[0, 1, 3], table.extreme_2LI[1, 1, 7], table.extreme_2LI[0, 2, 5])
+
+
+def test_file_round_trip_keeps_every_field(tmp_path) -> None:
+    loaded = tiny_model()
+    steers = (
+        Steer(NEURONS, "set", 0.75, TokenScope("ranges", ((3, 9), (12, 14)), with_answer=True), "mine", False, VALUES),
+        Steer(NEURONS[:1], "scale", 0.0, TokenScope("answer")),
+    )
+    path = tmp_path / "steer.json"
+    path.write_text(json.dumps(dump_steers(steers, loaded.ref)), encoding="utf-8")
+    assert load_steers(path, ref=loaded.ref) == steers
+
+
+@pytest.mark.parametrize(
+    ("data", "neurons"),
+    [
+        ([{"neurons": ["1:3-"]}], (NeuronSide(1, 3, "-"),)),
+        ({"neurons": [[1, 3]], "polarity": "-"}, (NeuronSide(1, 3, "-"),)),
+        ({"steers": [{"neurons": [{"layer": 1, "index": 3}]}]}, (NeuronSide(1, 3),)),
+        ({"steers": [{"neurons": ["L1:N3"], "tokens": [[2, 4]]}]}, (NeuronSide(1, 3),)),
+    ],
+)
+def test_lenient_forms_people_write(data, neurons) -> None:
+    assert parse_steers(data)[0].neurons == neurons
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("{", InvalidFile, "not JSON"),
+        ("[{}]", InvalidSteer, "neurons"),
+        ('[{"neurons": ["x"]}]', InvalidSteer, "layer:index"),
+        ('[{"neurons": ["1:2"], "strength": NaN}]', InvalidSteer, "NaN"),
+        ('[{"neurons": ["1:2"], "strengh": 2}]', InvalidSteer, "strengh"),
+        ('[{"neurons": ["1:2"], "tokens": "9:3"}]', InvalidSteer, "token range"),
+        ('[{"neurons": [[1, -2]]}]', InvalidSteer, "not a neuron"),
+        ('{"format": "other", "steers": []}', InvalidSteer, "not a steer file"),
+        ('{"model": {"architecture": "GPT2LMHeadModel", "name": "gpt2"}, "steers": []}', InvalidSteer, "saved for gpt2"),
+        ("[" * 20000, InvalidFile, "not JSON"),
+    ],
+)
+def test_bad_files_say_what_is_wrong(text: str, error: type[InvalidInput], message: str) -> None:
+    with pytest.raises(error, match=message):
+        parse_steers_text(text, ref=tiny_model().ref)

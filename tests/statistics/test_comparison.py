@@ -1,0 +1,212 @@
+"""Statistics of a steer: intervals against known values and by simulation, rows from a tiny model, resuming, the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from statsmodels.stats.contingency_tables import mcnemar
+from typer.testing import CliRunner
+
+from neurons.cli.main import app as cli
+from neurons.cli.stats import rows_csv
+from neurons.core.errors import Cancelled, InvalidInput
+from neurons.core.types import Message, NeuronSide, Sampling, Steer
+from neurons.models.chat import decode, encode_prompt
+from neurons.models.loaded import LoadedModel
+from neurons.runs.generation import generate
+from neurons.runs.steering import dump_steers
+from neurons.statistics.comparison import JOB_KIND, ComparisonSpec, Conversation, job_worker, measure, spec_from_json, spec_to_json
+from neurons.statistics.criteria import Criterion
+from neurons.statistics.paired import Rate, newcombe, paired_means, paired_rates, repetition
+from neurons.statistics.summary import summarise
+from neurons.storage.jobs import JobRunner
+from tests.support.tiny_models import tiny_model, tiny_tokenizer, tiny_torch_model
+
+STEER = Steer((NeuronSide(1, 3), NeuronSide(2, 40)), "scale", -6.0)
+
+
+def spec(**more: object) -> ComparisonSpec:
+    prompts = tuple(Conversation(str(n), (Message("user", text),)) for n, text in enumerate(("one", "two?", "three, four")))
+    values = {"criterion": Criterion("[aeiou]", "regex"), "sampling": Sampling(max_new_tokens=5), "random_sets": 2, **more}
+    return ComparisonSpec(prompts, (STEER,), **values)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> LoadedModel:
+    return tiny_model("llama")
+
+
+def test_wilson_and_mcnemar_are_the_libraries_own() -> None:
+    rate = Rate.of([True] * 8 + [False] * 2)
+    assert (rate.low, rate.high) == (pytest.approx(0.4902, abs=1e-3), pytest.approx(0.9433, abs=1e-3))
+    plain = [True] * 3 + [False] * 12 + [True] * 5
+    steered = [False] * 3 + [True] * 12 + [True] * 5
+    found = paired_rates(range(20), plain, steered)
+    assert (found.gained, found.lost) == (12, 3)
+    assert found.p_value == pytest.approx(mcnemar([[5, 3], [12, 0]], exact=True).pvalue)
+    assert found.value == pytest.approx(9 / 20)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.value < found.high
+
+
+def test_no_change_is_not_called_certain() -> None:
+    found = paired_rates(range(10), [True] * 10, [True] * 10)
+    assert found.value == 0
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < -0.1
+    assert found.high > 0.1
+    assert found.p_value == 1
+    assert found.method == "Newcombe, paired"
+
+
+def test_one_prompt_gets_no_interval_and_seeds_no_p_value() -> None:
+    assert paired_rates([0], [False], [True]).low is None
+    several = paired_rates([0, 0, 1, 1], [False] * 4, [True, False, True, True])
+    assert several.p_value is None
+    assert several.value == pytest.approx(0.75)
+    assert paired_means([], []).low is None
+
+
+def test_intervals_cover_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    truth, hits, hits_newcombe, rounds = 0.2, 0, 0, 120
+    for round_ in range(rounds):
+        plain = rng.random(60) < 0.4
+        steered = np.where(plain, rng.random(60) < 0.85, rng.random(60) < 0.4333)
+        found = paired_rates(range(60), plain.tolist(), steered.tolist(), seed=round_)
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= truth <= found.high
+        low, high = newcombe(plain.tolist(), steered.tolist())
+        hits_newcombe += low <= truth <= high
+    assert hits / rounds > 0.88
+    assert hits_newcombe / rounds > 0.88
+
+
+def test_seeds_of_one_prompt_do_not_narrow_the_interval() -> None:
+    rng = np.random.default_rng(1)
+    change = rng.random(12).tolist()
+    once = paired_means(range(12), change)
+    thrice = paired_means([n for n in range(12) for _ in range(10)], [c for c in change for _ in range(10)])
+    assert thrice.low == pytest.approx(once.low, abs=0.03)
+    assert thrice.high == pytest.approx(once.high, abs=0.03)
+
+
+def test_repetition() -> None:
+    assert repetition([1, 2, 3, 4, 5]) == 0
+    assert repetition([1, 2, 3] * 20) > 0.9
+    assert repetition([1]) == 0
+
+
+def test_rows_are_what_generate_says(tiny: LoadedModel) -> None:
+    rows: list[dict[str, object]] = []
+    measure(tiny, spec(token="a"), on_row=rows.append)
+    assert len(rows) == 3
+    ids = encode_prompt(tiny, [Message("user", "one")]).ids
+    plain = generate(tiny, ids, sampling=Sampling(max_new_tokens=5), record=False)
+    steered = generate(tiny, ids, sampling=Sampling(max_new_tokens=5), steers=[STEER], record=False)
+    first: dict[str, dict[str, float]] = rows[0]  # type: ignore[assignment]
+    assert first["plain"]["answer"] == decode(tiny, plain.answer_ids)
+    assert first["steered"]["answer"] == decode(tiny, steered.answer_ids)
+    assert first["plain"]["kl"] == 0
+    assert first["steered"]["kl"] > 0
+    assert 0 <= first["plain"]["token_probability"] <= 1
+    assert {"random 1", "random 2"} <= set(first)
+    summary = summarise(rows)
+    assert summary.pairs == 3
+    assert [f.name for f in summary.figures] == ["criterion", "token probability", "length", "repetition"]
+    assert summary.kl > 0
+    assert summary.random_kl is not None
+    assert len(rows_csv(rows).splitlines()) >= 4
+
+
+def test_sampled_seeds_are_pairs_of_their_own(tiny: LoadedModel) -> None:
+    rows: list[dict[str, object]] = []
+    sampled = spec(seeds=2, random_sets=0, sampling=Sampling(temperature=1.0, max_new_tokens=5))
+    measure(tiny, sampled, on_row=rows.append)
+    assert [row["row"] for row in rows] == ["0/0", "0/1", "1/0", "1/1", "2/0", "2/1"]
+    again: list[dict[str, object]] = []
+    measure(tiny, sampled, done=rows[:4], on_row=again.append)
+    assert again == rows[4:]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"seeds": 3}, "seeds"),
+        ({"seeds": 0}, "seeds"),
+        ({"random_sets": -1}, "random_sets"),
+        ({"criterion": Criterion("(", "regex")}, "criterion"),
+        ({"sampling": Sampling(temperature=-1.0)}, "temperature"),
+    ],
+)
+def test_bad_comparisons_name_their_field(change: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        spec(**change).check()
+    assert error.value.field == field
+
+
+def test_a_steer_that_does_nothing_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="change nothing"):
+        ComparisonSpec(spec().prompts, (Steer((), "set"),)).check()
+
+
+def test_a_prompt_that_cannot_be_run_is_a_failed_row(tiny: LoadedModel) -> None:
+    rows: list[dict[str, object]] = []
+    long = Conversation("long", (Message("user", "x" * 600),))
+    measure(
+        tiny,
+        ComparisonSpec((*spec().prompts, long), (STEER,), Criterion("a"), random_sets=0, sampling=Sampling(max_new_tokens=3)),
+        on_row=rows.append,
+    )
+    assert "positions" in str(rows[-1]["error"])
+    assert summarise(rows).failed == 1
+
+
+def test_a_job_can_be_stopped_and_goes_on(tiny: LoadedModel, home: Path) -> None:
+    asked = spec(random_sets=0)
+    assert spec_from_json(json.loads(json.dumps(spec_to_json(asked)))) == asked
+    seen: list[str] = []
+
+    def stop(done: int, total: int | None, message: str) -> None:
+        seen.append(message)
+        if done == 1:
+            raise Cancelled
+
+    rows: list[dict[str, object]] = []
+    with pytest.raises(Cancelled):
+        measure(tiny, asked, on_row=rows.append, progress=stop)
+    assert len(rows) == 1
+    runner = JobRunner()
+    try:
+        runner.register(JOB_KIND, job_worker(lambda _params, _progress: tiny))
+        job = runner.start(JOB_KIND, spec_to_json(asked), title="three")
+        assert runner.wait(job.id, timeout=60).state == "done"
+        assert len(runner.rows(job.id)) == 3
+    finally:
+        runner.close()
+
+
+def test_the_command(tmp_path: Path, home: Path) -> None:
+    folder = tmp_path / "model"
+    tiny_torch_model("llama").save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    (tmp_path / "prompts.txt").write_text("one\ntwo\n", encoding="utf-8")
+    (tmp_path / "steer.json").write_text(json.dumps(dump_steers([STEER], tiny_model("llama").ref)), encoding="utf-8")
+    arguments = ["stats", "--prompts", str(tmp_path / "prompts.txt"), "--steer", str(tmp_path / "steer.json"), "-m", str(folder)]
+    more = ["--regex", "[aeiou]", "--max-new-tokens", "4", "--random-sets", "1", "--csv", str(tmp_path / "out.csv"), "--save", "kept"]
+    ran = CliRunner().invoke(cli, [*arguments, *more, "--json"])
+    assert ran.exit_code == 0, ran.output
+    data = json.loads(ran.stdout)
+    assert data["pairs"] == 2
+    assert len((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()) >= 3
+    assert CliRunner().invoke(cli, [*arguments, "--contains", "a", "--regex", "b"]).exit_code == 2
+    gpt2 = json.dumps(dump_steers([STEER], tiny_model("gpt2").ref))
+    (tmp_path / "steer.json").write_text(gpt2, encoding="utf-8")
+    refused = CliRunner().invoke(cli, [*arguments, "--contains", "a", "--json"])
+    assert refused.exit_code == 2
