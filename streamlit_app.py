@@ -10,6 +10,7 @@ import streamlit as st
 
 from pages.shared.palette import ICON
 
+# What an address shows: title, icon, and the file in pages/ that draws it.
 PAGES = {
     "trace": ("Trace", ":material/forum:", "trace_page"),
     "compare": ("Compare", ":material/compare:", "compare_page"),
@@ -23,7 +24,6 @@ PAGES = {
     "tours": ("Tours", ":material/tour:", "tours_page"),
     "models": ("Models", ":material/deployed_code:", "models_page"),
 }
-"""What an address shows: title, icon, and the file in pages/ that draws it."""
 
 
 # Streamlit lets what may be out of date fade over a second. Drawn by a processor, twenty elements and each frame anew, that takes a third
