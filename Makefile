@@ -33,7 +33,7 @@ atlas: $(VENV)/.installed model
 	$(BIN)/python scripts/ship_atlas.py $(ARGS)
 
 bench: $(VENV)/.installed-bench model
-	for script in $(filter-out bench/build_%.py bench/repair_facts.py,$(wildcard bench/*.py)); do $(BIN)/python $$script $(ARGS) || exit 1; done
+	for script in bench/*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
 
 # Every version as it is now in .venv; torch without the local part that names its build.
 lock:

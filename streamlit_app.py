@@ -48,7 +48,7 @@ def _load_libraries(page: str) -> None:
     gc.freeze()
 
 
-def _page(name: str) -> object:
+def _page(name: str) -> st.Page:
     title, icon, script = PAGES[name]
 
     def show() -> None:

@@ -59,6 +59,8 @@ def main() -> None:
             layer.previous_UI.zero_()
         body = open_body(Path(folder) / "shard", int(plan.body_row_R.max()) + 1, loaded.n_layers, loaded.n_neurons)
         rows = []
+        plain: list[float]
+        full: list[float]
         for block in range(options.blocks + 1):
             tokens, plain, full = plan.block_tokens(block), [], []
             for number, windows in enumerate(plan.block_batches(block)):

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -41,7 +41,7 @@ def plain(loaded: LoadedModel, ids: tuple[int, ...], tokens: int) -> list[int]:
     given = torch.tensor([ids], device=loaded.device)
     options: dict[str, Any] = {"do_sample": False, "max_new_tokens": tokens, "min_new_tokens": tokens, "eos_token_id": None}
     with torch.no_grad():
-        out = loaded.model.generate(given, attention_mask=torch.ones_like(given), pad_token_id=0, **options)
+        out = cast(Any, loaded.model).generate(given, attention_mask=torch.ones_like(given), pad_token_id=0, **options)
     return [int(token) for token in out[0, len(ids) :]]
 
 
@@ -59,7 +59,7 @@ def with_nnsight(loaded: LoadedModel) -> Callable[[tuple[int, ...], int], Any]:
     def run(ids: tuple[int, ...], tokens: int) -> Any:
         given = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
         with torch.no_grad(), lens.generate(given, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False) as tracer:
-            acts = list().save()  # noqa: C408
+            acts: Any = list().save()  # type: ignore[attr-defined] # noqa: C408  # nnsight adds `save` to every object
             for _ in tracer.iter[:tokens]:
                 for layer in lens.model.layers:
                     acts.append(layer.mlp.down_proj.input)

@@ -17,6 +17,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def costs(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, methods: 
     for _ in range(repeats):
         for name in methods:
             forward = timed(lambda: run_forward(loaded, batch, logits_to_keep=1))
-            ratios[name].append(timed(lambda name=name: attribute(loaded, ids, target, method=name)) / forward)
+            ratios[name].append(timed(partial(attribute, loaded, ids, target, method=name)) / forward)
     return {name: statistics.median(values) for name, values in ratios.items()}
 
 
@@ -137,9 +138,9 @@ def summary(results: Sequence[dict[str, Any]], methods: Sequence[str]) -> str:
             means = [np.mean([c[name][kind] for c in with_curves], axis=0) for kind in ("deletion", "insertion")]
             lines.append(f"| {name} | " + " | ".join(" ".join(f"{v:.2f}" for v in mean) for mean in means) + " |")
     lines += ["", f"Goals for {BEST}:"]
-    for metric, goal in GOALS.items():
-        value = float(np.nanmedian([r["scores"][f"{metric}/{BEST}"][0] for r in results]))
-        lines.append(f"- {metric}: {value:.3f} (goal {goal}): {'reached' if value >= goal else 'not reached'}")
+    for wanted, goal in GOALS.items():
+        value = float(np.nanmedian([r["scores"][f"{wanted}/{BEST}"][0] for r in results]))
+        lines.append(f"- {wanted}: {value:.3f} (goal {goal}): {'reached' if value >= goal else 'not reached'}")
     for name, limit in ((BEST, 4.0), ("grad", 2.6)):
         value = statistics.median(r["cost"][name] for r in results)
         lines.append(f"- cost of {name}: {value:.2f} forwards (goal {limit}): {'reached' if value <= limit else 'not reached'}")

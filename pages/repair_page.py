@@ -83,7 +83,6 @@ def _waiting() -> None:
     job = server_wide.server().job(st.session_state.get("repair.checking"))
     if job is None or not job.running:
         st.rerun()
-        return
     st.progress((job.done / job.total) if job.total else 0.0, text=untrusted.escape(job.message or "asking the unsteered model"))
 
 

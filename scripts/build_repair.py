@@ -1,10 +1,10 @@
 """Builds bench/data/repair.json: wrong answers of the default model, found by asking it.
 
-Run: python bench/build_repair.py [--out FILE] [--per-kind 5]. Every fact of `repair_facts` is asked with its kind's first wording; where
-the answer is wrong and definite (a word stands where the answer belongs), so are the other 23 wordings. A case keeps the first thirteen
-that are answered wrong and definitely as well, at least ten of them besides the prompt. A wrong answer that only repeats
-a word of the question is no unwanted text. Controls: questions of the same kind about other
-subjects that the model answers right (at most eight), then everyday prompts; twenty in all.
+Run: python scripts/build_repair.py [--out FILE] [--per-kind 5]. Every fact of bench/data/repair_facts.json is asked with its kind's first
+wording; where the answer is wrong and definite (a word stands where the answer belongs), so are the other 23 wordings. A case keeps the
+first thirteen that are answered wrong and definitely as well, at least ten of them besides the prompt. A wrong answer that only repeats a
+word of the question is no unwanted text. Controls: questions of the same kind about other subjects that the model answers right (at most
+eight), then everyday prompts; twenty in all.
 """
 
 from __future__ import annotations
@@ -20,10 +20,6 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from repair_facts import KINDS, Kind
-
 from neurons.core.types import Message
 from neurons.models.chat import decode, encode_prompt
 from neurons.models.load import load_model
@@ -32,6 +28,8 @@ from neurons.repair.batch import Batcher, Row
 from neurons.repair.controls import builtin_controls
 from neurons.repair.spec import RepairSpec
 
+DATA = Path(__file__).resolve().parent.parent / "bench" / "data"
+FACTS = DATA / "repair_facts.json"
 NEW_TOKENS = RepairSpec.max_new_tokens
 CONTROLS, NEAR_CONTROLS = 20, 8
 MIN_PARAPHRASES, MAX_PARAPHRASES = 10, 13
@@ -53,6 +51,23 @@ _EVASIVE = frozenset(
     """.split()  # noqa: SIM905
 )
 """Words that follow "is" without answering."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of question, such as capitals. Written for this benchmark from general knowledge."""
+
+    name: str
+    templates: tuple[str, ...]
+    """24 ways to ask. The first is the prompt itself, the rest are its paraphrases; `{}` is the subject (or `{0}`, `{1}` of a pair)."""
+    facts: tuple[tuple[str, ...], ...]
+    """(subject, right answer) or, for pairs, (first, second, right answer)."""
+
+
+def read_kinds(path: Path = FACTS) -> tuple[Kind, ...]:
+    """The kinds of question in a file, in its order."""
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(Kind(e["name"], tuple(e["templates"]), tuple(tuple(fact) for fact in e["facts"])) for e in entries)
 
 
 @dataclass(frozen=True)
@@ -128,7 +143,7 @@ def cases_of(loaded: LoadedModel, batcher: Batcher, kind: Kind, limit: int) -> l
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data" / "repair.json")
+    parser.add_argument("--out", type=Path, default=DATA / "repair.json")
     parser.add_argument("--per-kind", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="begin anew; else kinds that are in the file are kept")
@@ -144,7 +159,7 @@ def main() -> None:
     same = kept.get("model", {}).get("weights_hash") == loaded.ref.weights_hash
     cases: list[dict[str, object]] = kept["cases"] if same else []
     done = list(kept.get("kinds", [])) if same else []
-    for kind in KINDS:
+    for kind in read_kinds():
         if kind.name in done:
             continue
         found = cases_of(loaded, batcher, kind, options.per_kind)

@@ -239,7 +239,7 @@ def story(loaded: LoadedModel) -> dict[str, Any]:
     """A story that drifts to the sea: a steer from example sentences, at the answer's tokens or at the prompt's alone."""
     pushed = steer_from_examples(loaded, SEA, neurons=STORY_NEURONS, name="the sea")
     ids = ids_of(loaded, STORY)
-    runs = []
+    runs: list[dict[str, Any]] = []
     for scope, strengths in (("answer", STRENGTHS), ("prompt", STRENGTHS[2:3])):
         for strength in strengths:
             steer = replace(pushed, strength=strength, tokens=TokenScope.parse(scope))

@@ -81,6 +81,9 @@ class Sampling:
         return self
 
 
+TokenKind = Literal["all", "prompt", "answer", "ranges"]
+
+
 @dataclass(frozen=True)
 class TokenScope:
     """Which token positions a steer acts on, counted from 0 over prompt + answer.
@@ -88,7 +91,7 @@ class TokenScope:
     `ranges` (half-open) are used with kind "ranges"; "prompt" and "answer" are the two halves; "all" is both.
     """
 
-    kind: Literal["all", "prompt", "answer", "ranges"] = "all"
+    kind: TokenKind = "all"
     ranges: tuple[tuple[int, int], ...] = ()
     with_answer: bool = False
     """With kind "ranges": also the answer's tokens as they are generated."""

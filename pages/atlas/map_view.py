@@ -113,7 +113,7 @@ def scatter(frame: pd.DataFrame, by: str, kinds: Sequence[str]) -> alt.Chart:
         )  # fmt: skip
     blank = alt.Axis(labels=False, ticks=False, grid=False, domain=False, title=None)
     pick = alt.selection_point(name="neuron", fields=["neuron"], on="click", empty=False)
-    return (
+    chart: alt.Chart = (
         alt.Chart(frame)
         .mark_circle(size=26)
         .encode(
@@ -132,3 +132,4 @@ def scatter(frame: pd.DataFrame, by: str, kinds: Sequence[str]) -> alt.Chart:
         .add_params(pick, alt.selection_interval(bind="scales"))
         .properties(height=_HEIGHT)
     )  # fmt: skip
+    return chart

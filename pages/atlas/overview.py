@@ -136,7 +136,7 @@ def score_chart(layers: pd.DataFrame) -> alt.Chart:
     colours = [palette.colour(name) for name in ("positive", "muted", "amount")]
     legend = alt.Legend(orient="top", labelLimit=260, symbolType="stroke", symbolSize=300)
     scale, dashes = alt.Scale(domain=names, range=colours), alt.Scale(domain=names, range=[[1, 0], [4, 3], [8, 3]])
-    return (
+    chart: alt.Chart = (
         alt.Chart(long)
         .mark_line(point=True)
         .encode(
@@ -148,11 +148,12 @@ def score_chart(layers: pd.DataFrame) -> alt.Chart:
         )
         .properties(height=290)
     )  # fmt: skip
+    return chart
 
 
 def unclear_chart(layers: pd.DataFrame) -> alt.Chart:
     """Share of sides called unclear, by layer."""
-    return (
+    chart: alt.Chart = (
         alt.Chart(layers)
         .mark_bar(color=palette.colour("muted"))
         .encode(
@@ -166,11 +167,12 @@ def unclear_chart(layers: pd.DataFrame) -> alt.Chart:
         )
         .properties(height=290)
     )
+    return chart
 
 
 def kind_chart(kinds: pd.DataFrame) -> alt.Chart:
     """How many sides are of each kind."""
-    return (
+    chart: alt.Chart = (
         alt.Chart(kinds)
         .mark_bar()
         .encode(
@@ -186,3 +188,4 @@ def kind_chart(kinds: pd.DataFrame) -> alt.Chart:
         )
         .properties(height=80 + 22 * len(kinds))
     )
+    return chart

@@ -14,7 +14,6 @@ from pages.browse import background, link_list
 from pages.browse.exemplars import key_of
 from pages.shared import address, server_wide
 from pages.shared.neuron_facts import Known
-from pages.shared.server_wide import Job
 from pages.shared.trace_context import word_at
 
 MOST = 500
@@ -33,10 +32,10 @@ def draw(found: Known, side: NeuronSide) -> None:
     key = (*key_of(found, side, "traces"), mark)
     job = background.peek(key)
 
-    def begin(*, again: bool = True) -> Job:
+    def begin() -> None:
         ref = found.loaded.ref
-        return background.ensure(
-            key, "looking through the traces", lambda job: scan_traces(store, ref, side, most=MOST, progress=job.progress), again=again
+        background.ensure(
+            key, "looking through the traces", lambda job: scan_traces(store, ref, side, most=MOST, progress=job.progress), again=True
         )
 
     if job is None or (not job.running and job.facts.get("left")):

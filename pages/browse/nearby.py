@@ -101,8 +101,8 @@ def _cluster(found: Known, side: NeuronSide) -> None:
     key = key_of(found, side, "cluster")
     job = background.peek(key)
 
-    def begin(*, again: bool = True) -> Job:
-        return background.ensure(key, "clustering its nearest neurons", lambda job: _clustered(found, side, job), again=again)
+    def begin() -> None:
+        background.ensure(key, "clustering its nearest neurons", lambda job: _clustered(found, side, job), again=True)
 
     st.markdown("**Its cluster**", help=f"HDBSCAN over the meanings of its {NEAREST} nearest neurons")
     if job is None or (not job.running and job.facts.get("left")):

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from neurons.concepts import search
-from neurons.concepts.embed import embedder
+from neurons.concepts.embed import embed_query, embedder
 from pages.browse import background, filters
 from pages.browse.filters import KEY, ORDERS, Wanted
 from pages.shared import neuron_table, untrusted
@@ -77,7 +76,7 @@ def matching(found: Known, wanted: Wanted) -> pd.DataFrame | None:
     if wanted.text.strip() and wanted.named is None:
         if not _ready():
             return None
-        similarity, reading = found.index.similarity(search.embed_query(wanted.text))
+        similarity, reading = found.index.similarity(embed_query(wanted.text))
         kept = kept[reading[kept] > 0]
         rows = table.iloc[kept].assign(similarity=similarity[kept])
     else:

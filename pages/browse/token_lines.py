@@ -48,7 +48,7 @@ def passage(loaded: LoadedModel, ids: Sequence[int], acts: Sequence[float | None
     values: list[float | None] = []
     place = -1
     for i, piece in enumerate(token_pieces(loaded, ids)):
-        act = None if acts is None or acts[i] is None else float(acts[i])
+        act = None if acts is None else acts[i]
         if piece or not text:
             text.append(piece)
             values.append(act)

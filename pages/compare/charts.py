@@ -72,7 +72,7 @@ def draw_tokens(
     few = int(frame["position"].nunique()) <= _MANY
     axis = alt.Axis(tickMinStep=1, format="d", grid=False)
     x: Any = alt.X("position:Q", title="Token position", axis=axis, scale=alt.Scale(domain=span, zero=False, nice=False, padding=12))
-    left = {"minExtent": 48, "maxExtent": 48}
+    left: dict[str, Any] = {"minExtent": 48, "maxExtent": 48}
     tooltip = [
         alt.Tooltip("run:N", title="Run"),
         alt.Tooltip("position:Q", title="Position"),
@@ -140,7 +140,7 @@ def draw_neurons(found: TraceComparison, names: tuple[str, str], ref: ModelRef, 
             "token": [row.token for row in rows],
             "first": [row.a_activation for row in rows],
             "second": [row.b_activation for row in rows],
-            "description": [known.get(NeuronSide(row.layer, row.index, "+" if row.a_activation >= 0 else "-"), "") for row in rows],
+            "description": [known.get(str(NeuronSide(row.layer, row.index, "+" if row.a_activation >= 0 else "-")), "") for row in rows],
         }
     )
     st.caption(f"Over the {found.shared_tokens} tokens that both runs share; each run's own activations. The {len(rows)} that differ most.")

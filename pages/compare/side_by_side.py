@@ -97,7 +97,7 @@ def _strips(a: TraceRecord, b: TraceRecord, found: TraceComparison, names: tuple
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(f"**{names[side]}**")
                 st.page_link(address.target("trace"), label="open", icon=":material/open_in_new:", query_params={"trace": record.id})
-            context = TraceContext(record, server_wide.model_with(record.model.weights_hash), tint or _TINTS[0], ())
+            context = TraceContext(record, server_wide.model_with(record.model.weights_hash), tint, ())
             shown = replace(strip_views.strip_of(context), marked=marks[side], title=f"{names[side]}: tokens")
             strip.draw(shown, key=f"{key}.{side}", height=_height(a, b, tokens_a_line, limit), group=key)
             _steers(record, key=f"{key}.{side}")

@@ -17,7 +17,8 @@ def parts(words: Sequence[DiffOp]) -> list[Part]:
         if op.tag == "equal":
             shown.append((op.a, ""))
         else:
-            shown += [(text, kind) for text, kind in ((op.a, "removed"), (op.b, "added")) if text]
+            changed: tuple[Part, Part] = ((op.a, "removed"), (op.b, "added"))
+            shown += [part for part in changed if part[0]]
     return shown or [("Both answers are empty.", "muted")]
 
 

@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from neurons.core.errors import NeuronscopeError
-from neurons.prompts.sets import ColumnMapping, PromptSet, Table, build, guess_mapping, load_set, pasted, read_table, saved_sets
+from neurons.prompts.sets import ColumnMapping, PromptSet, build, guess_mapping, load_set, pasted, saved_sets
+from neurons.storage.tables import Table, read_table
 from pages.shared import deleting, server_wide, untrusted
 
 PROMPT_FILES = ["txt", "csv", "tsv", "jsonl", "json"]
@@ -29,13 +30,10 @@ def draw() -> PromptSet | None:
         label_visibility="collapsed",
         persist_state="session",
     )
+    found: PromptSet | None = None
     with server_wide.errors_shown():
-        if source == "Paste":
-            return _paste()
-        if source == "Saved set":
-            return _saved()
-        return _upload()
-    return None
+        found = {"Paste": _paste, "Saved set": _saved}.get(source, _upload)()
+    return found  # noqa: RET504  # None where an error was shown
 
 
 def _paste() -> PromptSet | None:

@@ -50,8 +50,8 @@ def filters() -> dict[str, Any]:
     chosen["model"] = _pick(model, "Model", catalogue.distinct("model_name"), "traces.model")
     chosen["tag"] = _pick(tag, "Tag", catalogue.tags(), "traces.tag")
     chosen["set_name"] = _pick(group, "Prompt set", catalogue.distinct("set_name"), "traces.set")
-    period = days.date_input("Dates", value=(), key="traces.dates", format="YYYY-MM-DD", persist_state="session")
-    if isinstance(period, tuple) and period:
+    period = days.date_input("Dates", value=[], key="traces.dates", format="YYYY-MM-DD", persist_state="session")
+    if period:
         chosen["since"] = _utc(period[0])
         chosen["until"] = _utc(period[-1] + timedelta(days=1))
     chosen["trashed"] = trash.toggle("Trash", key="traces.trash", help="Show the deleted traces")

@@ -73,7 +73,7 @@ def signed_mass(attribution: StoredAttribution, n_tokens: int) -> FloatArray:
     """Sum of the kept attributions at each source token, scaled so that the largest is 1 or -1."""
     sum_T = np.bincount(attribution.token_N, weights=attribution.attribution_N, minlength=n_tokens)[:n_tokens]
     largest = float(np.abs(sum_T).max(initial=0.0))
-    return sum_T / largest if largest else sum_T
+    return np.asarray(sum_T / largest if largest else sum_T, dtype=np.float64)
 
 
 def activation_mass(context: TraceContext) -> FloatArray | None:
@@ -96,7 +96,8 @@ def _activation_mass(root: str, trace_id: str) -> FloatArray | None:
     for layer in range(len(mass_LT)):
         mass_LT[layer] = np.abs(np.asarray(dataset[ACTIVATIONS][layer].values, dtype=np.float32)).mean(axis=1)
     rest_LT = mass_LT[:, 1:] if mass_LT.shape[1] > 1 else mass_LT
-    return mass_LT / np.maximum(rest_LT.mean(axis=1, keepdims=True), 1e-12)
+    relative_LT: FloatArray = mass_LT / np.maximum(rest_LT.mean(axis=1, keepdims=True), 1e-12)
+    return relative_LT
 
 
 def _activation_strength(context: TraceContext) -> FloatArray | None:
@@ -107,7 +108,8 @@ def _activation_strength(context: TraceContext) -> FloatArray | None:
     total_T = mass_LT.mean(axis=0)
     rest_T = total_T[1:] if len(total_T) > 1 else total_T
     low, high = float(rest_T.min()), float(rest_T.max())
-    return np.clip((total_T - low) / max(high - low, 1e-12), 0, 1)
+    share_T: FloatArray = np.clip((total_T - low) / max(high - low, 1e-12), 0, 1)
+    return share_T
 
 
 def _steered(context: TraceContext) -> list[bool]:

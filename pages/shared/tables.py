@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -33,7 +34,7 @@ def downloads(frame: pd.DataFrame, stem: str, *, key: str) -> None:
         for label, make, ending, mime in kinds:
             st.download_button(
                 label,
-                lambda make=make: make(frame),
+                partial(make, frame),
                 f"{stem}.{ending}",
                 mime,
                 key=f"{key}.{ending}",

@@ -41,7 +41,7 @@ def _figures(summary: Summary) -> None:
     first = summary.figures[0]
     with st.container(horizontal=True):
         percent = first.name == "criterion"
-        shown = (lambda v: f"{v:.0%}") if percent else (lambda v: f"{v:.3g}")
+        shown = "{:.0%}".format if percent else "{:.3g}".format
         st.metric(f"{first.name}, unsteered", shown(first.plain), border=True, help=_interval(first.plain_rate))
         st.metric(
             f"{first.name}, steered",

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from neurons.core.errors import InvalidInput
-from neurons.core.types import MAX_STRENGTH, Mode, NeuronSide, TokenScope
+from neurons.core.types import MAX_STRENGTH, Mode, NeuronSide, Polarity, TokenKind, TokenScope
 from neurons.models.loaded import LoadedModel
 from pages.shared import server_wide, steer_state
 from pages.shared.steer_state import Card
@@ -21,9 +21,10 @@ _MODE_HELP = (
     "Scale: the activation is multiplied by the strength (1 changes nothing). Add: strength x the strongest activation is added."
 )
 _RANGE: Mapping[Mode, tuple[float, float]] = {"set": (-2.0, 2.0), "scale": (-2.0, 4.0), "add": (-2.0, 2.0)}
-_SCOPES = {"all": "All tokens", "answer": "The answer", "prompt": "The prompt", "ranges": "Ranges"}
+_SCOPES: Mapping[TokenKind, str] = {"all": "All tokens", "answer": "The answer", "prompt": "The prompt", "ranges": "Ranges"}
 _CHIPS = 40  # above this many neurons a table is easier to read than chips
-POLARITIES = ("as picked", "+", "-")
+_SIDES: Mapping[str, Polarity] = {"+": "+", "-": "-"}
+POLARITIES = ("as picked", *_SIDES)
 
 
 def draw_cards(loaded: LoadedModel | None, *, strip_ranges: tuple[tuple[int, int], ...] = (), disabled: bool = False) -> None:
@@ -148,7 +149,8 @@ def _where(card: Card, strip_ranges: tuple[tuple[int, int], ...], disabled: bool
         disabled=disabled,
         help="Which side of the neurons 'strongest activation' means; as picked keeps each neuron's own side",
     )
-    wanted = tuple(replace(n, polarity=polarity) for n in card.picked) if polarity in ("+", "-") else card.picked
+    one = _SIDES.get(polarity or "")
+    wanted = card.picked if one is None else tuple(replace(n, polarity=one) for n in card.picked)
     if wanted != card.steer.neurons:
         steer_state.change(card.uid, neurons=wanted)
     if kind != "ranges":

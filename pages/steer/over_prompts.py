@@ -26,16 +26,16 @@ def draw() -> None:
     if right.button(
         "Run the set", icon=":material/playlist_play:", key="steer.set.go", disabled=bool(hint), width="stretch", help=hint or None
     ):
-        run = run_list.free_name(f"{chosen} steered")
+        name = run_list.free_name(f"{chosen} steered")
         run_list.start(
             load_set(chosen),
-            run=run,
+            run=name,
             sampling=sampling_settings.sampling(),
             steers=steers,
             system=sampling_settings.system_prompt(),
             record=False,
         )
-        st.session_state[_RUN] = run
+        st.session_state[_RUN] = name
         st.rerun()
     run = st.session_state.get(_RUN)
     if run is None:

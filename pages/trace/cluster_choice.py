@@ -121,8 +121,9 @@ def tinted(context: TraceContext, shown: Strip) -> Strip:
     if now.by == "attribution":
         hint = f"What the cluster “{now.label}” did at each token for the target: blue promoted it, orange suppressed it."
     ends = ("none", "cluster active") if now.by == "activation" else ("suppressing", "promoting")
-    scale = "amount" if now.by == "activation" else "diverging"
-    return replace(shown, tint_T=now.tint_T, scale=scale, low=ends[0], high=ends[1], hint=hint)
+    return replace(
+        shown, tint_T=now.tint_T, scale="amount" if now.by == "activation" else "diverging", low=ends[0], high=ends[1], hint=hint
+    )
 
 
 def line_height(context: TraceContext) -> int:

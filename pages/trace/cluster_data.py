@@ -102,7 +102,8 @@ def activation_tints(clustering: Clustering, acts_LTI: NDArray[Any], norm_2LI: N
         share_NT = np.divide(value_NT, norm_N[:, None], out=np.zeros_like(value_NT), where=np.abs(norm_N[:, None]) > 1e-6)
         tint_CT[row] = np.clip(share_NT, 0, None).mean(axis=0)
     largest_C1 = tint_CT[:, 1:].max(axis=1, keepdims=True, initial=0)
-    return np.clip(tint_CT / np.maximum(largest_C1, 1e-12), 0, 1)
+    share_CT: NDArray[np.float32] = np.clip(tint_CT / np.maximum(largest_C1, 1e-12), 0, 1)
+    return share_CT
 
 
 def attributed_tints(clustering: Clustering, stored: StoredAttribution, tokens: int) -> NDArray[np.float32]:
@@ -113,7 +114,8 @@ def attributed_tints(clustering: Clustering, stored: StoredAttribution, tokens: 
         row = row_of.get(NeuronSide(one.layer, one.index, one.polarity))
         if row is not None:
             tint_CT[row, one.token] += one.attribution
-    return tint_CT / np.maximum(np.abs(tint_CT).max(axis=1, keepdims=True, initial=0), 1e-12)
+    share_CT: NDArray[np.float32] = tint_CT / np.maximum(np.abs(tint_CT).max(axis=1, keepdims=True, initial=0), 1e-12)
+    return share_CT
 
 
 def _places(sides: Sequence[NeuronSide]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

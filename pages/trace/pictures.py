@@ -121,7 +121,7 @@ def _heat(
     low, high = int(frame["token"].min()), int(frame["token"].max())
     many = 1 + (high - low) // 40
     ticks = [i for i in range(low, high + 1) if i % many == 0]
-    return (
+    chart: alt.Chart = (
         alt.Chart(frame)
         .mark_rect()
         .encode(
@@ -143,6 +143,7 @@ def _heat(
         .add_params(cell)
         .properties(padding={"left": 5, "right": 5, "top": 5, "bottom": 5})
     )
+    return chart
 
 
 def _link(context: TraceContext, chart: alt.Chart, *, key: str, height: int) -> None:

@@ -64,7 +64,7 @@ def test_everything_equals_brute_force(arch: str, tmp_path: Path) -> None:
             for side, sign in ((0, 1), (1, -1)):
                 wanted = brute_exemplars(acts_LNI[layer, :, index] * sign, windows, positions, corpus.document_S)
                 found = list(zip(sequence[side, index].tolist(), position[side, index].tolist(), strict=True))
-                # A batch rounds otherwise than one window alone: equals may change places, so it is their activations that must be the same.
+                # A batch rounds otherwise than one window alone: equals may change places, so their activations must be the same.
                 acts_N = acts_LNI[layer, :, index]
                 assert np.allclose([acts_N[place_of[at]] for at in found], [acts_N[place_of[at]] for at in wanted], rtol=1e-5, atol=1e-7)
                 assert len(set(found)) == len(found)

@@ -6,9 +6,11 @@ import io
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from neurons.core.types import NeuronSide, Steer
+from neurons.descriptions.edits import Edits
 from pages.compare import word_changes
 from pages.saved import trace_table
 from pages.saved.trace_actions import _import
@@ -130,6 +132,22 @@ def test_compare_two_traces_by_their_address() -> None:
     app.button(key="compare.swap").click().run()
     assert app.selectbox(key="compare.a").value == pair.steered.id
     assert not app.exception
+
+
+def test_compared_neurons_stand_beside_their_descriptions() -> None:
+    from neurons.tracing.record import run_pair
+
+    pair = run_pair(loaded(), "compare me", [Steer((NeuronSide(1, 3),), "scale", 30.0)], store=server_wide.store())
+    edits = Edits.of(loaded().ref)
+    for index in range(loaded().n_neurons):
+        for layer in range(loaded().n_layers):
+            edits.describe(NeuronSide(layer, index, "+"), f"fires on {layer}:{index}")
+            edits.describe(NeuronSide(layer, index, "-"), f"dips on {layer}:{index}")
+    app = open_page("compare", a=pair.baseline.id, b=pair.steered.id)
+    shown = next(table.value for table in app.dataframe if "description" in table.value)
+    words = np.where(shown["first"] >= 0, "fires on ", "dips on ") + shown["neuron"]
+    assert len(shown)
+    assert list(shown["description"]) == list(words)
 
 
 def test_compare_suggests_the_newest_pair_and_survives_a_bad_address() -> None:
