@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from neurons.core.progress import Progress
     from neurons.models.loaded import LoadedModel
     from neurons.prompts.sets import PromptSet
-    from neurons.storage.jobs import Job, JobRunner
+    from neurons.storage.job_files import Job
+    from neurons.storage.jobs import JobRunner
 
 _File = Annotated[str, typer.Argument(help='A TXT, CSV or JSONL file, the name of a saved set, or "-" for standard input.')]
 _PromptColumn = Annotated[str | None, typer.Option(help="Column with the prompts. [default: detected]", show_default=False)]

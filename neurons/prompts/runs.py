@@ -14,7 +14,8 @@ from neurons.core.types import Sampling, Steer
 from neurons.models.loaded import LoadedModel
 from neurons.prompts.sets import PromptRow, PromptSet, from_json, to_json
 from neurons.runs.steering import parse_steers, steer_to_json
-from neurons.storage.jobs import Job, JobContext, JobRunner
+from neurons.storage.job_files import Job
+from neurons.storage.jobs import JobContext, JobRunner
 from neurons.tracing.record import as_messages, resolved, run_pair, run_trace
 from traces.compare import changed_share, word_diff
 from traces.schema import MAX_NAME

@@ -1,17 +1,11 @@
 """Background jobs that survive a restart: progress, cancelling, errors by row, resuming. No streamlit, no model.
 
-<home>/jobs/<id>/job.json     kind, title, parameters: written once
-                 payload.json what is too large for the parameters, such as the prompts: written once
-                 state.json   state, progress: replaced atomically as it goes
-                 rows.jsonl   one line a finished row, appended; a row may hold an error
-                 cancel       exists when somebody asked it to stop
-                 lock         held while a process works on it: a "running" job whose lock is free was interrupted
-<home>/jobs/.trash/<id>       deleted jobs, the last few
+Each job is a folder (`neurons.storage.job_files`); deleted ones lie in <home>/jobs/.trash, the last few.
+A disk that cannot be written for a while ends nothing but what must write to it: how jobs stand is kept in memory until then.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import re
@@ -21,112 +15,75 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from neurons.core.errors import Cancelled, InvalidInput, NeuronscopeError, NotFound, StoreError
 from neurons.core.home import subfolder
+from neurons.core.progress import RESUMABLE, JobState, Pace
+from neurons.storage import job_files
 from neurons.storage.files import write_json
+from neurons.storage.job_files import Job
 
-JobState = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
-ACTIVE: tuple[JobState, ...] = ("queued", "running")
-RESUMABLE: tuple[JobState, ...] = ("failed", "cancelled", "interrupted")
 _WRITE_EVERY = 0.3
 _LOOK_EVERY = 0.2
+_RETRY_EVERY = 1.0
 _ID = re.compile(r"[0-9a-f]{12}")
 _TRASH_KEPT = 20
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job as it stands."""
-
-    id: str
-    kind: str
-    title: str
-    created: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    state: JobState = "queued"
-    done: int = 0
-    total: int | None = None
-    """None while it is not known."""
-    message: str = ""
-    """What it is doing, or why it ended."""
-    errors: int = 0
-    """Rows that failed. `JobRunner.rows` has them."""
-    result: Mapping[str, Any] = field(default_factory=dict)
-    eta_seconds: float | None = None
-    """Estimated time left; None while it cannot be told."""
-    seconds: float = 0.0
-    """Time worked so far, over all resumptions."""
-
-    @property
-    def active(self) -> bool:
-        return self.state in ACTIVE
-
-    @property
-    def fraction(self) -> float:
-        """0 to 1."""
-        return min(1.0, self.done / self.total) if self.total else 0.0
 
 
 class JobContext:
     """What a worker gets: its parameters, what earlier attempts finished, and how to report."""
 
-    def __init__(self, job: Job, folder: Path, rows: tuple[dict[str, Any], ...], stop: threading.Event) -> None:
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        rows: tuple[dict[str, Any], ...],
+        *,
+        note: Callable[[Job], None],
+        interrupted: Callable[[], bool],
+        cancelled: Callable[[], bool],
+    ) -> None:
         self.job = job
         self.params = job.params
         self.rows = rows
         """Rows that earlier attempts finished, errors included."""
-        self._folder, self._stop = folder, stop
-        self._started = self._step = time.monotonic()
+        self._folder, self._note, self._interrupted, self._cancelled = folder, note, interrupted, cancelled
+        self._started = time.monotonic()
         self._before = job.seconds
-        self._first_done: int | None = None
+        self._pace = Pace()
         self._written = self._looked = 0.0
 
     def payload(self) -> Any:
         """What `JobRunner.start` was given as payload. Raises `StoreError` when it is damaged."""
-        return _read_payload(self._folder)
+        return job_files.read_payload(self._folder)
 
     def progress(self, done: int, total: int | None, message: str) -> None:
         """A `Progress`: saves it (a few times a second) and raises `Cancelled` when somebody asked to stop."""
         self.check()
-        now = time.monotonic()
-        if total is None:
-            self._first_done = None
-        elif self._first_done is None or done < self.job.done:  # a step of the work that counts anew
-            self._first_done, self._step = done, now
-        worked = now - self._started
-        fresh = 0 if self._first_done is None else done - self._first_done
-        eta = (now - self._step) / fresh * (total - done) if total is not None and fresh > 0 else None
+        eta, worked = self._pace.eta(done, total), time.monotonic() - self._started
         self.job = replace(self.job, done=done, total=total, message=message, eta_seconds=eta, seconds=self._before + worked)
         if time.monotonic() - self._written >= _WRITE_EVERY or done == total:
             self._written = time.monotonic()
-            _write_state(self._folder, self.job)
+            self._note(self.job)
 
     def check(self) -> None:
         """Raise `Cancelled` when somebody asked to stop. Cheap enough for every token."""
-        if self._stop.is_set():
+        if self._interrupted():
             raise Cancelled("interrupted")
         if time.monotonic() - self._looked >= _LOOK_EVERY:
             self._looked = time.monotonic()
-            if (self._folder / "cancel").exists():
+            if self._cancelled():
                 raise Cancelled("cancelled")
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """Keep a finished row (plain JSON values; "error" in it counts as a failure). It survives a restart from here on."""
-        line = json.dumps(dict(row), ensure_ascii=False, allow_nan=False)
-        try:
-            with (self._folder / "rows.jsonl").open("a", encoding="utf-8") as stream:
-                stream.write(line + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise StoreError(f"cannot write the job's rows: {error.strerror or error}; free some disk space and resume it") from error
+        job_files.append_row(self._folder, row)
         if row.get("error"):
             self.job = replace(self.job, errors=self.job.errors + 1)
 
@@ -147,7 +104,13 @@ class JobRunner:
         self._workers: dict[str, Worker] = {}
         self._stop = threading.Event()
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._guard = threading.RLock()
         self._locks: dict[str, FileLock] = {}
+        self._working: set[str] = set()
+        self._asked: set[str] = set()
+        """Jobs asked to stop while the disk would not take the note."""
+        self._unwritten: dict[str, Job] = {}
+        """How jobs stand where the disk refused to take it; written when it can be."""
         self._threads = [threading.Thread(target=self._work, name=f"neuronscope-job-{n}", daemon=True) for n in range(threads)]
         for thread in self._threads:
             thread.start()
@@ -159,59 +122,77 @@ class JobRunner:
     def start(self, kind: str, params: Mapping[str, Any], *, title: str, payload: Any = None) -> Job:
         """Queue a new job. `params` are read with every look at the job: keep them small; `payload` is read by the worker alone.
 
-        Raises `InvalidInput` for a kind nobody registered or values that JSON cannot hold.
+        Raises `InvalidInput` for a kind nobody registered or values that JSON cannot hold, `StoreError` where nothing can be written.
         """
         if kind not in self._workers:
             known = ", ".join(self._workers) or "none"
             raise InvalidInput(f"there are no jobs of kind {kind!r} here; this program does {known}", field="kind")
-        job = Job(secrets.token_hex(6), kind, title, datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"), params)
+        created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        job = Job(id=secrets.token_hex(6), kind=kind, title=title, created=created, params=params)
         folder = self.folder / job.id
-        folder.mkdir()
         try:
+            folder.mkdir()
             if payload is not None:
                 write_json(folder / "payload.json", payload)
-            write_json(folder / "job.json", {"id": job.id, "kind": kind, "title": title, "created": job.created, "params": dict(params)})
-        except (ValueError, TypeError) as error:
-            shutil.rmtree(folder)
-            raise InvalidInput(f"the job's parameters cannot be kept as JSON: {error}") from error
-        self._take(job.id)
-        _write_state(folder, job)
+            job_files.write_job(folder, job)
+            self._take(job.id)
+            job_files.write_state(folder, job)
+        except BaseException as error:
+            self._release(job.id)
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError) and not isinstance(error, StoreError):
+                raise StoreError(
+                    f"{folder} cannot be made: {error.strerror or error}; free some space, or move NEURONSCOPE_HOME"
+                ) from error
+            if isinstance(error, ValueError | TypeError) and not isinstance(error, NeuronscopeError):
+                raise InvalidInput(f"the job's parameters cannot be kept as JSON: {error}") from error
+            raise
         self._queue.put(job.id)
         return job
 
     def resume(self, job_id: str) -> Job:
         """Queue a cancelled, failed or interrupted job again; finished rows stay finished, failed rows are tried again."""
+        self._write_what_waits()
         job = self.get(job_id)
         if job.state not in RESUMABLE:
             raise InvalidInput(f"job {job_id} is {job.state}; only a cancelled, failed or interrupted job can be resumed", field="job")
         if job.kind not in self._workers:
             raise InvalidInput(f"jobs of kind {job.kind!r} are not done here; resume it where it was started", field="job")
+        if job_id in self._unwritten:
+            raise StoreError(f"job {job_id} cannot go on: its folder cannot be written; free some disk space first")
+        job = replace(job, state="queued", message="waiting", eta_seconds=None, stopping=False)
         self._take(job_id)
-        (self.folder / job_id / "cancel").unlink(missing_ok=True)
-        job = replace(job, state="queued", message="waiting", eta_seconds=None)
-        _write_state(self.folder / job_id, job)
+        try:
+            self._forget_cancel(job_id)
+            job_files.write_state(self.folder / job_id, job)
+        except BaseException:
+            self._release(job_id)
+            raise
         self._queue.put(job_id)
         return job
 
     def cancel(self, job_id: str) -> None:
         """Ask a job to stop, whichever process runs it. What it finished stays."""
-        if self.get(job_id).active:
+        if not self.get(job_id).active:
+            return
+        try:
             (self.folder / job_id / "cancel").touch()
+        except OSError as error:
+            if job_id not in self._locks:
+                raise StoreError(f"job {job_id} cannot be asked to stop: {error.strerror or error}; free some space") from error
+            self._asked.add(job_id)
 
     def get(self, job_id: str) -> Job:
         """The job as it stands now. Raises `NotFound`, `StoreError`."""
         folder = self._folder(job_id)
-        try:
-            fixed = json.loads((folder / "job.json").read_bytes())
-            state = json.loads((folder / "state.json").read_bytes())
-            job = Job(**fixed, **state)
-        except (OSError, ValueError, TypeError) as error:
-            raise StoreError(f"job {job_id} is damaged ({error}); delete it") from error
-        if job.active and job_id not in self._locks and self._is_free(folder):
-            cancelled = (folder / "cancel").exists()
-            found: JobState = "cancelled" if cancelled else "interrupted"
-            job = replace(job, state=found, message="stopped by a restart: resume it", eta_seconds=None)
-        return job
+        job = self._unwritten.get(job_id) or job_files.read_job(folder)
+        if not job.active:
+            return job
+        stopping = self._is_asked(job_id)
+        if job_id not in self._locks and job_files.is_free(folder):
+            found: JobState = "cancelled" if stopping else "interrupted"
+            return replace(job, state=found, message="stopped by a restart: resume it", eta_seconds=None)
+        return replace(job, stopping=stopping)
 
     def list(self, kind: str | None = None) -> tuple[Job, ...]:
         """All readable jobs, newest first."""
@@ -224,7 +205,7 @@ class JobRunner:
 
     def rows(self, job_id: str) -> tuple[dict[str, Any], ...]:
         """The finished rows in order; a row that was tried again counts with its last attempt."""
-        return _read_rows(self._folder(job_id))
+        return job_files.read_rows(self._folder(job_id))
 
     def errors(self, job_id: str) -> tuple[dict[str, Any], ...]:
         """The rows that failed."""
@@ -236,9 +217,12 @@ class JobRunner:
         with suppress(StoreError):  # a damaged job is not running
             if self.get(job_id).active:
                 raise InvalidInput(f"job {job_id} is still running; cancel it first", field="job")
+        self._write_what_waits()
         self._trash.mkdir(exist_ok=True)
         os.utime(folder)  # when it was deleted
         folder.replace(self._trash / job_id)
+        if self._unwritten.pop(job_id, None) is not None:
+            self._release(job_id)
         for old in sorted(self._trash.iterdir(), key=lambda path: path.stat().st_mtime)[:-_TRASH_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -257,7 +241,7 @@ class JobRunner:
             job = self.get(job_id)
             if on_change is not None:
                 on_change(job)
-            if (not job.active and job_id not in self._locks) or (deadline is not None and time.monotonic() >= deadline):
+            if (not job.active and job_id not in self._working) or (deadline is not None and time.monotonic() >= deadline):
                 return job
             time.sleep(0.1)
 
@@ -268,6 +252,7 @@ class JobRunner:
             self._queue.put(None)
         for thread in self._threads:
             thread.join(timeout=60)
+        self._write_what_waits()
 
     # -- the threads -----------------------------------------------------------------------------------------------
 
@@ -280,87 +265,91 @@ class JobRunner:
             raise InvalidInput(f"job {job_id} is being worked on by another program; wait for it or cancel it", field="job") from error
         self._locks[job_id] = lock
 
+    def _release(self, job_id: str) -> None:
+        with self._guard, suppress(OSError):
+            if (lock := self._locks.pop(job_id, None)) is not None:
+                lock.release()
+
     def _work(self) -> None:
-        while (job_id := self._queue.get()) is not None:
+        while True:
+            try:
+                job_id = self._queue.get(timeout=_RETRY_EVERY if self._unwritten else None)
+            except queue.Empty:
+                self._write_what_waits()
+                continue
+            if job_id is None:
+                return
+            self._working.add(job_id)
             try:
                 if not self._stop.is_set():
-                    self._attempt(self.folder / job_id)
+                    self._attempt(job_id)
             finally:
-                self._locks.pop(job_id).release()
+                with self._guard:
+                    if job_id not in self._unwritten:
+                        self._release(job_id)
+                    self._working.discard(job_id)
 
-    def _attempt(self, folder: Path) -> None:
-        _mend_rows(folder)
-        rows = tuple(row for row in _read_rows(folder) if not row.get("error"))
-        job = replace(self.get(folder.name), state="running", message="starting", errors=0)
-        context = JobContext(job, folder, rows, self._stop)
-        _write_state(folder, job)
+    def _attempt(self, job_id: str) -> None:
+        """Do a job to its end, whatever that is: nothing that happens in it may end the thread."""
+        folder = self.folder / job_id
+        context: JobContext | None = None
+        job = Job(id=job_id, kind="", title="", created="")
         try:
+            job = replace(self.get(job_id), state="running", message="starting", errors=0)
+            job_files.mend_rows(folder)
+            rows = tuple(row for row in job_files.read_rows(folder) if not row.get("error"))
+            context = JobContext(
+                job, folder, rows, note=self._note, interrupted=self._stop.is_set, cancelled=lambda: self._is_asked(job_id)
+            )
+            self._note(job)
             context.check()
             result = self._workers[job.kind](context)
             ended = replace(context.job, state="done", message="done", result=dict(result or {}))
-        except Cancelled:
+        except BaseException as error:  # noqa: BLE001  # a thread must report what no code foresaw, or the job would look alive for ever
+            ended = self._broken(job if context is None else context.job, error)
+        self._note(replace(ended, eta_seconds=None, stopping=False))
+        with suppress(OSError):
+            self._forget_cancel(job_id)
+
+    def _broken(self, job: Job, error: BaseException) -> Job:
+        if isinstance(error, Cancelled):
             stopped = self._stop.is_set()
-            ended = replace(context.job, state="interrupted" if stopped else "cancelled", message="stopped: what is finished is kept")
-        except NeuronscopeError as error:
-            ended = replace(context.job, state="failed", message=str(error))
-        except Exception as error:  # noqa: BLE001  # a thread must report what no code foresaw, or the job would look alive for ever
-            ended = replace(context.job, state="failed", message=f"unexpected {type(error).__name__}: {error}")
-        _write_state(folder, replace(ended, eta_seconds=None))
-        (folder / "cancel").unlink(missing_ok=True)
+            return replace(job, state="interrupted" if stopped else "cancelled", message="stopped: what is finished is kept")
+        if isinstance(error, NeuronscopeError):
+            return replace(job, state="failed", message=str(error))
+        return replace(job, state="failed", message=f"unexpected {type(error).__name__}: {error}")
+
+    def _note(self, job: Job) -> None:
+        """Write how a job stands; where the disk refuses, keep it in memory until it does not."""
+        try:
+            job_files.write_state(self.folder / job.id, job)
+        except StoreError:
+            self._unwritten[job.id] = job
+            return
+        except (TypeError, ValueError) as error:
+            self._note(replace(job, state="failed", result={}, message=f"its result cannot be kept as JSON: {error}"))
+            return
+        self._unwritten.pop(job.id, None)
+
+    def _write_what_waits(self) -> None:
+        """Write how ended jobs stand that the disk did not take before, and let go of them."""
+        with self._guard:
+            for job_id, job in list(self._unwritten.items()):
+                if job_id in self._working:
+                    continue
+                self._note(job)
+                if job_id not in self._unwritten:
+                    self._release(job_id)
+
+    def _is_asked(self, job_id: str) -> bool:
+        return job_id in self._asked or (self.folder / job_id / "cancel").exists()
+
+    def _forget_cancel(self, job_id: str) -> None:
+        self._asked.discard(job_id)
+        (self.folder / job_id / "cancel").unlink(missing_ok=True)
 
     def _folder(self, job_id: str) -> Path:
         folder = self.folder / job_id
         if not _ID.fullmatch(job_id) or not (folder / "job.json").is_file():
             raise NotFound(f"there is no job {job_id[:80]!r}; it may have been deleted")
         return folder
-
-    @staticmethod
-    def _is_free(folder: Path) -> bool:
-        """Whether no living process works on the job."""
-        lock = FileLock(folder / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return False
-        lock.release()
-        return True
-
-
-_STATE_FIELDS = ("state", "done", "total", "message", "errors", "result", "eta_seconds", "seconds")
-
-
-def _write_state(folder: Path, job: Job) -> None:
-    values = asdict(job)
-    write_json(folder / "state.json", {name: values[name] for name in _STATE_FIELDS})
-
-
-def _read_payload(folder: Path) -> Any:
-    try:
-        return json.loads((folder / "payload.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"job {folder.name} has lost its payload ({error}); start it again") from error
-
-
-def _mend_rows(folder: Path) -> None:
-    """End a line that a crash cut off, so that the next row stands on its own."""
-    path = folder / "rows.jsonl"
-    if path.exists() and path.stat().st_size:
-        with path.open("rb+") as stream:
-            stream.seek(-1, os.SEEK_END)
-            if stream.read(1) != b"\n":
-                stream.write(b"\n")
-
-
-def _read_rows(folder: Path) -> tuple[dict[str, Any], ...]:
-    """The rows, the last attempt of each; a last line cut off by a crash is left out."""
-    try:
-        lines = (folder / "rows.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return ()
-    rows: dict[Any, dict[str, Any]] = {}
-    for number, line in enumerate(lines):
-        with suppress(ValueError):
-            row = json.loads(line)
-            if isinstance(row, dict):
-                rows[row.get("row", f"line {number}")] = row
-    return tuple(rows.values())

@@ -1,19 +1,20 @@
 """Runs that are saved: encode, generate with everything recorded, and put the result into the trace store.
 
-Partial answers are saved too, and marked: finish reason "cancelled" (also after Ctrl-C) or "error".
+Partial answers are saved too, and marked: finish reason "cancelled" (also after Ctrl-C) or "error", whatever the error was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from neurons.atlas.quantiles import quantiles_for
-from neurons.core.errors import Cancelled, InvalidInput, ModelError
+from neurons.core.errors import Cancelled, InvalidInput, ModelError, NeuronscopeError
 from neurons.core.progress import Progress, no_progress
 from neurons.core.types import FinishReason, Message, Sampling, Segment, Steer
 from neurons.models.chat import EncodedPrompt, decode, encode_prompt, token_pieces
@@ -78,7 +79,7 @@ def run_trace(
 
     `on_token` gets each id as it is taken and may raise `Cancelled`: what there is by then is saved, marked and returned
     (with `keep_partial` off nothing is saved and `Cancelled` passes).
-    When the model itself fails, what there is is saved, marked and named in the `ModelError` that is raised.
+    When anything else is raised, what there is is saved, marked and named in the `ModelError` that is raised instead.
     """
     sampling = (sampling or Sampling()).check()
     messages = as_messages(prompt)
@@ -99,8 +100,8 @@ def run_trace(
         if not keep_partial:
             raise
         reason = "cancelled"
-    except (ModelError, torch.OutOfMemoryError) as error:
-        raise _named(error, save(run.failed(str(error)))) from error
+    except Exception as error:  # memory, device or library: the answer so far is the person's work
+        raise _named(error, *_try_to_save(partial(save, run.failed(error)))) from error
     return save(run.finish(reason)), run.generation()
 
 
@@ -123,7 +124,7 @@ def run_pair(
     """Answer a prompt unsteered and steered, a token of each in turn, and save both runs as a pair.
 
     Raising `Cancelled` in `on_token` ends both; what there is is saved and marked (unless `keep_partial` is off). When one
-    fails, both are saved and `ModelError` names them.
+    fails, the other goes on, both are saved and `ModelError` names the failed one; an error in `on_token` ends both.
     """
     sampling = (sampling or Sampling()).check()
     messages = as_messages(prompt)
@@ -134,14 +135,16 @@ def run_pair(
         "steered": _Run(loaded, messages, encoded, sampling, steers, record=record),
     }
     reason: FinishReason | None = None
-    errors: dict[Side, ModelError | torch.OutOfMemoryError] = {}
+    errors: dict[Side, Exception] = {}
     try:
         active = list(runs)
         while active:
             for side in list(active):
                 try:
                     token = runs[side].step()
-                except (ModelError, torch.OutOfMemoryError) as error:
+                except Cancelled:
+                    raise
+                except Exception as error:  # noqa: BLE001  # memory, device or library: the answer so far is the person's work
                     errors[side] = error
                     token = None
                 if token is None:
@@ -152,23 +155,49 @@ def run_pair(
         if not keep_partial:
             raise
         reason = "cancelled"
+    except Exception as error:  # noqa: BLE001  # raised by `on_token`: neither run can go on
+        errors = dict.fromkeys(runs, error) | errors
     saved: dict[Side, TraceRecord] = {}
-    for side, run in runs.items():
-        ended = run.failed(str(errors[side])) if side in errors else run.finish(reason)
-        label = f"{name} ({side})" if name else ""
-        link = saved["baseline"].id or None if side == "steered" else None
+
+    def save(side: Side) -> TraceRecord:
+        run, label = runs[side], f"{name} ({side})" if name else ""
+        ended = run.failed(errors[side]) if side in errors else run.finish(reason)
+        link = saved["baseline"].id or None if side == "steered" and "baseline" in saved else None
         ended = replace(ended, name=label, tags=tuple(tags), set_name=set_name, set_row=set_row, baseline_id=link)
         saved[side] = ended if store is None else store.save(ended, run.arrays())
-    for side, failure in errors.items():
-        raise _named(failure, saved[side]) from failure
-    return Pair(saved["baseline"], saved["steered"], runs["baseline"].generation(), runs["steered"].generation())
+        return saved[side]
+
+    if not errors:
+        return Pair(save("baseline"), save("steered"), runs["baseline"].generation(), runs["steered"].generation())
+    outcomes = {side: _try_to_save(partial(save, side)) for side in runs}
+    side, failure = next(iter(errors.items()))
+    raise _named(failure, *outcomes[side]) from failure
 
 
-def _named(error: Exception, saved: TraceRecord) -> ModelError:
-    where = f" What there was is saved as trace {saved.id}." if saved.id else ""
+def _try_to_save(save: Callable[[], TraceRecord]) -> tuple[TraceRecord | None, str]:
+    """What was saved of a run that broke, or why not even that could be."""
+    try:
+        return save(), ""
+    except (NeuronscopeError, OSError) as error:
+        return None, str(error)
+
+
+def _named(error: Exception, saved: TraceRecord | None, unsaved: str) -> ModelError:
+    """The error that is raised for a run that broke: what happened, what to do, and where the answer so far is."""
+    where = f" What there was is saved as trace {saved.id}." if saved is not None and saved.id else ""
+    where = where or (f" What there was could not be saved: {unsaved}" if unsaved else "")
+    what = _what_broke(error)
+    return ModelError(f"{what.rstrip('.')}.{where}" if where else what)
+
+
+def _what_broke(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
-        return ModelError(f"the device ran out of memory; shorten the prompt or the answer, or use the CPU.{where}")
-    return ModelError(f"{str(error).rstrip('.')}.{where}" if where else str(error))
+        return "the device ran out of memory; shorten the prompt or the answer, or use the CPU"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the second is all that torch says on a CPU
+        return "this machine ran out of memory; shorten the prompt or the answer, or use a smaller model"
+    if isinstance(error, NeuronscopeError):
+        return str(error)
+    return f"the answer broke off: {type(error).__name__}: {error}"
 
 
 class _Run:
@@ -197,11 +226,11 @@ class _Run:
         """The record of the run as it stands. A model that fails on the very last token makes it a failed one."""
         try:
             self._generation = self._decoder.result(reason)
-        except ModelError as error:
-            return self.failed(str(error))
+        except Exception as error:  # noqa: BLE001  # as above
+            return self.failed(error)
         return self._record()
 
-    def failed(self, error: str) -> TraceRecord:
+    def failed(self, error: Exception) -> TraceRecord:
         """The record of a run that broke: its ids and text, no tensors."""
         ids = self._decoder.answer_ids
         tokens = len(self._encoded.ids) + len(ids)
@@ -211,7 +240,7 @@ class _Run:
         self._generation = Generation(
             self._encoded.ids, ids, "error", self._steers, None, none_TK, zero_TK, none_T, zero_T, zero_T, seconds=0.0
         )
-        return replace(self._record(), error=error)
+        return replace(self._record(), error=_what_broke(error))
 
     def generation(self) -> Generation:
         if self._generation is None:

@@ -26,7 +26,8 @@ from neurons.describing.improve import improve_descriptions, needing
 from neurons.describing.rescore import rescore
 from neurons.models.chat import token_text
 from neurons.models.loaded import LoadedModel
-from neurons.storage.jobs import Job, JobContext, JobRunner
+from neurons.storage.job_files import Job
+from neurons.storage.jobs import JobContext, JobRunner
 from pages.shared import job_progress, server_wide
 from pages.shared.model_jobs import shared_model
 

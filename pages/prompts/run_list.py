@@ -15,7 +15,8 @@ from neurons.core.types import Sampling, Steer
 from neurons.models.loaded import LoadedModel
 from neurons.prompts import runs
 from neurons.prompts.sets import PromptSet
-from neurons.storage.jobs import Job, JobRunner
+from neurons.storage.job_files import Job
+from neurons.storage.jobs import JobRunner
 from pages.shared import address, job_progress, server_wide
 from pages.shared.server_wide import Server
 from pages.shared.tables import choose_rows, downloads, matching

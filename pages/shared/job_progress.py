@@ -13,7 +13,9 @@ import streamlit as st
 
 from neurons.core.errors import NeuronscopeError
 from neurons.core.home import home
-from neurons.storage.jobs import RESUMABLE, Job, JobRunner, Worker
+from neurons.core.progress import RESUMABLE
+from neurons.storage.job_files import Job
+from neurons.storage.jobs import JobRunner, Worker
 from pages.shared import server_wide, untrusted
 
 _THREADS = 2

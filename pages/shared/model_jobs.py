@@ -11,7 +11,8 @@ from neurons.core.progress import Progress
 from neurons.models.loaded import LoadedModel
 from neurons.repair import job as repair_job
 from neurons.statistics import comparison
-from neurons.storage.jobs import Job, JobRunner
+from neurons.storage.job_files import Job
+from neurons.storage.jobs import JobRunner
 from pages.shared import job_progress, server_wide
 
 

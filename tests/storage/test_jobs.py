@@ -189,6 +189,93 @@ def test_close_interrupts(tmp_path: Path) -> None:
         again.close()
 
 
+_REFUSING_DISK = """
+import resource, signal, sys, threading, time
+from pathlib import Path
+from neurons.core.errors import StoreError
+from neurons.storage.jobs import JobRunner
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def disk(full):  # no file may grow: writing fails as on a full disk, opening and renaming do not
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0 if full else hard, hard))
+
+runner = JobRunner(Path(sys.argv[1]))
+reached, go = threading.Event(), threading.Event()
+def count(context):
+    for number in range(3):
+        context.progress(number, 3, "counting")
+        if context.params["hold"] and number == 1 and not go.is_set():
+            reached.set()
+            go.wait()
+    return {"counted": 3}
+def save(context):
+    context.add_row({"row": 1})
+runner.register("count", count)
+runner.register("save", save)
+first = runner.start("count", {"hold": True}, title="in the middle when the disk fills")
+writes = runner.start("save", {}, title="must write while the disk is full")
+reached.wait()
+disk(full=True)
+go.set()
+ended = runner.wait(first.id, timeout=60)
+assert (ended.state, ended.result) == ("done", {"counted": 3}), ended
+broken = runner.wait(writes.id, timeout=60)
+assert broken.state == "failed" and "free some disk space" in broken.message, broken
+for act in (lambda: runner.start("count", {"hold": False}, title="x"), lambda: runner.resume(writes.id)):
+    try:
+        act()
+    except StoreError as error:
+        assert "space" in str(error), error
+    else:
+        raise AssertionError("a full disk was not told")
+assert len(runner.list()) == 2, "what could not be begun leaves nothing"
+disk(full=False)
+later = runner.wait(runner.start("count", {"hold": False}, title="after it").id, timeout=60)
+assert later.state == "done", later
+assert runner.wait(runner.resume(writes.id).id, timeout=60).state == "done"
+deadline = time.monotonic() + 60
+while runner._unwritten and time.monotonic() < deadline:
+    time.sleep(0.05)
+again = JobRunner(Path(sys.argv[1]))
+assert {again.get(job.id).state for job in (first, writes, later)} == {"done"}
+runner.close(), again.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on file sizes there to stand in for a full disk")
+def test_a_full_disk_for_a_moment_ends_no_other_job(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _REFUSING_DISK, str(tmp_path / "jobs")]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=200, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_nothing_that_a_worker_does_ends_its_thread(runner: JobRunner) -> None:
+    def leave(context: JobContext) -> None:
+        raise SystemExit(3)
+
+    def run_out(context: JobContext) -> None:
+        raise MemoryError
+
+    def unkeepable(context: JobContext) -> dict[str, Any]:
+        return {"value": float("nan")}
+
+    def half_a_character(context: JobContext) -> None:
+        raise ModelError("\ud83d is half an emoji")
+
+    said = {}
+    for worker in (leave, run_out, unkeepable, half_a_character, count):
+        runner.register(worker.__name__, worker)
+        job = runner.wait(runner.start(worker.__name__, {"n": 1}, title="x").id, timeout=20)
+        said[worker.__name__] = (job.state, job.message)
+    assert said.pop("count") == ("done", "done")
+    assert {state for state, _ in said.values()} == {"failed"}
+    assert said["leave"][1] == "unexpected SystemExit: 3"
+    assert "MemoryError" in said["run_out"][1]
+    assert "JSON" in said["unkeepable"][1]
+    assert "half an emoji" in said["half_a_character"][1]
+
+
 def test_damaged_job_is_left_out(runner: JobRunner) -> None:
     runner.register("count", count)
     job = runner.wait(runner.start("count", {"n": 1}, title="x").id, timeout=20)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,6 +149,63 @@ def test_a_failing_model_leaves_a_marked_trace(tiny: LoadedModel, store: TraceSt
     assert (row.finish_reason, row.answer_tokens) == ("error", 1)
     assert "finite" in store.load(row.id).error
     assert store.verify(row.id).ok
+
+
+def _run_out_of_memory() -> None:
+    torch.empty(1 << 58)
+
+
+def _run_out_of_python_memory() -> None:
+    raise MemoryError
+
+
+def _stumble() -> None:
+    raise ZeroDivisionError("oops")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "said"),
+    [(_run_out_of_memory, "out of memory"), (_run_out_of_python_memory, "out of memory"), (_stumble, "ZeroDivisionError: oops")],
+)
+def test_whatever_breaks_an_answer_the_answer_so_far_is_saved(
+    tiny: LoadedModel, store: TraceStore, breaks: Callable[[], None], said: str
+) -> None:
+    def on_token(*heard: object) -> None:
+        seen.append(heard[-1])
+        if len(seen) == 3:
+            breaks()
+
+    seen: list[object] = []
+    with pytest.raises(ModelError, match=said) as caught:
+        run_trace(tiny, CAPITAL, sampling=SAMPLED, store=store, on_token=on_token)
+    (row,) = store.list()
+    record = store.load(row.id)
+    assert (record.finish_reason, record.answer_ids, record.partial) == ("error", tuple(seen), True)
+    assert said in record.error
+    assert row.id in str(caught.value)
+    seen.clear()
+    with pytest.raises(ModelError, match=said):
+        run_pair(tiny, CAPITAL, (), sampling=SAMPLED, store=store, on_token=on_token)
+    steered, baseline = store.list()[:2]
+    assert {steered.finish_reason, baseline.finish_reason} == {"error"}
+    assert steered.answer_tokens + baseline.answer_tokens == 3
+
+
+def test_a_library_that_breaks_in_sampling_leaves_the_prompt_saved(tiny: LoadedModel, store: TraceStore) -> None:
+    with pytest.raises(ModelError, match="broke off") as caught:
+        run_trace(tiny, CAPITAL, sampling=replace(SAMPLED, temperature=1e-42), store=store)
+    (row,) = store.list()
+    assert (row.finish_reason, row.id in str(caught.value)) == ("error", True)
+
+
+def test_a_broken_answer_that_cannot_be_saved_names_both_reasons(tiny: LoadedModel, store: TraceStore) -> None:
+    def on_token(token: int) -> None:
+        shutil.rmtree(store.root)
+        store.root.write_text("in the way")
+        raise ZeroDivisionError("oops")
+
+    with pytest.raises(ModelError, match=r"oops\. What there was could not be saved: .+"):
+        run_trace(tiny, CAPITAL, sampling=SAMPLED, store=store, on_token=on_token)
 
 
 def test_a_failing_side_of_a_pair_leaves_both_traces(tiny: LoadedModel, store: TraceStore) -> None:

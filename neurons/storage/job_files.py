@@ -1,0 +1,117 @@
+"""One background job on disk: what it is, how it stands, the rows it finished.
+
+<home>/jobs/<id>/job.json     kind, title, parameters: written once
+                 payload.json what is too large for the parameters, such as the prompts: written once
+                 state.json   state, progress: replaced atomically as it goes
+                 rows.jsonl   one line for each finished row, appended; a row may hold an error
+                 cancel       exists when somebody asked it to stop
+                 lock         held while a process works on it: a "running" job whose lock is free was interrupted
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from neurons.core.errors import StoreError
+from neurons.core.progress import Standing
+from neurons.storage.files import write_json
+
+_STATE_FIELDS = ("state", "done", "total", "message", "errors", "result", "eta_seconds", "seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Standing):
+    """A job as it stands. Its `errors` are rows that failed: `JobRunner.errors` has them."""
+
+    id: str
+    kind: str
+    created: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_job(folder: Path, job: Job) -> None:
+    """Write what never changes of a job. Raises `StoreError`, and `TypeError` or `ValueError` for what JSON cannot hold."""
+    fixed = {"id": job.id, "kind": job.kind, "title": job.title, "created": job.created, "params": dict(job.params)}
+    write_json(folder / "job.json", fixed)
+
+
+def write_state(folder: Path, job: Job) -> None:
+    """Write how a job stands. Raises `StoreError`, and `TypeError` or `ValueError` for a result that JSON cannot hold."""
+    message = job.message.encode("utf-8", "backslashreplace").decode("utf-8")  # half a surrogate pair is no reason to fail
+    values = asdict(job) | {"message": message}
+    write_json(folder / "state.json", {name: values[name] for name in _STATE_FIELDS})
+
+
+def read_job(folder: Path) -> Job:
+    """The job as it was last written. Raises `StoreError`."""
+    try:
+        fixed = json.loads((folder / "job.json").read_bytes())
+        state = json.loads((folder / "state.json").read_bytes())
+        return Job(**fixed, **state)
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"job {folder.name} is damaged ({error}); delete it") from error
+
+
+def read_payload(folder: Path) -> Any:
+    """What the job was started with as payload. Raises `StoreError`."""
+    try:
+        return json.loads((folder / "payload.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"job {folder.name} has lost its payload ({error}); start it again") from error
+
+
+def append_row(folder: Path, row: Mapping[str, Any]) -> None:
+    """Keep a finished row: plain JSON values. It survives a crash from here on. Raises `StoreError`."""
+    line = json.dumps(dict(row), ensure_ascii=False, allow_nan=False)
+    try:
+        with (folder / "rows.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise StoreError(f"cannot write the job's rows: {error.strerror or error}; free some disk space and resume it") from error
+
+
+def read_rows(folder: Path) -> tuple[dict[str, Any], ...]:
+    """The rows, the last attempt of each; a last line cut off by a crash is left out."""
+    try:
+        lines = (folder / "rows.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return ()
+    rows: dict[Any, dict[str, Any]] = {}
+    for number, line in enumerate(lines):
+        with suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                rows[row.get("row", f"line {number}")] = row
+    return tuple(rows.values())
+
+
+def mend_rows(folder: Path) -> None:
+    """End a line that a crash cut off, so that the next row stands on its own."""
+    path = folder / "rows.jsonl"
+    if path.exists() and path.stat().st_size:
+        with path.open("rb+") as stream:
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                stream.write(b"\n")
+
+
+def is_free(folder: Path) -> bool:
+    """Whether no living process works on the job."""
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    lock.release()
+    return True
