@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-if __name__ == "__main__":
-    from pages.shared.address import enter
-
-    enter()
-
 import streamlit as st
 
 from neurons.tours.tours import TOURS, facts

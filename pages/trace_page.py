@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-if __name__ == "__main__":
-    from pages.shared.address import enter
-
-    enter()
-
-
 import streamlit as st
 
 from pages.shared import strip, strip_views, trace_context

@@ -17,6 +17,7 @@ from neurons.cli.common import report_error, stderr_progress
 from neurons.core.errors import InvalidInput, ModelError, NotFound
 
 MODEL_VARIABLE = "NEURONSCOPE_MODEL"
+PASSWORD_VARIABLE = "NEURONSCOPE_PASSWORD"
 FIRST_PORT, PORTS_TRIED = 8501, 20
 
 
@@ -34,16 +35,42 @@ def run(
     model: Annotated[
         str, typer.Option("--model", "-m", envvar=MODEL_VARIABLE, help="Model to load first; the app can load others.")
     ] = "default",
+    new_password: Annotated[
+        bool, typer.Option("--new-password", help="Choose another password for a server that other machines can reach.")
+    ] = False,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser window.")] = False,
 ) -> None:
     """Start the app, after fetching the model where it is missing; Ctrl-C stops it."""
     script = app_script()
     hosts = allowed_hosts(address, allow_host or [])
     chosen_port = free_port(address, port)
+    if not _is_loopback(address):
+        _ask_for_password(again=new_password)
     _fetch(model)
     os.environ[MODEL_VARIABLE] = model
     typer.echo(f"Neuronscope is at http://{_in_url(address)}:{chosen_port} (Ctrl-C stops it)")
     raise typer.Exit(serve(command(script, address, chosen_port, hosts, headless=no_browser)))
+
+
+def _ask_for_password(*, again: bool) -> None:
+    """See that there is a password before other machines can reach the app. Raises `InvalidInput` where nobody can be asked for one."""
+    from neurons.storage.password import is_set, set_password
+
+    given = os.environ.pop(PASSWORD_VARIABLE, None)
+    if given is not None:
+        set_password(given)
+    elif again or not is_set():
+        if not sys.stdin.isatty():
+            raise InvalidInput(
+                f"a server that other machines can reach needs a password: set {PASSWORD_VARIABLE}, or start it once from a terminal",
+                field="address",
+            )
+        typer.echo("Other machines will be able to reach this app, its traces and the files that it may read.", err=True)
+        typer.echo(
+            "Whoever knows the password can use it. Without HTTPS it can be overheard: docs/install.md says how to put a proxy in front.",
+            err=True,
+        )
+        set_password(typer.prompt("Choose a password for it", hide_input=True, confirmation_prompt=True, err=True))
 
 
 def _fetch(model: str) -> None:
@@ -74,7 +101,7 @@ def allowed_hosts(address: str, named: list[str]) -> list[str]:
     if not named:
         raise InvalidInput(
             f"listening on {address} lets other machines use the app and this machine's files; "
-            "name the host names that browsers may use with --allow-host (Neuronscope has no accounts: keep it behind a firewall)",
+            "name the host names that browsers may use with --allow-host",
             field="allow_host",
         )
     return ["localhost", "127.0.0.1", *named]

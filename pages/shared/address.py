@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
@@ -36,13 +34,3 @@ def go_to_cards(**query: str) -> NoReturn:
 def address(name: str, **query: str) -> str:
     """A page's address relative to this server, such as "/compare?a=1&b=2"."""
     return f"/{'' if name == HOME else name}{'?' + urlencode(query) if query else ''}"
-
-
-def enter() -> None:
-    """For a page file that Streamlit ran by itself: hand over to streamlit_app.py, which then shows the page that was asked for.
-
-    Streamlit takes a folder pages/ beside the app for its own kind of navigation until st.navigation was called once, so
-    the first address that a fresh server is asked for would show an empty page. Called before a page file's own imports, which take
-    seconds the first time: the navigation shows that it is loading.
-    """
-    runpy.run_path(str(Path(__file__).parents[2] / "streamlit_app.py"))

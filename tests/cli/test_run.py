@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import Headers
 
 from neurons.cli.run import allowed_hosts, app_script, command, free_port
 from neurons.core.errors import InvalidInput
+from pages.serving.guard import refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,10 +68,48 @@ def test_serves_this_machine_only(server: int) -> None:
     assert socket_status(server, Host=f"localhost:{server}") == 101
     assert socket_status(server, Host="evil.example") == 403
     assert socket_status(server, Origin="http://evil.example") == 403
+    assert socket_status(server, Origin=f"http://127.0.0.1:{server}") == 101
+    for other in (
+        f"http://127.0.0.1:{server + 1}",
+        "http://127.0.0.1",
+        f"http://localhost:{server}",
+        "null",
+        f"http://a@127.0.0.1:{server}",
+    ):
+        assert socket_status(server, Origin=other) == 403, other
     others = {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1", "127.0.1.1"}
     for address in others:
         with pytest.raises(OSError, match=r"."):
             socket.create_connection((address, server), timeout=2)
+
+
+@pytest.mark.parametrize("path", ["/", "/repair", "/_stcore/host-config", "/_stcore/upload_file/a/b", "/static/index.html", "/media/x"])
+def test_every_route_looks_at_host_and_origin(server: int, path: str) -> None:
+    assert status(server, path, Host="evil.example") == 403
+    assert status(server, path, Host=f"127.0.0.1.evil.example:{server}") == 403
+    assert status(server, path, Origin=f"http://127.0.0.1:{server + 1}") == 403
+    assert status(server, path, Host="127.0.0.1:notaport") == 403
+
+
+def test_no_page_of_another_origin_can_frame_it(server: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server, timeout=10)
+    for path in ("/", "/_stcore/health", "/nowhere"):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        assert "frame-ancestors 'none'" in str(answer.getheader("Content-Security-Policy")), path
+        assert (answer.getheader("X-Frame-Options"), answer.getheader("X-Content-Type-Options")) == ("DENY", "nosniff")
+        assert "SameSite=Lax" not in str(answer.getheader("Set-Cookie"))
+
+
+def test_a_named_host_may_be_the_public_name_of_a_proxy() -> None:
+    hosts = ["localhost", "127.0.0.1", "box"]
+    assert refusal(Headers({"host": "box:8501", "origin": "https://box"}), hosts) is None
+    assert refusal(Headers({"host": "127.0.0.1:8501", "origin": "https://box"}), hosts) is None
+    assert refusal(Headers({"host": "box:8501", "origin": "https://box.evil.example"}), hosts) is not None
+    assert refusal(Headers({"host": "box:8501", "origin": "http://localhost"}), hosts) is not None
+    assert refusal(Headers({"host": "BOX"}), hosts) is None
+    assert refusal(Headers({}), hosts) is not None
 
 
 def test_settings_that_keep_it_closed() -> None:

@@ -49,7 +49,7 @@ def test_every_page_of_the_app_is_in_the_guide() -> None:
 
 
 def test_every_page_script_is_listed() -> None:
-    assert {script for _, _, script in page_list().values()} == {path.stem for path in (ROOT / "pages").glob("*.py")}
+    assert {script for _, _, script in page_list().values()} == {path.stem for path in (ROOT / "pages").glob("*_page.py")}
 
 
 def test_every_environment_variable_is_in_the_docs() -> None:

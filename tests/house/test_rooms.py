@@ -30,6 +30,7 @@ ORDER = (
     "neurons.repair",
     "neurons.tours",
     "neurons.cli",
+    "pages.serving",
     "pages.shared",
     "pages.prompts",
     "pages.compare",

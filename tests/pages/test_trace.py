@@ -236,5 +236,5 @@ def test_a_base_model_says_that_it_completes(record: TraceRecord) -> None:
 
 
 def test_every_listed_page_exists_or_is_left_out() -> None:
-    app = AppTest.from_file(str(Path(__file__).parents[2] / "streamlit_app.py"), default_timeout=120).run()
+    app = AppTest.from_file(str(Path(__file__).parents[2] / "pages" / "navigation.py"), default_timeout=120).run()
     assert not app.exception
