@@ -125,7 +125,7 @@ def activations(
     chosen = None if layers is None else [n for start, stop in parse_ranges(layers) for n in range(start, min(stop, record.model.n_layers))]
     with stderr_progress(quiet=as_json) as progress:
         ranking = rank_activations(
-            _activations(traces, record, model, quiet=as_json),
+            trace_activations(traces, record, model, quiet=as_json),
             tokens=positions,
             quantiles=_quantiles(record),
             threshold=threshold,
@@ -324,7 +324,7 @@ def _strengths(text: str) -> list[float]:
     return [round(start + n * step, 10) for n in range(math.floor((stop - start) / step + 1e-9) + 1)]
 
 
-def _activations(traces: TraceStore, record: TraceRecord, model: str | None, *, quiet: bool) -> Any:
+def trace_activations(traces: TraceStore, record: TraceRecord, model: str | None, *, quiet: bool) -> Any:
     """From disk, or recomputed when they are not there: then the model is loaded."""
     from neurons.tracing.replay import activations_of
 

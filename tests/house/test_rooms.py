@@ -20,6 +20,7 @@ ORDER = (
     "neurons.runs",
     "neurons.attribution",
     "neurons.atlas",
+    "neurons.detectors",
     "traces",
     "neurons.tracing",
     "neurons.descriptions",

@@ -1,0 +1,330 @@
+"""Detectors on disk and in use: one folder a weights hash, a manifest and one file of arrays; scores, rarity and what is active.
+
+`open_detectors` finds the user's own of a model, else the shipped ones, else those of near weights (its note says so).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from neurons.atlas.arrays import ArrayFile, write_arrays
+from neurons.core.errors import InvalidInput, NotFound, StoreError
+from neurons.core.home import subfolder
+from neurons.core.types import ModelRef, NeuronSide
+from neurons.detectors.records import (
+    LEVELS,
+    PIECE_TOKENS,
+    RATES,
+    ActiveConcept,
+    ConceptLabel,
+    DetectorArrays,
+    Rates,
+    labels_from_json,
+    labels_to_json,
+)
+from neurons.storage.files import sha256_of, write_json
+
+FORMAT = "neuronscope-detectors"
+VERSION = 1
+MANIFEST = "manifest.json"
+SHIPPED = Path(__file__).parent / "shipped"
+_SHOWN_NEURONS = 12
+_LOG_RATES = np.log(np.asarray(RATES))
+
+
+def detectors_folder(ref: ModelRef) -> Path:
+    """Where the user's own detectors of this model live (it may not exist yet)."""
+    return subfolder("detectors") / ref.weights_hash[:32]
+
+
+def open_detectors(ref: ModelRef) -> Detectors | None:
+    """The detectors for a model, or None: the user's own, else the shipped, else those of other weights of the same shape.
+
+    Raises `StoreError` when those that fit exactly are damaged.
+    """
+    own = detectors_folder(ref)
+    folders = [own, SHIPPED, *sorted(path for path in subfolder("detectors").iterdir() if path != own)]
+    found = [(folder, manifest) for folder in folders if (manifest := _read_manifest(folder, strict=folder == own)) is not None]
+    for folder, manifest in found:
+        if manifest["model"]["weights_hash"] == ref.weights_hash:
+            return Detectors.read(folder, manifest)
+    for folder, manifest in found:
+        if _shape(ModelRef(**manifest["model"])) == _shape(ref):
+            return Detectors.read(folder, manifest)
+    return None
+
+
+def need_detectors(ref: ModelRef) -> Detectors:
+    """The detectors for a model. Raises `NotFound` with the command that makes them."""
+    found = open_detectors(ref)
+    if found is None:
+        raise NotFound(f"no concepts are known of {ref.name} yet; find them with `neuronscope atlas concepts --model {ref.id}`")
+    return found
+
+
+def save_detectors(
+    folder: Path, ref: ModelRef, labels: Sequence[ConceptLabel], arrays: DetectorArrays, *, facts: Mapping[str, Any]
+) -> Detectors:
+    """Write detectors into `folder`; those before stay valid until the manifest names the new ones. Raises `StoreError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"detectors-{datetime.now(UTC):%Y%m%d%H%M%S%f}.zarr.zip"
+    write_arrays(folder / name, _packed(arrays), attributes={"labels": labels_to_json(tuple(labels))})
+    path = folder / name
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": asdict(ref),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "concepts": len(labels),
+        "found": int(arrays.found_C.sum()),
+        "file": {"name": name, "size": path.stat().st_size, "sha256": sha256_of(path)},
+        **facts,
+    }
+    write_json(folder / MANIFEST, manifest)
+    for old in folder.glob("detectors-*.zarr.zip"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
+    return Detectors.read(folder, manifest)
+
+
+class Detectors:
+    """The named concepts of one model, ready to be read off activations."""
+
+    def __init__(self, ref: ModelRef, labels: Sequence[ConceptLabel], arrays: DetectorArrays, manifest: Mapping[str, Any]) -> None:
+        self.ref = ref
+        self.labels = tuple(labels)
+        self.arrays = arrays
+        self.manifest = manifest
+
+    @classmethod
+    def read(cls, folder: Path, manifest: Mapping[str, Any]) -> Detectors:
+        """Raises `StoreError` when the file is missing, cut or changed."""
+        entry = manifest["file"]
+        path = folder / str(entry["name"])
+        if not path.is_file() or path.stat().st_size != entry["size"] or sha256_of(path) != entry["sha256"]:
+            raise StoreError(f"{path} is missing or was changed; make it again with `neuronscope atlas concepts`")
+        ref = ModelRef(**manifest["model"])
+        with ArrayFile(path) as file:
+            return cls(ref, labels_from_json(file.attributes["labels"]), _unpacked(file, ref), manifest)
+
+    # -- what they are ------------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.labels)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(label.key for label in self.labels)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The field of each concept."""
+        return tuple(label.field for label in self.labels)
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """(C,): which concepts this model knows better than chance. The others are never shown as active."""
+        return self.arrays.found_C
+
+    @property
+    def corpus_tokens(self) -> int:
+        """Tokens behind every rarity."""
+        return int(self.manifest["corpus_tokens"])
+
+    @property
+    def lexicon(self) -> str:
+        """The fingerprint of the lexicon that they were fitted to."""
+        return str(self.manifest["lexicon"])
+
+    def note_for(self, ref: ModelRef) -> str:
+        """What a reader must know before using them for `ref`, or ""."""
+        if ref.weights_hash == self.ref.weights_hash:
+            return ""
+        return f"found in other weights ({self.ref.name}) of the same architecture; figures are near, not exact"
+
+    def number(self, name: str) -> int:
+        """The place of a concept by its name or key. Raises `NotFound`."""
+        for number, label in enumerate(self.labels):
+            if name.casefold().strip() in (label.key, label.name.casefold()):
+                return number
+        raise NotFound(f"there is no concept {name!r}; `neuronscope lexicon list` shows all")
+
+    def rates(self, number: int) -> Rates:
+        """How sure a concept's detector is."""
+        a = self.arrays
+        return Rates(
+            bool(a.found_C[number]),
+            float(a.auroc_C[number]),
+            float(a.auroc_near_C[number]),
+            float(a.auroc_shuffled_C[number]),
+            float(a.q_C[number]),
+        )
+
+    def sides(self, number: int) -> tuple[tuple[NeuronSide, float], ...]:
+        """A concept's neurons, largest weight first: the side that raises the score, and the weight's size in units of raw activation."""
+        a = self.arrays
+        given = [(int(n), float(w)) for n, w in zip(a.neuron_CK[number], a.weight_CK[number], strict=True) if n >= 0]
+        return tuple((self._side(n, w), abs(w)) for n, w in given)
+
+    def strongest_concept(self, side: NeuronSide) -> tuple[int, float] | None:
+        """(concept, t) that a neuron's side is most for, or None."""
+        axis = 0 if side.polarity == "+" else 1
+        number = int(self.arrays.side_concept_2LI[axis, side.layer, side.index])
+        return None if number < 0 else (number, float(self.arrays.side_t_2LI[axis, side.layer, side.index]))
+
+    # -- scores -------------------------------------------------------------------------------------------------------------
+
+    def score(self, acts_LTI: NDArray[Any], tokens: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Every concept's score at each token, (T, C) float32; `tokens` picks positions. A text's score is the mean of its tokens'."""
+        used_TU = self._used_acts(acts_LTI, tokens)
+        scores: NDArray[np.float32] = np.asarray((self._weights_CU @ used_TU.T).T, dtype=np.float32)
+        return scores + self.arrays.bias_C
+
+    def score_text(self, acts_LTI: NDArray[Any], tokens: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Every concept's score over the tokens together, (C,)."""
+        mean_U = self._used_acts(acts_LTI, tokens).mean(axis=0, dtype=np.float64)
+        return np.asarray(self._weights_CU @ mean_U + self.arrays.bias_C, dtype=np.float32)
+
+    def rarity(self, scores_NC: NDArray[Any], *, tokens: int) -> NDArray[np.float32]:
+        """'Once in so many pieces of the corpus', for scores (..., C) over `tokens` tokens each: 1 / the share of pieces that reach it.
+
+        Between the rates kept it is interpolated in the logarithm, above the rarest it goes on along the tail's last slope; at least 1.
+        """
+        tail_CQ = self.arrays.tail_3CQ[level_of(tokens)]
+        flat = np.asarray(scores_NC, dtype=np.float64).reshape(-1, len(self))
+        out = np.empty(flat.shape, dtype=np.float32)
+        for c in range(len(self)):
+            out[:, c] = _rarity(flat[:, c], tail_CQ[c])
+        return out.reshape(np.shape(scores_NC))
+
+    def active(self, acts_LTI: NDArray[Any], tokens: Sequence[int] | None = None, k: int = 20) -> tuple[ActiveConcept, ...]:
+        """The `k` concepts most active over the tokens together (all tokens where None), strongest first.
+
+        Leave template and control tokens out of `tokens` unless they are meant. Concepts not found in this model are left out.
+        Raises `InvalidInput` when there is no token, or a token outside the trace.
+        """
+        positions = np.arange(acts_LTI.shape[1]) if tokens is None else np.asarray(list(tokens), dtype=np.int64)
+        if positions.size == 0:
+            raise InvalidInput("no token is left to read concepts from; choose others, or take control tokens in", field="tokens")
+        if positions.min() < 0 or positions.max() >= acts_LTI.shape[1]:
+            raise InvalidInput(f"choose tokens from 0 to {acts_LTI.shape[1] - 1}", field="tokens")
+        used_TU = self._used_acts(acts_LTI, positions.tolist())
+        mean_U = used_TU.mean(axis=0, dtype=np.float64)
+        score_C = np.asarray(self._weights_CU @ mean_U + self.arrays.bias_C, dtype=np.float32)
+        rarity_C = self.rarity(score_C[None], tokens=len(positions))[0]
+        order = np.argsort(-np.where(self.found, score_C, -np.inf), kind="stable")[:k]
+        best = [int(c) for c in order if self.found[c] and score_C[c] > 0]
+        level = LEVELS[level_of(len(positions))]
+        rows = []
+        for c in best:
+            score_T = np.asarray(self._weights_CU[[c]] @ used_TU.T)[0] + self.arrays.bias_C[c]
+            rare_T = _rarity(score_T, self.arrays.tail_3CQ[0, c])
+            shown = [(int(positions[t]), round(float(rare_T[t]), 1)) for t in np.argsort(-score_T, kind="stable") if score_T[t] > 0]
+            label = self.labels[c]
+            neurons = self._raising(c, mean_U)
+            row = ActiveConcept(c, label.key, label.name, label.field, float(score_C[c]), float(rarity_C[c]), level, tuple(shown), neurons)
+            rows.append(row)
+        return tuple(rows)
+
+    # -- inside -------------------------------------------------------------------------------------------------------------
+
+    def _raising(self, number: int, mean_U: NDArray[np.float64]) -> tuple[tuple[NeuronSide, float], ...]:
+        """Which neurons raise a concept's score above its mean, and their share of all that do."""
+        row = self._weights_CU[[number]]
+        above_K = row.data * (mean_U[row.indices] - self._usual_U[row.indices])
+        total = float(above_K[above_K > 0].sum())
+        best = [int(k) for k in np.argsort(-above_K, kind="stable")[:_SHOWN_NEURONS] if above_K[k] > 0]
+        return tuple((self._side(int(self._used[row.indices[k]]), float(row.data[k])), float(above_K[k]) / total) for k in best)
+
+    def _side(self, neuron: int, weight: float) -> NeuronSide:
+        layer, index = divmod(neuron, self.ref.n_neurons)
+        return NeuronSide(layer, index, "+" if weight >= 0 else "-")
+
+    @cached_property
+    def _used(self) -> NDArray[np.int64]:
+        """The neurons that any detector reads."""
+        neurons = self.arrays.neuron_CK
+        return np.unique(neurons[neurons >= 0]).astype(np.int64)
+
+    @cached_property
+    def _usual_U(self) -> NDArray[np.float64]:
+        """Their mean activation over the lexicon."""
+        return self.arrays.mean_LI.ravel()[self._used].astype(np.float64)
+
+    @cached_property
+    def _weights_CU(self) -> Any:
+        """Every detector as a sparse row over the neurons used."""
+        neuron_CK, weight_CK = self.arrays.neuron_CK, self.arrays.weight_CK
+        row, column = np.nonzero(neuron_CK >= 0)
+        place = np.searchsorted(self._used, neuron_CK[row, column])
+        return sparse.csr_matrix((weight_CK[row, column], (row, place)), shape=(len(self), len(self._used)))
+
+    def _used_acts(self, acts_LTI: NDArray[Any], tokens: Sequence[int] | None) -> NDArray[np.float32]:
+        """(T, U): the activations that any detector reads. Raises `InvalidInput` for another model's."""
+        if acts_LTI.ndim != 3 or (acts_LTI.shape[0], acts_LTI.shape[2]) != (self.ref.n_layers, self.ref.n_neurons):
+            raise InvalidInput(f"these activations are not of {self.ref.name}: shape {acts_LTI.shape}", field="activations")
+        positions = slice(None) if tokens is None else np.asarray(list(tokens), dtype=np.int64)
+        layer_U, index_U = np.divmod(self._used, self.ref.n_neurons)
+        parts = []
+        for layer in range(self.ref.n_layers):
+            acts_TI = np.asarray(acts_LTI[layer])[positions]
+            parts.append(acts_TI[:, index_U[layer_U == layer]].astype(np.float32))
+        return np.concatenate(parts, axis=1)
+
+
+def level_of(tokens: int) -> int:
+    """Which level's corpus pieces a stretch of so many tokens is compared with: the nearest in the logarithm."""
+    return int(np.argmin(np.abs(np.log(PIECE_TOKENS) - np.log(max(tokens, 1)))))
+
+
+def _rarity(score_N: NDArray[Any], tail_Q: NDArray[np.float32]) -> NDArray[np.float64]:
+    steps = np.maximum.accumulate(tail_Q.astype(np.float64)) + np.arange(len(tail_Q)) * 1e-9
+    rate_N = np.interp(score_N, steps, -_LOG_RATES, left=0.0)  # below the median: "1 in 1"
+    slope = (-_LOG_RATES[-1] + _LOG_RATES[-4]) / max(steps[-1] - steps[-4], 1e-6)
+    beyond_N = np.maximum(score_N - steps[-1], 0) * slope
+    return np.asarray(np.exp(np.minimum(rate_N + beyond_N, 30)))
+
+
+def _shape(ref: ModelRef) -> tuple[str, int, int, int]:
+    return ref.architecture, ref.n_layers, ref.n_neurons, ref.n_vocab
+
+
+def _read_manifest(folder: Path, *, strict: bool) -> dict[str, Any] | None:
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT or manifest["version"] > VERSION or not isinstance(manifest["file"], dict):
+            raise ValueError(f"format {manifest['format']!r} version {manifest['version']}")
+        ModelRef(**manifest["model"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if strict:
+            raise StoreError(
+                f"{path} is no manifest this version reads ({error}); make it again with `neuronscope atlas concepts`"
+            ) from error
+        return None
+    return manifest
+
+
+def _packed(arrays: DetectorArrays) -> dict[str, NDArray[Any]]:
+    """As stored: neurons in order within a row, so that they compress."""
+    return {field.name: getattr(arrays, field.name) for field in fields(DetectorArrays)}
+
+
+def _unpacked(file: ArrayFile, ref: ModelRef) -> DetectorArrays:
+    return DetectorArrays(**{field.name: file.read(field.name) for field in fields(DetectorArrays)})
