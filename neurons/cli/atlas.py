@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurons.cli import atlas_describe
+from neurons.cli import atlas_concepts, atlas_describe
 from neurons.cli.common import Device, Dtype, Group, Json, Model, emit, load, stderr_progress, table
 from neurons.core.errors import InvalidInput, NotFound
 
@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
     ):
         group.command(name)(command)
     atlas_describe.register(group)
+    atlas_concepts.register(group)
     app.add_typer(group, name="atlas")
 
 

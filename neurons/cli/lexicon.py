@@ -21,9 +21,7 @@ _SHOWN_NEURONS = 4
 
 def register(app: typer.Typer) -> None:
     """Add the group `lexicon` and the command `concepts`."""
-    group = typer.Typer(
-        cls=Group, no_args_is_help=True, help="The named concepts: what there is, and checking files of your own."
-    )
+    group = typer.Typer(cls=Group, no_args_is_help=True, help="The named concepts: what there is, and checking files of your own.")
     group.command("list")(list_concepts)
     group.command("check")(check)
     app.add_typer(group, name="lexicon")
