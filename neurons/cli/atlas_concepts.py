@@ -62,8 +62,8 @@ def human(made: Detectors) -> str:
     lost = [label.name for label, found in zip(made.labels, made.found, strict=True) if not found]
     lines = [
         f"{made.ref.name}: {int(made.found.sum())} of {len(made)} concepts found",
-        f"held-out AUROC, median: {np.nanmedian(a.auroc_C):.3f}; against near misses {np.nanmedian(a.auroc_near_C):.3f}; "
-        f"labels shuffled {np.nanmedian(a.auroc_shuffled_C):.3f}",
+        f"held-out AUROC, median: {np.nanmedian(a.auroc_C):.3f}",
+        f"against near misses {np.nanmedian(a.auroc_near_C):.3f}, labels shuffled {np.nanmedian(a.auroc_shuffled_C):.3f}",
         f"calibrated on {made.corpus_tokens:,} tokens",
     ]
     if lost:
