@@ -9,8 +9,13 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:  # imported by the fixtures that need them: most tests of the house need no torch
+    from neurons.models.loaded import LoadedModel
+    from traces.store import TraceStore
 
 # Before anything reads them: huggingface_hub and streamlit look at the environment when they are imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -57,8 +62,35 @@ def bare_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def tiny() -> LoadedModel:
+    """A tiny random Llama of this test's own."""
+    from tests.support.tiny_models import tiny_model
+
+    return tiny_model("llama")
+
+
 @pytest.fixture(scope="session")
-def default_model():  # type: ignore[no-untyped-def]  # importing LoadedModel here would load torch for every test
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama on disk, one for the whole run. A test that changes its files makes its own."""
+    from tests.support.tiny_models import tiny_tokenizer, tiny_torch_model
+
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    tiny_torch_model("llama").save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TraceStore:
+    """An empty trace store, without the example traces."""
+    from traces.store import TraceStore
+
+    return TraceStore(tmp_path / "traces", examples=None)
+
+
+@pytest.fixture(scope="session")
+def default_model() -> LoadedModel:
     """The real embedded default model, CPU fp32, one for the whole run. Never edit it in place."""
     from neurons.models.load import load_model
 

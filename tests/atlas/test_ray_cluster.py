@@ -98,7 +98,5 @@ def dying_model():  # type: ignore[no-untyped-def]
 
 def test_a_shard_that_always_kills_its_worker_is_named(tmp_path: Path, alone: Collection) -> None:
     prepare(tiny_model(), alone.corpus, tmp_path, settings=SETTINGS)
-    begun = time.monotonic()
     with pytest.raises(ModelError, match="lost its worker 3 times"):
         collect_on_ray(tmp_path, actors=1, shards=2, threads=1, load=dying_model)
-    assert time.monotonic() - begun < 200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -162,11 +161,9 @@ def test_descriptions_are_kept_apart_and_replaced_whole(atlas: Atlas, tmp_path: 
 def test_the_right_atlas_is_opened(home: Path, atlas: Atlas, tmp_path: Path) -> None:
     loaded = tiny_model()
     exchange.import_zip(exchange.export_zip(atlas, tmp_path / "a.zip"), atlas_folder(loaded.ref), ref=loaded.ref)
-    begun = time.monotonic()
     own = open_atlas(loaded.ref)
     assert own is not None
     own.quantile(1e-5)
-    assert time.monotonic() - begun < 2
     assert not own.info.near
     near = open_atlas(tiny_model(seed=5).ref)
     assert near is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -130,17 +129,15 @@ def test_two_thousand_tokens(page: Page, strips: App) -> None:
         expect(_list(page, side).locator(".tok")).to_have_count(1998)
     _list(page).evaluate("node => (node.scrollTop = 900)")
     page.wait_for_function("list => list.scrollTop === 900", arg=_list(page, "right").element_handle())
-    clicks = []
+    _list(page).evaluate("list => { window.first = list.querySelector('.tok'); }")
     for i in (400, 420, 440):
-        started = time.monotonic()
         _token(page, i).click()
         _says(page, f"left [{i}]")
-        clicks.append(time.monotonic() - started)
-    assert min(clicks) < 2.5
+    assert _list(page).evaluate("list => list.querySelector('.tok') === window.first"), "a click draws no token anew"
     steps = """list => {
-      const start = performance.now();
+      const watcher = new MutationObserver(() => {});
+      watcher.observe(list, {childList: true, attributes: true, subtree: true});
       for (let k = 0; k < 20; k++) list.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight", shiftKey: true, bubbles: true}));
-      return (performance.now() - start) / 20;
+      return watcher.takeRecords().length;
     }"""
-    frames = _list(page).evaluate(steps)
-    assert frames < 100
+    assert 20 <= _list(page).evaluate(steps) < 1000, "a key touches the tokens it selects, not all 2,000"

@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from neurons.cli.main import build
-from tests.support.tiny_models import tiny_tokenizer, tiny_torch_model
 
 WORDS = [
     "the",
@@ -36,14 +35,6 @@ WORDS = [
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny-llama")
-    tiny_torch_model("llama").save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("texts")
     rng = random.Random(0)
@@ -59,7 +50,7 @@ def run(*arguments: str | Path, status: int = 0) -> dict:  # type: ignore[type-a
     return json.loads(result.stdout if status == 0 else result.stderr.strip().splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def test_build_info_export_import(home: Path, model: Path, texts: Path, tmp_path: Path) -> None:
+def test_build_info_export_import(home: Path, model: str, texts: Path, tmp_path: Path) -> None:
     made = run("build", "--model", model, "--corpus", texts, "--licence", "mine", "--extremes", "64")
     assert made["tokens"] > 1000
     assert [one["reason"] for one in made["skipped"]] == ["the file is empty", "is no JSON"]
@@ -81,7 +72,7 @@ def test_build_info_export_import(home: Path, model: Path, texts: Path, tmp_path
 
 
 def test_an_exported_atlas_is_taken_in_elsewhere(
-    home: Path, model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, model: str, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("build", "--model", model, "--corpus", texts, "--extremes", "64", "--no-probe")
     run("export", tmp_path / "whole.zip", "--model", model)
@@ -91,7 +82,7 @@ def test_an_exported_atlas_is_taken_in_elsewhere(
     assert run("import", tmp_path / "whole.zip", "--model", model, status=1)["error"].endswith("remove it first")
 
 
-def test_shards_and_merge(home: Path, model: Path, texts: Path, tmp_path: Path) -> None:
+def test_shards_and_merge(home: Path, model: str, texts: Path, tmp_path: Path) -> None:
     options = ("--model", model, "--folder", tmp_path / "c")
     first = run("collect", *options, "--corpus", texts, "--extremes", "64", "--shard", "0/2")
     assert list(first["shards"]) == ["shard-0-of-2"]
@@ -113,10 +104,10 @@ def test_shards_and_merge(home: Path, model: Path, texts: Path, tmp_path: Path) 
         (("import", "/nowhere.csv"), 2, "does not exist"),
     ],
 )
-def test_what_is_wrong_is_named(home: Path, model: Path, arguments: tuple[str, ...], status: int, word: str) -> None:
+def test_what_is_wrong_is_named(home: Path, model: str, arguments: tuple[str, ...], status: int, word: str) -> None:
     assert word in run(*arguments, "--model", model, status=status)["error"]
 
 
-def test_too_little_text_is_refused(home: Path, model: Path, tmp_path: Path) -> None:
+def test_too_little_text_is_refused(home: Path, model: str, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("A short text about a cat that sat on a mat.")
     assert "fewer than the 128 extremes" in run("build", "--model", model, "--corpus", tmp_path / "short.txt", status=2)["error"]

@@ -20,18 +20,9 @@ from neurons.descriptions.edits import Edits
 from neurons.models.chat import encode_prompt, encode_text
 from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import run_forward
-from tests.support.tiny_models import tiny_tokenizer, tiny_torch_model
 from traces.store import TraceStore
 
 APP = build()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_torch_model("llama").save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return str(folder)
 
 
 def cli(*arguments: str, status: int = 0) -> Any:

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,16 +113,14 @@ def test_every_area_registers_commands() -> None:
     }
 
 
-def test_help_comes_at_once_and_without_torch() -> None:
+def test_help_loads_no_heavy_library() -> None:
     code = (
         "import sys\nfrom neurons.cli.main import app\ntry:\n    app(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'streamlit', 'pandas', 'zarr', 'numpy', 'sklearn'} & set(sys.modules)\n"
         "print('HEAVY', sorted(heavy))"
     )
-    started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.endswith("HEAVY []\n"), done.stdout[-200:]
-    assert time.perf_counter() - started < 10  # 0.4 s on a quiet machine; the modules are what matters
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,6 @@ STEER = {"neurons": [f"2:{i}" for i in range(48)], "mode": "set", "strength": 1.
 SETTINGS = ["--max-new-tokens", "4", "--temperature", "0.7", "--seed", "3"]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_torch_model("llama").save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
 def steer(tmp_path: Path) -> str:
     path = tmp_path / "steer.json"

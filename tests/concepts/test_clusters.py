@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.cluster import HDBSCAN
+from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
 from neurons.concepts.clusters import NOISE, ClusterSettings, cluster_sides, cluster_vectors
@@ -41,7 +42,6 @@ def test_known_groups_are_found_and_noise_stays_noise(method: str) -> None:
 
 
 def test_the_same_as_the_reference_implementations_other_algorithm() -> None:
-    from sklearn.decomposition import PCA
 
     vectors, _ = blobs(600, 6, seed=1)
     settings = ClusterSettings()

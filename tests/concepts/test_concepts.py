@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from neurons.descriptions.edits import Edits
 from neurons.descriptions.kinds import UNCLEAR
 from neurons.models.loaded import LoadedModel
 from tests.support.descriptions import DESCRIBE, letter_pairs, tiny_atlas
+from tests.support.tiny_models import tiny_model
 
 S = NeuronSide.parse
 
@@ -266,7 +268,6 @@ def test_files_that_are_no_concept_are_refused(tmp_path: Path, content: str) -> 
 
 
 def test_sizes_follow_the_model(ready: tuple[LoadedModel, Atlas], default_model: LoadedModel) -> None:
-    from dataclasses import replace
 
     big = replace(default_model.ref, n_layers=32, n_neurons=14_336)
     assert (default_size("strengthen", big), default_size("suppress", big)) == (50, 500)
@@ -348,7 +349,6 @@ def test_neighbours_of_every_kind(ready: tuple[LoadedModel, Atlas]) -> None:
 
 
 def test_an_opposite_output_row_is_the_other_polarity(ready: tuple[LoadedModel, Atlas]) -> None:
-    from tests.support.tiny_models import tiny_model
 
     loaded = tiny_model("llama", seed=9)
     weight: Any = loaded.model.model.layers[2].mlp.down_proj.weight

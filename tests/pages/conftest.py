@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tests.support.app_pages import app_home, tiny_folder
-from tests.support.described_pages import described, described_folder, plain_folder
+from pathlib import Path
 
-__all__ = ["app_home", "described", "described_folder", "plain_folder", "tiny_folder"]
+import pytest
+
+from tests.support.app_pages import app_home, saved
+from tests.support.described_pages import described, described_folder, plain_folder
+from traces.schema import TraceRecord
+
+__all__ = ["app_home", "described", "described_folder", "plain_folder"]
+
+
+@pytest.fixture
+def record(app_home: Path) -> TraceRecord:
+    """A short saved trace."""
+    return saved("hello there")[0]

@@ -18,17 +18,12 @@ from neurons.core.types import NeuronSide
 from pages.shared import server_wide
 from pages.shared.neuron_link import neuron_address
 from pages.trace import cluster_cards
-from tests.support.app_pages import open_page, saved, texts
+from tests.support.app_pages import open_page, texts
 from tests.support.described_pages import installed
 from traces.schema import TraceRecord
 
 pytestmark = pytest.mark.usefixtures("app_home")
 SETTINGS = ClusterSettings(3, 2, "eom", 20)
-
-
-@pytest.fixture
-def record() -> TraceRecord:
-    return saved("hello there")[0]
 
 
 def tab(record: TraceRecord, **query: str) -> AppTest:

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from neurons.core.errors import InvalidInput
 from neurons.core.types import NeuronSide, Steer
+from neurons.prompts import runs
 from neurons.prompts.sets import pasted, saved_sets
 from pages.prompts import run_list
 from pages.shared import job_progress, server_wide
@@ -110,7 +111,6 @@ def test_a_stopped_run_is_resumed_from_the_page() -> None:
 
 
 def test_a_run_of_another_model_is_refused_and_says_so() -> None:
-    from neurons.prompts import runs
 
     job = runs.start(run_list.runner(), pasted("one"), run="other", model="some/other-model", sampling=SHORT)
     until(lambda: not run_list.runner().get(job.id).active)

@@ -13,6 +13,7 @@ from neurons.repair.job import JOB_KIND
 from neurons.runs.hooks import run_forward
 from neurons.statistics.comparison import JOB_KIND as STATISTICS
 from pages.shared import model_jobs, server_wide
+from pages.shared.steer_state import Card
 from tests.support.app_pages import loaded, open_page, texts, until
 
 pytestmark = pytest.mark.usefixtures("app_home")
@@ -129,7 +130,6 @@ def test_a_comparison_from_start_to_result() -> None:
     app = open_page("experiments")
     assert "One answer proves nothing" in texts(app)
     app.session_state["steer.cards"] = ()
-    from pages.shared.steer_state import Card
 
     steer = Steer((NeuronSide(1, 3),), "scale", -4.0)
     app.session_state["steer.cards"] = (Card("a", steer, steer.neurons),)

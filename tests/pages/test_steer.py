@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from neurons.concepts.direction import steer_from_examples
+from neurons.concepts.sets import Concept, SavedConcepts
 from neurons.core.errors import InvalidInput
 from neurons.core.types import NeuronSide, Steer, TokenScope
 from neurons.runs.steering import dump_steers
@@ -36,11 +37,6 @@ def open_tab(record: TraceRecord, *steers: Steer) -> AppTest:
 
 def cards(app: AppTest) -> list[Steer]:
     return [card.steer for card in app.session_state["steer.cards"]]
-
-
-@pytest.fixture
-def record() -> TraceRecord:
-    return saved("hello there")[0]
 
 
 def test_no_steers_says_what_to_do(record: TraceRecord) -> None:
@@ -198,7 +194,6 @@ def test_why_steers_are_not_ready() -> None:
 
 
 def test_a_saved_concept_becomes_a_card_and_words_without_an_atlas_say_what_is_missing(record: TraceRecord) -> None:
-    from neurons.concepts.sets import Concept, SavedConcepts
 
     SavedConcepts().save("capitals", Concept.of(SOME.neurons, ref=loaded().ref))
     app = open_tab(record)

@@ -12,16 +12,11 @@ from neurons.core.types import Message, NeuronSide
 from neurons.tracing.saved_attributions import KEPT
 from pages.shared import server_wide
 from pages.trace import attribution_job, chat
-from tests.support.app_pages import SHORT, loaded, open_page, saved, select, texts, until
+from tests.support.app_pages import SHORT, loaded, open_page, select, texts, until
 from traces.schema import TraceRecord
 from traces.store import EXAMPLES, TraceStore
 
 pytestmark = pytest.mark.usefixtures("app_home")
-
-
-@pytest.fixture
-def record() -> TraceRecord:
-    return saved("hello there")[0]
 
 
 def _select(app: AppTest, record: TraceRecord, *ranges: list[int]) -> AppTest:
@@ -210,12 +205,18 @@ def test_evicted_activations_come_back(record: TraceRecord) -> None:
     assert len(app.dataframe)
 
 
-def test_settings_out_of_range_are_refused(record: TraceRecord) -> None:
+def test_settings_in_range_are_taken_and_others_refused(record: TraceRecord) -> None:
     app = open_page("trace", trace=record.id)
     app.number_input(key="sampling.temperature").set_value(0.7).run()
     app.number_input(key="sampling.seed").set_value(5).run()
+    app.number_input(key="sampling.top_p").set_value(0.5).run()
     chosen = app.session_state["trace.sampling"]
-    assert (chosen.temperature, chosen.seed) == (0.7, 5)
+    assert (chosen.temperature, chosen.seed, chosen.top_p) == (0.7, 5, 0.5)
+    for name, wrong in (("temperature", 99.0), ("seed", -1), ("top_p", 2.0), ("top_k", -3), ("max_new_tokens", 0)):
+        app.number_input(key=f"sampling.{name}").set_value(wrong).run()
+        assert not app.exception
+        assert app.session_state["trace.sampling"].check(), name
+        assert getattr(app.session_state["trace.sampling"], name) != wrong
 
 
 def test_name_and_tags_are_saved(record: TraceRecord) -> None:

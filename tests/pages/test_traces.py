@@ -11,6 +11,7 @@ import pytest
 
 from neurons.core.types import NeuronSide, Steer
 from neurons.descriptions.edits import Edits
+from neurons.tracing.record import run_pair
 from pages.compare import word_changes
 from pages.saved import trace_table
 from pages.saved.trace_actions import _import
@@ -118,8 +119,6 @@ def test_link_column_opens_the_trace(home: Path) -> None:
 
 
 def test_compare_two_traces_by_their_address() -> None:
-    from neurons.tracing.record import run_pair
-
     steer = Steer((NeuronSide(1, 3), NeuronSide(2, 7)), "scale", 30.0, name="loud")
     pair = run_pair(loaded(), "compare me", [steer], store=server_wide.store())
     app = open_page("compare", a=pair.baseline.id, b=pair.steered.id)
@@ -135,8 +134,6 @@ def test_compare_two_traces_by_their_address() -> None:
 
 
 def test_compared_neurons_stand_beside_their_descriptions() -> None:
-    from neurons.tracing.record import run_pair
-
     pair = run_pair(loaded(), "compare me", [Steer((NeuronSide(1, 3),), "scale", 30.0)], store=server_wide.store())
     edits = Edits.of(loaded().ref)
     for index in range(loaded().n_neurons):

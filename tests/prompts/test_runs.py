@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,22 +20,12 @@ from neurons.prompts.sets import load_file
 from neurons.storage.jobs import JobRunner
 from neurons.tracing.record import run_trace
 from neurons.tracing.sweeps import forced_divergence, sweep
-from tests.support.tiny_models import tiny_model
-from traces import TraceStore
+from traces.schema import TraceRecord
+from traces.store import TraceStore
 
 CSV = b"prompt,id,tags\nOne?,a,x\n,b,\nTwo?,c,\n" + b"z" * 600 + b",long,\nThree?,d,\n"
 SETTINGS = Sampling(temperature=0.7, seed=3, max_new_tokens=5)
 STEER = Steer(tuple(NeuronSide(2, i) for i in range(48)), "set", 1.0, values=(3.0,) * 48)
-
-
-@pytest.fixture
-def tiny() -> LoadedModel:
-    return tiny_model("llama")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> TraceStore:
-    return TraceStore(tmp_path / "traces", examples=None)
 
 
 @pytest.fixture
@@ -82,32 +74,42 @@ def test_pairs_and_their_summary(runner: JobRunner, store: TraceStore) -> None:
     assert runs.summary(store, "noop").pairs == 2
 
 
-def test_resume_does_only_what_is_left(tmp_path: Path, tiny: LoadedModel, store: TraceStore) -> None:
+class StopsAfterTwo(TraceStore):
+    """A store whose second trace asks the run to stop, and then gives it time to notice."""
+
+    saves = 0
+    stop: Callable[[], None]
+
+    def save(self, *args: Any, **options: Any) -> TraceRecord:
+        saved = super().save(*args, **options)
+        self.saves += 1
+        if self.saves == 2:
+            self.stop()
+            time.sleep(2)  # a worker looks for the request a few times a second
+        return saved
+
+
+def test_resume_does_only_what_is_left(tmp_path: Path, tiny: LoadedModel) -> None:
     runner = JobRunner(tmp_path / "jobs")
-    asked = 0
-
-    def stop_at_third(params, progress) -> LoadedModel:
-        return tiny
-
-    runs.register(runner, stop_at_third, lambda: store)
+    store = StopsAfterTwo(tmp_path / "traces", examples=None)
+    runs.register(runner, lambda params, progress: tiny, lambda: store)
     prompts = load_file("\n".join(f"Question {n}?" for n in range(1, 7)).encode(), name="x.txt")
-    job = runs.start(runner, prompts, run="long", sampling=replace(SETTINGS, max_new_tokens=40))
-    while len(runner.rows(job.id)) < 2:
-        asked += 1
-    runner.cancel(job.id)
+    store.stop = lambda: runner.cancel(runner.list()[0].id)
+    job = runs.start(runner, prompts, run="long", sampling=SETTINGS)
     stopped = runner.wait(job.id, timeout=60)
-    done = [row["row"] for row in runner.rows(job.id)]
     assert stopped.state == "cancelled"
-    assert 2 <= len(done) < 6
+    assert [row["row"] for row in runner.rows(job.id)] == [1, 2]
+    assert sorted(row.set_row or 0 for row in store.list(set_name="long")) == [1, 2]
     assert all(row.finish_reason != "cancelled" for row in store.list())
     runner.close()
     again = JobRunner(tmp_path / "jobs")
-    runs.register(again, stop_at_third, lambda: store)
+    runs.register(again, lambda params, progress: tiny, lambda: store)
     again.resume(job.id)
     ended = again.wait(job.id, timeout=60)
     again.close()
     assert ended.state == "done"
     assert sorted(row.set_row or 0 for row in store.list(set_name="long")) == [1, 2, 3, 4, 5, 6]
+    assert store.saves == 6, "a prompt was run twice"
 
 
 def test_bad_runs_are_refused_or_fail_with_a_reason(runner: JobRunner) -> None:

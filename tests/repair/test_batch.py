@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 
@@ -112,7 +114,6 @@ def test_steers_are_told_neuron_by_neuron() -> None:
 
 def test_random_match_keeps_number_layers_and_actions() -> None:
     loaded = tiny_model("llama")
-    import random
 
     drawn = random_match(loaded, PLAN, random.Random(1))
     assert [layer for layer, _ in sorted(drawn)] == [layer for layer, _ in sorted(PLAN)]

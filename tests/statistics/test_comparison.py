@@ -34,11 +34,6 @@ def spec(**more: object) -> ComparisonSpec:
     return ComparisonSpec(prompts, (STEER,), **values)  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module")
-def tiny() -> LoadedModel:
-    return tiny_model("llama")
-
-
 def test_wilson_and_mcnemar_are_the_libraries_own() -> None:
     rate = Rate.of([True] * 8 + [False] * 2)
     assert (rate.low, rate.high) == (pytest.approx(0.4902, abs=1e-3), pytest.approx(0.9433, abs=1e-3))

@@ -13,24 +13,15 @@ from streamlit.testing.v1 import AppTest
 
 from neurons.core.types import Sampling, Steer
 from neurons.models.loaded import LoadedModel
+from neurons.tracing.record import run_trace
 from pages.shared import server_wide
 from pages.shared.tables import table_key
 from tests.support.page_list import page_list
-from tests.support.tiny_models import tiny_tokenizer, tiny_torch_model
 from traces.schema import TraceRecord
 from traces.store import TraceStore
 
 PATIENCE = 120
 SHORT = Sampling(max_new_tokens=6)
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random Llama on disk."""
-    folder = tmp_path_factory.mktemp("tiny-llama")
-    tiny_torch_model("llama").save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -59,8 +50,6 @@ def loaded() -> LoadedModel:
 
 def saved(*prompts: str, steers: Sequence[Steer] = (), **fields: str) -> list[TraceRecord]:
     """One short trace for each prompt, in the server's store."""
-    from neurons.tracing.record import run_trace
-
     return [run_trace(loaded(), prompt, sampling=SHORT, steers=steers, store=server_wide.store(), **fields)[0] for prompt in prompts]
 
 

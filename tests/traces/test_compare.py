@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +11,6 @@ import pytest
 from tests.support.trace_runs import make_arrays, make_record
 from traces import TraceStore
 from traces.compare import changed_share, compare_traces, kl_lower_bound, word_diff
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> TraceStore:
-    return TraceStore(tmp_path / "traces", examples=None)
 
 
 @pytest.mark.parametrize(

@@ -43,11 +43,6 @@ STRANGE_NAMES = [
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> TraceStore:
-    return TraceStore(tmp_path / "traces", examples=None)
-
-
-@pytest.fixture
 def other(tmp_path: Path) -> TraceStore:
     return TraceStore(tmp_path / "other", examples=None)
 

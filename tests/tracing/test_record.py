@@ -6,7 +6,6 @@ import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from neurons.core.types import Message, NeuronSide, Sampling, Steer
 from neurons.models.loaded import LoadedModel
 from neurons.tracing.record import run_pair, run_trace
 from neurons.tracing.replay import activations_of, recompute, replay
-from tests.support.tiny_models import tiny_model
 from traces import Evicted, TraceStore
 from traces.compare import compare_traces
 
@@ -25,16 +23,6 @@ GREEDY = Sampling(max_new_tokens=6)
 SAMPLED = Sampling(temperature=0.9, top_p=0.95, top_k=50, max_new_tokens=6, seed=11)
 STEER = Steer(tuple(NeuronSide(29, i) for i in range(0, 300, 3)), "set", 1.0, values=(4.0,) * 100)
 CAPITAL = "What is the capital of France?"
-
-
-@pytest.fixture
-def tiny() -> LoadedModel:
-    return tiny_model("llama")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> TraceStore:
-    return TraceStore(tmp_path / "traces", examples=None)
 
 
 def test_run_is_saved_whole(default_model: LoadedModel, store: TraceStore) -> None:
