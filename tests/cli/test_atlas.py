@@ -56,7 +56,7 @@ def test_build_info_export_import(home: Path, model: str, texts: Path, tmp_path:
     assert [one["reason"] for one in made["skipped"]] == ["the file is empty", "is no JSON"]
     assert made["sources"][0]["licence"] == "mine"
     listed = run("info")["atlases"]
-    assert any(one["model"]["name"] == model.name for one in listed)
+    assert any(one["model"]["name"] == Path(model).name for one in listed)
     assert run("info", "--model", model)["tokens"] == made["tokens"]
     again = run("build", "--model", model, "--corpus", texts)
     assert again["tokens"] == made["tokens"]

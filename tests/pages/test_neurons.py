@@ -52,7 +52,8 @@ def bare(described: tuple[LoadedModel, Path], app_home: Path) -> LoadedModel:
 def ready(described: tuple[LoadedModel, Path], bare: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Atlas:
     """The server with that model and its atlas; queries are embedded the way the atlas was."""
     shutil.copytree(described[1], atlas_folder(bare.ref))
-    monkeypatch.setattr(neuron_list, "embed_query", lambda text: letter_pairs([text])[0])
+    for user in ("neurons.concepts.search", "pages.browse.neuron_list"):
+        monkeypatch.setattr(f"{user}.embed_query", lambda text: letter_pairs([text])[0])
     monkeypatch.setattr(neuron_list, "embedder", lambda: None)
     return open_folder(atlas_folder(bare.ref))
 
