@@ -135,7 +135,16 @@ def from_json_text(data: bytes | str, *, what: str = "trace.json") -> TraceRecor
         raise
     except ValueError as error:
         raise InvalidInput(f"{what} is not readable JSON: {error}") from error
-    return check_record(record, what=what)
+    return check_record(replace(record, steers=tuple(_as_applied(steer) for steer in record.steers)), what=what)
+
+
+def _as_applied(steer: Steer) -> Steer:
+    """A steer of an older trace, in which a neuron may stand twice: the last one was applied then."""
+    last = {(side.layer, side.index): n for n, side in enumerate(steer.neurons)}
+    if len(last) == len(steer.neurons) or (steer.values is not None and len(steer.values) != len(steer.neurons)):
+        return steer
+    values = None if steer.values is None else tuple(steer.values[n] for n in last.values())
+    return replace(steer, neurons=tuple(steer.neurons[n] for n in last.values()), values=values)
 
 
 def check_record(record: TraceRecord, *, what: str = "the trace") -> TraceRecord:
@@ -172,6 +181,8 @@ def _first_contradiction(record: TraceRecord) -> str | None:
         return f"it has {n_tokens} tokens but {len(record.pieces)} pieces of text"
     if not all(0 <= segment.start <= segment.stop <= n_tokens for segment in record.segments):
         return "a segment lies outside the tokens"
+    if any(s.tokens.question is not None and s.tokens.question[1] > len(record.prompt_ids) for s in record.steers):
+        return "a steer's question lies outside the prompt"
     if any(s.layer >= model.n_layers or s.index >= model.n_neurons for steer in record.steers for s in steer.neurons):
         return "a steer names a neuron the model does not have"
     if not (math.isfinite(record.seconds) and record.seconds >= 0):

@@ -72,13 +72,13 @@ def repair(
 
 def _tell(result: RepairResult) -> str:
     """The result for a reader."""
-    from neurons.repair.steers import ACTS_ON, told
+    from neurons.repair.steers import acts_on, told
 
     lines = [result.message, f"unsteered: {result.unsteered.strip()}"]
     if result.verdict is not None:
         lines.append(f"steered:   {result.verdict.answers[0].steered.strip()}")
     lines += [f"  {side.layer}:{side.index} {what}" for s in result.steers for side, what in told(s)]
-    lines.append(f"acts on: {ACTS_ON[result.spec.tokens]}")
+    lines.append(f"acts {acts_on(result.steers, result.spec.tokens)}")
     rows = []
     if result.verdict is not None:
         v = result.verdict

@@ -48,6 +48,7 @@ def stats(
 
     It runs as a job: stopped with Ctrl-C, it goes on with --job and the id that is printed.
     """
+    from neurons.cli.stored import note_positions
     from neurons.core.types import Sampling
     from neurons.repair.experiments import save_statistics
     from neurons.runs.steering import load_steers
@@ -67,7 +68,7 @@ def stats(
         sampling=Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed),
     ).check()
     loaded = load(model, device=device, dtype=dtype, quiet=as_json)
-    load_steers(steer, ref=loaded.ref)
+    note_positions(load_steers(steer, ref=loaded.ref))
     runner = JobRunner()
     try:
         with stderr_progress(quiet=as_json) as progress:

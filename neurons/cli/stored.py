@@ -88,7 +88,17 @@ def all_steers(
     from neurons.runs.steering import load_steers
 
     steers = [steer for path in files or () for steer in load_steers(path, ref=loaded.ref)]
+    note_positions(steers)
     return (*steers, *concept_steers(loaded, suppress=suppress or (), strengthen=strengthen or ()))
+
+
+def note_positions(steers: Sequence[Steer]) -> None:
+    """Say on stderr which steers count tokens: under another prompt they act on other tokens."""
+    from neurons.cli.common import printable
+    from neurons.runs.steering import positions_note
+
+    if note := positions_note(steers):
+        typer.echo(printable(note), err=True)
 
 
 def run_json(record: TraceRecord) -> dict[str, Any]:

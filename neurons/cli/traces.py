@@ -94,7 +94,7 @@ def show(trace_id: TraceId, as_json: Json = False) -> None:
             "settings": f"temperature {record.sampling.temperature:g}, top-p {record.sampling.top_p:g}, top-k {record.sampling.top_k}, "
             f"seed {record.sampling.seed}, at most {record.sampling.max_new_tokens} tokens",
             "steers": "; ".join(
-                f"{s.name or 'steer'}: {len(s.neurons)} neurons, {s.mode} {s.strength:g}, tokens {s.tokens}" for s in record.steers
+                f"{s.name or 'steer'}: {s.size} neurons, {s.mode} {s.strength:g}, tokens {s.tokens}" for s in record.steers
             ),
             "baseline": record.baseline_id or "",
             "set": f"{record.set_name}, row {record.set_row}" if record.set_name else "",

@@ -32,7 +32,7 @@ class ConceptSteer:
 
     def line(self) -> str:
         """One sentence: what will be done."""
-        done = f"{len(self.steer.neurons)} neurons ({self.origin}) set to {self.steer.strength:g} x their own extreme"
+        done = f"{self.steer.size} neurons ({self.origin}) set to {self.steer.strength:g} x their own extreme"
         return f"{self.action} {self.text!r}: {done}"
 
 

@@ -81,46 +81,87 @@ class Sampling:
         return self
 
 
-TokenKind = Literal["all", "prompt", "answer", "ranges"]
+TokenKind = Literal["all", "prompt", "question", "from question", "answer", "ranges"]
 
 
 @dataclass(frozen=True)
 class TokenScope:
-    """Which token positions a steer acts on, counted from 0 over prompt + answer.
+    """Which tokens a steer acts on, named by what they are, so that it means the same under every prompt.
 
-    `ranges` (half-open) are used with kind "ranges"; "prompt" and "answer" are the two halves; "all" is both.
+    "all"; "prompt", with the template's tokens; "question", the last user turn's own tokens; "from question", these and all that follow;
+    "answer", the tokens that are generated; "ranges", positions from 0 over prompt + answer: a range of one trace.
     """
 
     kind: TokenKind = "all"
     ranges: tuple[tuple[int, int], ...] = ()
+    """Half-open, with kind "ranges"."""
     with_answer: bool = False
-    """With kind "ranges": also the answer's tokens as they are generated."""
+    """With kinds "ranges" and "question": also the answer's tokens as they are generated."""
+    question: tuple[int, int] | None = None
+    """Where the question stands in the prompt that is run, half-open; None before `at_question`."""
 
     @classmethod
     def parse(cls, text: str) -> TokenScope:
-        """Read "all", "prompt", "answer" or half-open ranges such as "3:9,12:14" (a single "5" is 5:6; add ",answer")."""
-        word = text.strip().lower()
-        if word in ("all", "prompt", "answer"):
+        """Read "all", "prompt", "question", "from question", "answer" or half-open ranges such as "3:9,12:14" (a single "5" is 5:6).
+
+        To "question" and to ranges ",answer" may be added.
+        """
+        word = " ".join(re.split(r"[\s_-]+", text.strip().lower()))
+        if word in ("all", "prompt", "question", "from question", "answer"):
             return cls(word)  # type: ignore[arg-type]
         parts = [part.strip() for part in word.split(",") if part.strip()]
         with_answer = "answer" in parts
-        return cls("ranges", parse_ranges(",".join(part for part in parts if part != "answer")), with_answer)
+        rest = [part for part in parts if part != "answer"]
+        return (
+            cls("question", with_answer=with_answer) if rest == ["question"] else cls("ranges", parse_ranges(",".join(rest)), with_answer)
+        )
 
     def __str__(self) -> str:
-        if self.kind != "ranges":
+        if self.kind not in ("ranges", "question"):
             return self.kind
-        parts = [f"{start}:{stop}" for start, stop in self.ranges] + (["answer"] if self.with_answer else [])
-        return ",".join(parts)
+        parts = [f"{start}:{stop}" for start, stop in self.ranges] if self.kind == "ranges" else [self.kind]
+        return ",".join([*parts, "answer"] if self.with_answer else parts)
+
+    @property
+    def words(self) -> str:
+        """Where it acts, for a sentence."""
+        if self.kind == "ranges":
+            places = f"at tokens {', '.join(f'{start}:{stop}' for start, stop in self.ranges)} counted from the prompt's start"
+        else:
+            places = _SCOPE_WORDS[self.kind]
+        return f"{places} and at the answer's" if self.with_answer else places
+
+    @property
+    def is_unplaced(self) -> bool:
+        """Whether it names the question and nobody has said yet where that stands."""
+        return self.kind in ("question", "from question") and self.question is None
+
+    def at_question(self, question: tuple[int, int] | None) -> TokenScope:
+        """The same with the place of the question in one prompt; None takes it away again."""
+        return replace(self, question=question if self.kind in ("question", "from question") else None)
 
     def covers(self, position: int, prompt_tokens: int) -> bool:
-        """Whether the token at `position` is steered, in a run whose prompt has `prompt_tokens` tokens."""
+        """Whether the token at `position` is steered, in a run whose prompt has `prompt_tokens` tokens. Not for unplaced ones."""
         if self.kind == "all":
             return True
         if self.kind == "prompt":
             return position < prompt_tokens
         if self.kind == "answer" or (self.with_answer and position >= prompt_tokens):
             return position >= prompt_tokens
-        return any(start <= position < stop for start, stop in self.ranges)
+        if self.kind == "ranges":
+            return any(start <= position < stop for start, stop in self.ranges)
+        assert self.question is not None, "an unplaced scope"
+        start, stop = self.question
+        return start <= position if self.kind == "from question" else start <= position < stop
+
+
+_SCOPE_WORDS: dict[str, str] = {
+    "all": "at every token",
+    "prompt": "at the prompt's tokens",
+    "question": "at the question's tokens",
+    "from question": "from the question's start to the answer's end",
+    "answer": "at the answer's tokens",
+}
 
 
 def parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
@@ -138,6 +179,8 @@ def parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
 @dataclass(frozen=True)
 class Steer:
     """A concept (set of neuron sides) with what is done to it. DESIGN: concept x strength x tokens x mode.
+
+    It acts on a neuron once: see `once`.
 
     set: activation = strength * value; scale: activation * strength; add: activation + strength * value, where `value`
     is the neuron's own extreme quantile on the given side (negative for "-"). Suppress is set with strength 0.
@@ -165,7 +208,34 @@ class Steer:
                 raise InvalidSteer(f"a steer has {len(self.neurons)} neurons but {len(self.values)} values", field="values")
             if not all(math.isfinite(value) and abs(value) < 1e6 for value in self.values):
                 raise InvalidSteer("a steer's values must be finite numbers under a million", field="values")
+        place = self.tokens.question
+        if place is not None and not 0 <= place[0] < place[1]:
+            raise InvalidSteer(f"the question cannot stand at tokens {place[0]} to {place[1]}", field="tokens")
         return self
+
+    @property
+    def size(self) -> int:
+        """How many neurons it acts on: a neuron that is listed with both its sides is one."""
+        return len({(side.layer, side.index) for side in self.neurons})
+
+    def once(self) -> Steer:
+        """The same with each neuron once. Of its two sides (or of repeats) the one with the larger value stands; with none, the positive.
+
+        So the order in which they are listed does not matter.
+        """
+        best: dict[tuple[int, int], int] = {}
+        for n, side in enumerate(self.neurons):
+            key = (side.layer, side.index)
+            if key not in best or self._weight(n) > self._weight(best[key]):
+                best[key] = n
+        if len(best) == len(self.neurons):
+            return self
+        values = None if self.values is None else tuple(self.values[n] for n in best.values())
+        return replace(self, neurons=tuple(self.neurons[n] for n in best.values()), values=values)
+
+    def _weight(self, place: int) -> tuple[float, bool, float]:
+        value = 0.0 if self.values is None else self.values[place]
+        return abs(value), self.neurons[place].polarity == "+", value
 
     @property
     def needs_values(self) -> bool:
@@ -215,6 +285,11 @@ class Segment:
     start: int
     stop: int
     template: bool = False
+
+
+def question_of(segments: Sequence[Segment]) -> tuple[int, int] | None:
+    """Where the last user turn's own tokens stand, half-open; None where there is none."""
+    return next(((s.start, s.stop) for s in reversed(segments) if s.role == "user" and not s.template and s.stop > s.start), None)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from neurons.core.errors import InvalidInput
-from neurons.core.types import Message, Segment
+from neurons.core.types import Message, Segment, question_of
 from neurons.models.loaded import LoadedModel
 
 # Marks where a message's content goes in the rendered template. Letters and digits only: templates trim and escape the rest.
@@ -28,6 +28,11 @@ class EncodedPrompt:
 
     ids: tuple[int, ...]
     segments: tuple[Segment, ...]
+
+    @property
+    def question(self) -> tuple[int, int] | None:
+        """Where the last user turn's own tokens stand, half-open: what a steer's scope "question" means under this prompt."""
+        return question_of(self.segments)
 
 
 def encode_prompt(loaded: LoadedModel, messages: Sequence[Message]) -> EncodedPrompt:

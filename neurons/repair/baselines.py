@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from neurons.core.progress import Progress, no_progress
 from neurons.models.loaded import LoadedModel
-from neurons.repair.batch import Action, Neuron, Plan, Row
+from neurons.repair.batch import Action, Neuron, Plan
 from neurons.repair.evaluate import Evaluator
-from neurons.repair.problem import Problem
 from neurons.repair.verify import Verdict, Verifier
 
 DRAWS = 5
@@ -128,11 +127,12 @@ def _differences(evaluator: Evaluator, layers: Sequence[int]) -> dict[int, Tenso
     loaded, head = problem.batcher.loaded, problem.head
     sums = {layer: torch.zeros(0) for layer in layers}
     for decision in evaluator.decisions:
-        wanted = (*decision.row.ids, decision.chosen[-1])
-        wrong = (*decision.row.ids[: decision.row.asked + decision.kept], decision.wrong)
+        row = decision.row
+        wanted = (*row.ids, decision.chosen[-1])
+        wrong = (*row.ids[: row.asked + decision.kept], decision.wrong)
         for sign, ids in ((1, wanted), (-1, wrong)):
             with _residuals(loaded, layers) as seen:
-                problem.batcher.logits([Row(ids, decision.row.asked)], [[head + len(ids) - 1]])
+                problem.batcher.logits([replace(row, ids=ids)], [[head + len(ids) - 1]])
             for layer in layers:
                 sums[layer] = sums[layer] + sign * seen[layer] if sums[layer].numel() else sign * seen[layer]
     return {layer: total / len(evaluator.decisions) for layer, total in sums.items()}
@@ -178,8 +178,3 @@ def _layer_module(loaded: LoadedModel, layer: int) -> nn.Module:
     parts = loaded.sites[layer].name.split(".")
     at = next(n for n, part in enumerate(parts) if part == str(layer))
     return loaded.model.get_submodule(".".join(parts[: at + 1]))
-
-
-def prefix_ready(problem: Problem) -> None:
-    """Fill the batcher's prefix cache, so that no residual edit gets into it."""
-    problem.batcher.logits([problem.train[0].row], [[problem.head]])

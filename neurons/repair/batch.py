@@ -39,7 +39,7 @@ Plan = Mapping[Neuron, Action]
 """A steer as the search sees it. Empty: the model as it is."""
 
 Tokens = Literal["question", "answer"]
-"""Which tokens a plan acts on: all that follow the shared prefix (the question's and the answer's), or the answer's alone."""
+"""Which tokens a plan acts on: from the question's start to the answer's end, or the answer's alone."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Row:
 
     ids: tuple[int, ...]
     asked: int
+    begin: int = 0
+    """How many of them come before the question: a plan leaves those alone."""
 
 
 @dataclass
@@ -72,7 +74,7 @@ class RowGradients:
 
 @dataclass(eq=False)
 class Batcher:
-    """Runs rows of token ids that all begin with `prefix`. Plans act on `tokens` after the prefix."""
+    """Runs rows of token ids that all begin with `prefix`. Plans act on `tokens`, never on the prefix."""
 
     loaded: LoadedModel
     prefix: tuple[int, ...]
@@ -152,8 +154,11 @@ class Batcher:
         with torch.no_grad():
             cache = self._prefix_cache(len(rows))
             ids, mask, positions = ids_BT.to(device), mask_BT.to(device), position_BT.to(device)
+            begin_B1 = torch.tensor([width - len(row.ids) + row.begin if row.begin else 0 for row in rows])[:, None]
             for step in range(new_tokens):
                 act_BT = torch.full(ids.shape, self.tokens == "question" or step > 0, device=device)
+                if step == 0:
+                    act_BT &= (torch.arange(width)[None] >= begin_B1).to(device)
                 with hooked(loaded, replace=_replacer(plans, loaded, act_BT)):
                     output = loaded.model(
                         input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
@@ -183,9 +188,9 @@ class Batcher:
             ids_BT[b, : len(row.ids)] = torch.tensor(row.ids)
         row_S = torch.tensor([b for b, at in enumerate(picks) for _ in at], device=loaded.device)
         token_S = torch.tensor([t - head for at in picks for t in at], device=loaded.device)
-        asked_B1 = torch.tensor([row.asked for row in rows], device=loaded.device)[:, None]
+        begin_B1 = torch.tensor([row.asked if self.tokens == "answer" else row.begin for row in rows], device=loaded.device)[:, None]
         place_1T = torch.arange(width, device=loaded.device)[None]
-        act_BT = place_1T >= (asked_B1 if self.tokens == "answer" else torch.zeros_like(asked_B1))
+        act_BT = place_1T >= begin_B1
         cache = self._prefix_cache(len(rows))
         with loaded.lock, hooked(loaded, replace=_replacer(plans, loaded, act_BT, keep)), _gathered(loaded, row_S, token_S):
             output = loaded.model(input_ids=ids_BT.to(loaded.device), past_key_values=cache, use_cache=cache is not None)

@@ -10,13 +10,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from neurons.core.errors import InvalidInput
-from neurons.core.types import Message, ModelRef, Steer
+from neurons.core.types import ModelRef, Steer
 from neurons.core.version import __version__
 from neurons.models.chat import encode_prompt
 from neurons.models.loaded import LoadedModel
 from neurons.repair.result import RepairResult, result_to_json
-from neurons.repair.spec import RepairSpec
-from neurons.repair.steers import ACTIONS, ACTS_ON, known, told
+from neurons.repair.spec import RepairSpec, messages_of
+from neurons.repair.steers import ACTIONS, acts_on, known, told
 from neurons.runs.steering import dump_steers, parse_steers
 
 
@@ -35,9 +35,10 @@ def python_script(loaded: LoadedModel, spec: RepairSpec, steers: tuple[Steer, ..
             "a mixture of experts cannot be steered by plain transformers hooks; export the steer file instead", field="export"
         )
     prompts = [spec.prompt, *spec.paraphrases]
-    ids = [list(encode_prompt(loaded, _messages(spec, prompt)).ids) for prompt in prompts]
+    encoded = [encode_prompt(loaded, messages_of(spec, prompt)) for prompt in prompts]
+    rows = [(prompt, list(one.ids), one.question) for prompt, one in zip(prompts, encoded, strict=True)]
     edits: list[dict[str, Any]] = []
-    for steer in steers:
+    for steer in (given.once() for given in steers):
         values = steer.values or (0.0,) * len(steer.neurons)
         for side, value in zip(steer.neurons, values, strict=True):
             edits.append(
@@ -58,7 +59,7 @@ def python_script(loaded: LoadedModel, spec: RepairSpec, steers: tuple[Steer, ..
         dtype=loaded.ref.dtype,
         about=repr(f"{loaded.ref.name}, weights {loaded.ref.weights_hash[:16]}"),
         edits="[\n" + "".join(f"    {edit!r},\n" for edit in edits) + "]",
-        prompts="[\n" + "".join(f"    ({prompt!r}, {row!r}),\n" for prompt, row in zip(prompts, ids, strict=True)) + "]",
+        prompts="[\n" + "".join(f"    {row!r},\n" for row in rows) + "]",
         new_tokens=spec.max_new_tokens,
         eos=sorted(loaded.eos_ids),
     )
@@ -74,18 +75,15 @@ def report_html(result: RepairResult, *, about_neurons: Mapping[str, str] | None
 
 def report_html_of(data: Mapping[str, Any], *, about_neurons: Mapping[str, str] | None = None) -> str:
     """The same from the result as an experiment keeps it."""
+    steers = parse_steers(data["steer"])
     return _render(
         "report.html.j2",
         autoescape=True,
         r=data,
         model=data["steer"]["model"],
         version=__version__,
-        actions=[
-            (f"{side.layer}:{side.index}", what, known(side, about_neurons or {}))
-            for s in parse_steers(data["steer"])
-            for side, what in told(s)
-        ],
-        acts_on=ACTS_ON[data["spec"]["tokens"]],
+        actions=[(f"{side.layer}:{side.index}", what, known(side, about_neurons or {})) for s in steers for side, what in told(s)],
+        acts_on=acts_on(steers, data["spec"]["tokens"]),
         actions_mean=ACTIONS,
         plot=_plot(data),
     )
@@ -104,10 +102,6 @@ def _plot(data: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for p in points
     ]
-
-
-def _messages(spec: RepairSpec, prompt: str) -> list[Message]:
-    return [Message("user", prompt)] if spec.system is None else [Message("system", spec.system), Message("user", prompt)]
 
 
 def _render(name: str, *, autoescape: bool, **values: Any) -> str:

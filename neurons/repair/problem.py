@@ -11,12 +11,12 @@ import torch
 
 from neurons.core.errors import InvalidInput
 from neurons.core.progress import Progress, no_progress
-from neurons.core.types import Message
 from neurons.models.chat import decode, encode_prompt, encode_text, single_token
 from neurons.models.loaded import LoadedModel
 from neurons.repair.batch import Batcher, Plan, Row
 from neurons.repair.regex_example import examples
-from neurons.repair.spec import RepairSpec, is_fixed
+from neurons.repair.spec import RepairSpec, is_fixed, messages_of
+from neurons.repair.steers import SCOPES
 
 _ENDS = 50  # likeliest tokens among which one is looked for that ends the wanted text
 
@@ -30,15 +30,21 @@ class Question:
     answer_ids: tuple[int, ...]
     """With the end token, where the answer ended by itself."""
     answer: str
+    begin: int = 0
+    """How many of `ids` come before the question's own tokens."""
 
     @property
     def row(self) -> Row:
-        return Row(self.ids, len(self.ids))
+        return self.with_answer(())
+
+    def with_answer(self, ids: Sequence[int]) -> Row:
+        """The prompt with an answer, or with its beginning."""
+        return Row((*self.ids, *ids), len(self.ids), self.begin)
 
     @property
     def answered(self) -> Row:
         """The prompt with the unsteered answer, less its last token, which nothing follows."""
-        return Row((*self.ids, *self.answer_ids[:-1]), len(self.ids))
+        return self.with_answer(self.answer_ids[:-1])
 
     def answer_picks(self, head: int) -> list[int]:
         """Positions whose logits chose the answer's tokens, counted over prefix + row."""
@@ -77,15 +83,13 @@ class Problem:
 
     @property
     def head(self) -> int:
-        """Tokens of the prefix that every prompt shares; edits begin after them."""
+        """Tokens of the prefix that every prompt shares: it ends where the question begins, or before."""
         return len(self.batcher.prefix)
 
     @property
     def scope(self) -> str:
         """The token scope of the steers that the search builds."""
-        if self.batcher.tokens == "answer":
-            return "answer"
-        return "all" if self.head == 0 else f"{self.head}:{self.batcher.loaded.ref.max_positions}"
+        return SCOPES[self.batcher.tokens]
 
 
 def prepare(loaded: LoadedModel, spec: RepairSpec, *, progress: Progress = no_progress) -> Problem:
@@ -96,10 +100,11 @@ def prepare(loaded: LoadedModel, spec: RepairSpec, *, progress: Progress = no_pr
     """
     progress(0, 3, "asking the unsteered model")
     prompts = [spec.prompt, *spec.paraphrases, *(c.prompt for c in spec.controls)]
-    encoded = [_encode(loaded, text, spec.system) for text in prompts]
-    head = shared_prefix(encoded)
-    batcher = Batcher(loaded, encoded[0][:head], spec.tokens)
-    rows = [ids[head:] for ids in encoded]
+    encoded = [encode_prompt(loaded, messages_of(spec, text)) for text in prompts]
+    starts = [0 if one.question is None else one.question[0] for one in encoded]
+    head = min(shared_prefix([one.ids for one in encoded]), *starts)
+    batcher = Batcher(loaded, encoded[0].ids[:head], spec.tokens)
+    rows = [Row(one.ids[head:], len(one.ids) - head, start - head) for one, start in zip(encoded, starts, strict=True)]
     questions = _ask(batcher, prompts[:1], rows[:1], spec.max_new_tokens)
     if is_fixed(spec, questions[0].answer):
         raise InvalidInput(f"the model already answers this right: {questions[0].answer.strip()!r}; nothing to repair", field="prompt")
@@ -138,7 +143,7 @@ def decide(problem: Problem, question: Question, answer_ids: Sequence[int], answ
     """
     loaded, batcher, head = problem.batcher.loaded, problem.batcher, problem.head
     answer = [i for i in answer_ids if i not in loaded.eos_ids]
-    base = Row((*question.ids, *answer), len(question.ids))
+    base = question.with_answer(answer)
     picks = list(range(head + len(question.ids) - 1, head + len(base.ids)))
     logits_TV = batcher.logits([base], [picks], [answer_plan])[0]
     place = _unwanted_at(loaded, problem.spec, answer)
@@ -159,7 +164,7 @@ def decide(problem: Problem, question: Question, answer_ids: Sequence[int], answ
 def _boundary(problem: Problem, question: Question, chosen: Sequence[int], plan: Plan) -> tuple[int, ...]:
     """The token that has to end the wanted text, where it would be run on into another word ("W" into "Won"); else nothing."""
     loaded, spec, batcher = problem.batcher.loaded, problem.spec, problem.batcher
-    row = Row((*question.ids, *chosen), len(question.ids))
+    row = question.with_answer(chosen)
     logits_V = batcher.logits([row], [[problem.head + len(row.ids) - 1]], [plan])[0][0]
     likely = torch.topk(logits_V, min(_ENDS, len(logits_V))).indices.tolist()
     good = [token for token in likely if is_fixed(spec, decode(loaded, (*chosen, token)))]
@@ -180,7 +185,7 @@ def settled(problem: Problem, question: Question, answer_ids: Sequence[int]) -> 
 
 def _decision(problem: Problem, question: Question, chosen: tuple[int, ...], kept: int, wrong: int) -> Decision:
     first = problem.head + len(question.ids) - 1
-    row = Row((*question.ids, *chosen[:-1]), len(question.ids))
+    row = question.with_answer(chosen[:-1])
     return Decision(row, tuple(range(first, first + len(chosen))), chosen, kept, wrong)
 
 
@@ -200,14 +205,9 @@ def shared_prefix(encoded: Sequence[Sequence[int]]) -> int:
     return length
 
 
-def _encode(loaded: LoadedModel, text: str, system: str | None) -> tuple[int, ...]:
-    messages = [Message("user", text)] if system is None else [Message("system", system), Message("user", text)]
-    return encode_prompt(loaded, messages).ids
-
-
-def _ask(batcher: Batcher, prompts: Sequence[str], rows: Sequence[Sequence[int]], new_tokens: int) -> list[Question]:
-    answers = batcher.generate([Row(tuple(ids), len(ids)) for ids in rows], new_tokens)
-    return [Question(p, tuple(r), a, decode(batcher.loaded, a)) for p, r, a in zip(prompts, rows, answers, strict=True)]
+def _ask(batcher: Batcher, prompts: Sequence[str], rows: Sequence[Row], new_tokens: int) -> list[Question]:
+    answers = batcher.generate(rows, new_tokens)
+    return [Question(p, r.ids, a, decode(batcher.loaded, a), r.begin) for p, r, a in zip(prompts, rows, answers, strict=True)]
 
 
 def _wanted_texts(loaded: LoadedModel, spec: RepairSpec) -> tuple[str, ...]:

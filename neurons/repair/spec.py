@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neurons.core.errors import InvalidFile, InvalidInput
-from neurons.core.types import NeuronSide
+from neurons.core.types import Message, NeuronSide
 from neurons.repair.batch import Tokens
 from neurons.repair.controls import propose_controls
 from neurons.repair.paraphrases import template_paraphrases
@@ -206,6 +206,11 @@ def spec_to_json(spec: RepairSpec) -> dict[str, Any]:
         "tokens": spec.tokens,
         "within": [str(side) for side in spec.within],
     }
+
+
+def messages_of(spec: RepairSpec, prompt: str) -> tuple[Message, ...]:
+    """One of a repair's prompts as the conversation that is run."""
+    return (Message("user", prompt),) if spec.system is None else (Message("system", spec.system), Message("user", prompt))
 
 
 def is_fixed(spec: RepairSpec, answer: str) -> bool:

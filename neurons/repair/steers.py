@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from neurons.core.types import NeuronSide, Steer, TokenScope
-from neurons.repair.batch import Action, Neuron, Plan
+from neurons.repair.batch import Action, Neuron, Plan, Tokens
 
 ACTS_ON: Mapping[str, str] = {"question": "question and answer", "answer": "answer only"}
-"""A repair's `tokens` in words. (A steer itself counts tokens, from where the model's own prefix ends.)"""
+"""A repair's `tokens` in words."""
+SCOPES: Mapping[Tokens, str] = {"question": "from question", "answer": "answer"}
+"""The token scope of the steers that a repair with these `tokens` makes."""
 ACTIONS = (
     "Scale multiplies the neuron's own activation: 0 switches it off, above 1 amplifies it, below 0 turns it round. "
     "Add changes it by the same amount at every token."
@@ -34,6 +36,11 @@ def plan_to_steers(plan: Plan, scope: str, *, name: str = "repair") -> tuple[Ste
     return tuple(steers)
 
 
+def acts_on(steers: Sequence[Steer], tokens: str) -> str:
+    """Where a repair's steers act, as they say it themselves; `tokens` is the repair's own word, where there is no steer."""
+    return "; ".join(dict.fromkeys(steer.tokens.words for steer in steers)) or TokenScope.parse(SCOPES[tokens]).words  # type: ignore[index]
+
+
 def told(steer: Steer) -> list[tuple[NeuronSide, str]]:
     """What a steer does to each of its neurons, in words: "scale x0.5", "add +1.25"."""
     if not steer.values:
@@ -50,7 +57,7 @@ def known(side: NeuronSide, about: Mapping[str, str]) -> str:
 def steers_to_plan(steers: Sequence[Steer]) -> Plan:
     """The plan that steers (scale, or set and add with values) amount to."""
     plan: dict[Neuron, Action] = {}
-    for steer in steers:
+    for steer in (given.once() for given in steers):
         for n, side in enumerate(steer.neurons):
             neuron = (side.layer, side.index)
             old = plan.get(neuron, Action())

@@ -16,6 +16,7 @@ from neurons.repair.problem import Problem, Question
 from neurons.repair.spec import is_fixed
 from neurons.repair.steers import plan_to_steers
 from neurons.runs.generation import generate
+from neurons.runs.steering import placed
 
 
 @dataclass(frozen=True)
@@ -135,4 +136,6 @@ class Verifier:
         batcher = self.problem.batcher
         sampling = Sampling(max_new_tokens=new_tokens)
         batcher.meter.passes += 1
-        return generate(batcher.loaded, (*batcher.prefix, *question.ids), sampling=sampling, steers=steers, record=False).answer_ids
+        ids = (*batcher.prefix, *question.ids)
+        here = placed(steers, (self.problem.head + question.begin, len(ids)))
+        return generate(batcher.loaded, ids, sampling=sampling, steers=here, record=False).answer_ids

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from neurons.core.errors import InvalidInput
 from neurons.core.progress import Progress
 from neurons.core.types import Mode, TokenScope
 from neurons.models.loaded import LoadedModel
@@ -64,11 +65,38 @@ class Edit:
         return edited
 
 
+class Counted:
+    """The position of each pass's first token, counted over the cache that the pass is given: for passes that others make."""
+
+    def __init__(self, *, padding: bool) -> None:
+        """`padding`: whether a padded batch may be run, where a position is another token in every row."""
+        self.position = 0
+        self._padding = padding
+
+    def note(self, _module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A forward pre-hook of the whole model."""
+        mask = kwargs.get("attention_mask")
+        if not self._padding and isinstance(mask, Tensor) and mask.dim() == 2 and not bool(mask.all()):
+            raise InvalidInput(
+                "a padded batch cannot be steered at some tokens only; run prompts of one length, or one by one", field="tokens"
+            )
+        cache = kwargs.get("past_key_values")
+        try:
+            self.position = 0 if cache is None else int(cache.get_seq_length())
+        except (ValueError, NotImplementedError) as error:
+            raise InvalidInput(f"this model's cache does not say how many tokens it holds ({error}); use use_cache=False") from error
+
+
 @contextmanager
 def hooked(
-    loaded: LoadedModel, *, edits: Sequence[Edit] = (), record: Record | None = None, replace: Replace | None = None, start: int = 0
+    loaded: LoadedModel,
+    *,
+    edits: Sequence[Edit] = (),
+    record: Record | None = None,
+    replace: Replace | None = None,
+    start: int | Counted = 0,
 ) -> Iterator[None]:
-    """Hooks on every layer's neurons while the block runs. Holds the model's lock. `start` is the first token's position."""
+    """Hooks on every layer's neurons while the block runs. Holds the model's lock. `start` is the first token's position in every pass."""
     by_layer: dict[int, list[Edit]] = {}
     for edit in edits:
         by_layer.setdefault(edit.layer, []).append(edit)
@@ -82,7 +110,7 @@ def hooked(
             if replace is not None and (other := replace(layer, acts_BTI)) is not None:
                 acts_BTI = other
             for edit in layer_edits:
-                acts_BTI = edit.apply(acts_BTI, start)
+                acts_BTI = edit.apply(acts_BTI, start.position if isinstance(start, Counted) else start)
             if record is not None:
                 record(layer, acts_BTI)
             return None if acts_BTI is given else (acts_BTI, *args[1:])
@@ -90,6 +118,8 @@ def hooked(
         return hook
 
     with loaded.lock, ExitStack() as stack:
+        if isinstance(start, Counted):
+            stack.callback(loaded.model.register_forward_pre_hook(start.note, with_kwargs=True).remove)
         for site in loaded.sites:
             if record is not None or replace is not None or site.layer in by_layer:
                 handle = site.module.register_forward_pre_hook(make_hook(site.layer))

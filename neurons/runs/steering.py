@@ -15,18 +15,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from neurons.core.errors import InvalidFile, InvalidInput, InvalidSteer
 from neurons.core.quantile_table import QuantileTable
 from neurons.core.types import ModelRef, NeuronSide, Steer, TokenScope, parse_ranges
+from neurons.models.chat import EncodedPrompt
 from neurons.models.loaded import LoadedModel
-from neurons.runs.hooks import Edit, hooked
+from neurons.runs.hooks import Counted, Edit, hooked
 
 STEER_FORMAT = "neuronscope-steers"
 STEER_VERSION = 1
 
 
-def resolve(loaded: LoadedModel, steers: Sequence[Steer], *, quantiles: QuantileTable | None = None) -> tuple[Steer, ...]:
-    """Check every steer against the model and fill in the values it needs. The result is what a trace records.
+def resolve(
+    loaded: LoadedModel, steers: Sequence[Steer], *, quantiles: QuantileTable | None = None, prompt: EncodedPrompt | None = None
+) -> tuple[Steer, ...]:
+    """Check every steer against the model and fill in the values it needs, each neuron once. The result is what a trace records.
 
-    Steers that change nothing by construction are dropped. Raises `InvalidSteer` for a neuron the model does not have,
-    and where values are needed but `quantiles` is None.
+    With `prompt`, tokens that are named ("from question") are found there: what `generate` and the like need. Steers that change nothing
+    by construction are dropped. Raises `InvalidSteer` for a neuron the model does not have, and where values are needed but `quantiles` is
+    None.
     """
     resolved = []
     for steer in steers:
@@ -38,8 +42,37 @@ def resolve(loaded: LoadedModel, steers: Sequence[Steer], *, quantiles: Quantile
             if quantiles is None:
                 raise InvalidSteer(f"steer {steer.name!r} needs the neurons' quantiles; give values, or mode scale", field="mode")
             steer = steer.with_values(quantiles.values(steer.neurons))
-        resolved.append(steer)
-    return tuple(resolved)
+        resolved.append(steer.once())
+    return tuple(resolved) if prompt is None else placed(resolved, prompt.question)
+
+
+def placed(steers: Sequence[Steer], question: tuple[int, int] | None) -> tuple[Steer, ...]:
+    """The steers with the question's place in one prompt. Raises `InvalidSteer` where one names a question and the prompt has none."""
+    found = tuple(replace(steer, tokens=steer.tokens.at_question(question)) for steer in steers)
+    unplaced = next((steer for steer in found if steer.tokens.is_unplaced), None)
+    if unplaced is not None:
+        raise InvalidSteer(
+            f"the steer {unplaced.name!r} acts {unplaced.tokens.words}, but this prompt has no user turn; name its tokens otherwise",
+            field="tokens",
+        )
+    return found
+
+
+def unplaced(steers: Sequence[Steer]) -> tuple[Steer, ...]:
+    """The steers as they are for any prompt: without the place that the question had in one."""
+    return tuple(replace(steer, tokens=steer.tokens.at_question(None)) for steer in steers)
+
+
+def positions_note(steers: Sequence[Steer]) -> str:
+    """What a person must know who takes steers to other prompts: which of them count tokens instead of naming them. "" where none does."""
+    counting = [steer for steer in steers if steer.tokens.kind == "ranges"]
+    if not counting:
+        return ""
+    first = counting[0]
+    return (
+        f"the steer {first.name!r} acts {first.tokens.words}, whatever stands there in a prompt; "
+        "'from question', 'question' or 'answer' name the tokens instead"
+    )
 
 
 def needs_quantiles(steers: Sequence[Steer]) -> bool:
@@ -64,19 +97,25 @@ def compile_edits(loaded: LoadedModel, steers: Sequence[Steer], prompt_tokens: i
             continue
         if steer.needs_values and steer.values is None:
             raise InvalidSteer(f"steer {steer.name!r} has no values yet; call resolve() first", field="mode")
+        if steer.tokens.is_unplaced:
+            raise InvalidSteer(
+                f"steer {steer.name!r} acts {steer.tokens.words}, but where that is was not said; call resolve() with the encoded prompt",
+                field="tokens",
+            )
+        steer = steer.once()
         values = steer.values or (0.0,) * len(steer.neurons)
         by_layer: dict[int, list[tuple[int, float]]] = {}
         for side, value in zip(steer.neurons, values, strict=True):
             by_layer.setdefault(side.layer, []).append((side.index, steer.strength * value))
         for layer, pairs in sorted(by_layer.items()):
-            unique = dict(pairs)
+            index_K, value_K = zip(*pairs, strict=True)
             edits.append(
                 Edit(
                     layer=layer,
-                    index_K=torch.tensor(list(unique), dtype=torch.long, device=loaded.device),
+                    index_K=torch.tensor(index_K, dtype=torch.long, device=loaded.device),
                     mode=steer.mode,
                     strength=steer.strength,
-                    value_K=torch.tensor(list(unique.values()), dtype=torch.float32, device=loaded.device),
+                    value_K=torch.tensor(value_K, dtype=torch.float32, device=loaded.device),
                     scope=steer.tokens,
                     prompt_tokens=prompt_tokens,
                 )
@@ -85,9 +124,27 @@ def compile_edits(loaded: LoadedModel, steers: Sequence[Steer], prompt_tokens: i
 
 
 @contextmanager
-def steered(loaded: LoadedModel, steers: Sequence[Steer], *, prompt_tokens: int, start: int = 0) -> Iterator[None]:
-    """For notebooks: every forward of `loaded.model` in the block is steered. Holds the model's lock meanwhile."""
-    with hooked(loaded, edits=compile_edits(loaded, steers, prompt_tokens), start=start):
+def steered(
+    loaded: LoadedModel,
+    steers: Sequence[Steer],
+    *,
+    prompt_tokens: int | None = None,
+    prompt: EncodedPrompt | None = None,
+    start: int | None = None,
+) -> Iterator[None]:
+    """For notebooks: every pass of `loaded.model` in the block is steered, `loaded.model.generate` included. Holds the model's lock.
+
+    The prompt's end is told by `prompt` (which also says where the question stands) or `prompt_tokens`. Positions count over the cache
+    that a pass is given, so that they are the same with and without one; `start` puts the first token of every pass elsewhere.
+    Raises `InvalidInput` in a pass with padding, where a position is another token in every row: "all" alone is clear there.
+    """
+    if prompt is not None:
+        steers, prompt_tokens = placed(steers, prompt.question), len(prompt.ids)
+    if prompt_tokens is None:
+        raise InvalidInput("say where the prompt ends: give prompt=encode_prompt(...) or prompt_tokens=", field="prompt_tokens")
+    edits = compile_edits(loaded, steers, prompt_tokens)
+    everywhere = all(edit.scope.kind == "all" for edit in edits)
+    with hooked(loaded, edits=edits, start=start if start is not None else Counted(padding=everywhere)):
         yield
 
 
@@ -230,4 +287,6 @@ def _read_scope(value: Any) -> TokenScope:
             return TokenScope("ranges", parse_ranges(",".join(f"{a}:{b}" for a, b in value)))
     except (InvalidInput, TypeError, ValueError) as error:
         raise InvalidSteer(f"tokens: {error}", field="tokens") from error
-    raise InvalidSteer(f"tokens is {value!r}; use 'all', 'prompt', 'answer' or ranges such as '3:9'", field="tokens")
+    raise InvalidSteer(
+        f"tokens is {value!r}; use 'all', 'prompt', 'question', 'from question', 'answer' or ranges such as '3:9'", field="tokens"
+    )

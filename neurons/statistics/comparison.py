@@ -23,7 +23,7 @@ from neurons.models.loaded import LoadedModel
 from neurons.prompts.sets import PromptSet
 from neurons.runs.generation import generate
 from neurons.runs.hooks import run_forward
-from neurons.runs.steering import compile_edits, needs_quantiles, parse_steers, resolve, steer_to_json
+from neurons.runs.steering import compile_edits, needs_quantiles, parse_steers, placed, resolve, steer_to_json
 from neurons.statistics.criteria import Criterion, parse_criterion
 from neurons.statistics.paired import repetition
 from neurons.storage.jobs import JobContext
@@ -132,13 +132,15 @@ def _row(
 ) -> dict[str, Any]:
     """One pair and its random companions, as plain JSON values."""
     try:
-        ids = encode_prompt(loaded, prompt.messages).ids
+        encoded = encode_prompt(loaded, prompt.messages)
+        ids = encoded.ids
         criterion = prompt.expected or spec.criterion
         sampling = replace(spec.sampling, seed=spec.sampling.seed + seed)
         plain_ids = generate(loaded, ids, sampling=sampling, record=False).answer_ids
         plain_TV = _log_probabilities(loaded, ids, plain_ids, ())
         facts = {"plain": _facts(loaded, criterion, plain_ids, plain_TV, None, token_id)}
         for name, used in (("steered", steers), *((f"random {n + 1}", draw) for n, draw in enumerate(draws))):
+            used = placed(used, encoded.question)
             answer = generate(loaded, ids, sampling=sampling, steers=used, record=False).answer_ids
             forced_TV = _log_probabilities(loaded, ids, plain_ids, used)
             facts[name] = _facts(loaded, criterion, answer, forced_TV, plain_TV, token_id)

@@ -52,10 +52,15 @@ def as_messages(prompt: Prompt, *, system: str | None = None) -> tuple[Message, 
     return messages
 
 
-def resolved(loaded: LoadedModel, steers: Sequence[Steer], *, progress: Progress = no_progress) -> tuple[Steer, ...]:
-    """The steers checked and with their values, looking up the model's quantiles only where they are needed."""
+def resolved(
+    loaded: LoadedModel, steers: Sequence[Steer], *, prompt: EncodedPrompt | None = None, progress: Progress = no_progress
+) -> tuple[Steer, ...]:
+    """The steers checked and with their values, looking up the model's quantiles only where they are needed.
+
+    With `prompt`, tokens that are named ("from question") are found there.
+    """
     quantiles = quantiles_for(loaded, progress=progress) if needs_quantiles(steers) else None
-    return resolve(loaded, steers, quantiles=quantiles)
+    return resolve(loaded, steers, quantiles=quantiles, prompt=prompt)
 
 
 def run_trace(
@@ -84,7 +89,7 @@ def run_trace(
     sampling = (sampling or Sampling()).check()
     messages = as_messages(prompt)
     encoded = encode_prompt(loaded, messages)
-    steers = resolved(loaded, steers, progress=progress)
+    steers = resolved(loaded, steers, prompt=encoded, progress=progress)
     run = _Run(loaded, messages, encoded, sampling, steers, record=record)
 
     def save(saved: TraceRecord) -> TraceRecord:
@@ -129,7 +134,7 @@ def run_pair(
     sampling = (sampling or Sampling()).check()
     messages = as_messages(prompt)
     encoded = encode_prompt(loaded, messages)
-    steers = resolved(loaded, steers, progress=progress)
+    steers = resolved(loaded, steers, prompt=encoded, progress=progress)
     runs: dict[Side, _Run] = {
         "baseline": _Run(loaded, messages, encoded, sampling, (), record=record),
         "steered": _Run(loaded, messages, encoded, sampling, steers, record=record),

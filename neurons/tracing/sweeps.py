@@ -93,17 +93,21 @@ def sweep(
     """Run a prompt at each strength, the same for every steer in `steers`, with one seed and settings.
 
     The chosen token is `token_id` (None: the one of the unsteered answer) at position `offset` of the answer, after the
-    unsteered answer's tokens before it. Raises `InvalidInput` for no strengths, no steers, or an offset past the answer.
+    unsteered answer's tokens before it. Steers that are switched off stay off.
+    Raises `InvalidInput` for no strengths, no steers that are on, or an offset past the answer.
     """
     values = list(dict.fromkeys(float(s) for s in strengths))
     if not values or len(values) > MAX_STRENGTHS or not all(math.isfinite(s) for s in values):
         raise InvalidInput(f"give 1 to {MAX_STRENGTHS} finite strengths", field="strengths")
     if not steers:
         raise InvalidInput("a sweep needs at least one steer", field="steers")
+    if not any(steer.enabled for steer in steers):
+        raise InvalidInput("every steer is switched off; switch one on to sweep its strength", field="steers")
     sampling = (sampling or Sampling()).check()
     encoded = encode_prompt(loaded, as_messages(prompt))
     # Values are needed at some strengths even where the steers' own strength is 0.
-    full = resolved(loaded, [replace(s, strength=2.0, enabled=True) for s in steers], progress=progress)
+    on = [replace(steer, strength=2.0) for steer in steers if steer.enabled]
+    full = resolved(loaded, on, prompt=encoded, progress=progress)
     enough = replace(sampling, max_new_tokens=max(sampling.max_new_tokens, offset + 1))
     baseline = generate(loaded, encoded.ids, sampling=enough, record=False)
     if not 0 <= offset < len(baseline.answer_ids):

@@ -85,7 +85,7 @@ def _begin(found: Known, side: NeuronSide, steer: Steer, prompt: str, most: int)
 
     def work(job: Job) -> tuple[Answer, Answer]:
         needs = quantiles_for(loaded, progress=job.progress) if steer.needs_values else None
-        resolved = resolve(loaded, [steer], quantiles=needs)
+        resolved = resolve(loaded, [steer], quantiles=needs, prompt=encoded)
         answers = []
         for number, steers in enumerate(((), resolved)):
 

@@ -125,7 +125,7 @@ def _steer(action: Action, name: str, concept: Concept, loaded: LoadedModel) -> 
             server_wide.show_error(error)
         else:
             steer_state.add(steer)
-            st.toast(f"{action.capitalize()}: {len(steer.neurons)} neurons are on a new card in the Steer tab.", icon=":material/tune:")
+            st.toast(f"{action.capitalize()}: {steer.size} neurons are on a new card in the Steer tab.", icon=":material/tune:")
     st.caption(steer_state.sentence(steer))
 
 

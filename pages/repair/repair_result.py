@@ -14,7 +14,7 @@ from neurons.core.types import Steer
 from neurons.models.loaded import LoadedModel
 from neurons.repair.export import python_script, report_html_of
 from neurons.repair.spec import parse_spec
-from neurons.repair.steers import ACTIONS, ACTS_ON, known, told
+from neurons.repair.steers import ACTIONS, acts_on, known, told
 from neurons.runs.steering import parse_steers
 from pages.shared import address, server_wide, steer_state, untrusted
 from pages.shared.descriptions import descriptions_for
@@ -249,4 +249,4 @@ def _neurons(steers: tuple[Steer, ...], tokens: str, about: Mapping[str, str]) -
     ]
     if rows:
         st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={"neuron": link_column()}, key="repair.neurons.table")
-        st.caption(f"Acts on: {ACTS_ON[tokens]}. {ACTIONS}")
+        st.caption(f"Acts {acts_on(steers, tokens)}. {ACTIONS}")

@@ -44,7 +44,8 @@ def steers() -> tuple[Steer, ...]:
 
 
 def add(steer: Steer) -> Card:
-    """Put a steer on a new card at the end."""
+    """Put a steer on a new card at the end, as it is for any prompt."""
+    steer = replace(steer, tokens=steer.tokens.at_question(None))
     card = Card(secrets.token_hex(4), steer, steer.neurons)
     st.session_state[_CARDS] = (*cards(), card)
     return card
@@ -122,9 +123,13 @@ def check(sides: Sequence[NeuronSide], loaded: LoadedModel | None) -> None:
 
 def sentence(steer: Steer) -> str:
     """What a steer does, in words made of our own text and numbers only."""
-    count = f"{len(steer.neurons)} neuron{'' if len(steer.neurons) == 1 else 's'}"
-    where = {"all": "at every token", "prompt": "at the prompt's tokens", "answer": "at the answer's tokens"}.get(steer.tokens.kind)
-    where = where or f"at tokens {steer.tokens}"
+    twice = len(steer.neurons) - steer.size
+    rule = f" {twice} of them {'is' if twice == 1 else 'are'} listed with both sides: the side with the stronger extreme is steered."
+    return _doing(steer) + (rule if twice else "")
+
+
+def _doing(steer: Steer) -> str:
+    count, where = f"{steer.size} neuron{'' if steer.size == 1 else 's'}", steer.tokens.words
     if not steer.enabled:
         return f"Off: does nothing to its {count}."
     if not steer.neurons:

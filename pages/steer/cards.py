@@ -21,7 +21,14 @@ _MODE_HELP = (
     "Scale: the activation is multiplied by the strength (1 changes nothing). Add: strength x the strongest activation is added."
 )
 _RANGE: Mapping[Mode, tuple[float, float]] = {"set": (-2.0, 2.0), "scale": (-2.0, 4.0), "add": (-2.0, 2.0)}
-_SCOPES: Mapping[TokenKind, str] = {"all": "All tokens", "answer": "The answer", "prompt": "The prompt", "ranges": "Ranges"}
+_SCOPES: Mapping[TokenKind, str] = {
+    "all": "All tokens",
+    "answer": "The answer",
+    "question": "The question",
+    "from question": "From the question on",
+    "prompt": "The prompt, template included",
+    "ranges": "Ranges of this trace",
+}
 _CHIPS = 40  # above this many neurons a table is easier to read than chips
 _SIDES: Mapping[str, Polarity] = {"+": "+", "-": "-"}
 POLARITIES = ("as picked", *_SIDES)
@@ -154,7 +161,8 @@ def _where(card: Card, strip_ranges: tuple[tuple[int, int], ...], disabled: bool
     if wanted != card.steer.neurons:
         steer_state.change(card.uid, neurons=wanted)
     if kind != "ranges":
-        steer_state.change(card.uid, tokens=TokenScope(kind))
+        with_answer = kind == "question" and card.steer.tokens == TokenScope("question", with_answer=True)
+        steer_state.change(card.uid, tokens=TokenScope(kind, with_answer=with_answer))
         return
     _ranges(card, strip_ranges, disabled)
 

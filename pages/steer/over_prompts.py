@@ -5,8 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from neurons.prompts.sets import load_set, saved_sets
+from neurons.runs.steering import positions_note
 from pages.prompts import run_list
-from pages.shared import address, job_progress, sampling_settings, server_wide, steer_state
+from pages.shared import address, job_progress, sampling_settings, server_wide, steer_state, untrusted
 from pages.steer import pair_run
 
 _RUN = "steer.set.run"
@@ -23,6 +24,8 @@ def draw() -> None:
     chosen = left.selectbox("Prompt set", names, key="steer.set")
     steers = steer_state.steers()
     hint = pair_run.ready(steers)
+    if note := positions_note(steers):
+        st.caption(untrusted.sentence(note))
     if right.button(
         "Run the set", icon=":material/playlist_play:", key="steer.set.go", disabled=bool(hint), width="stretch", help=hint or None
     ):

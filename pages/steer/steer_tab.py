@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from neurons.runs.steering import unplaced
 from pages.compare import side_by_side
 from pages.shared import sampling_settings, server_wide, steer_state
 from pages.shared.trace_context import TraceContext
@@ -31,7 +32,7 @@ def draw(context: TraceContext) -> None:
 
 def _offer_own(record: TraceRecord) -> None:
     """A steered trace brings its steers along."""
-    own = [steer for steer in record.steers if steer not in steer_state.steers()]
+    own = [steer for steer in unplaced(record.steers) if steer not in steer_state.steers()]
     if own and st.button(
         f"Use the {len(own)} steer{'s' if len(own) > 1 else ''} of this trace", icon=":material/content_copy:", key="steer.own"
     ):

@@ -44,9 +44,14 @@ def draw(context: TraceContext) -> None:
 
 
 def _settings(context: TraceContext, *, busy: bool) -> None:
-    steers = tuple(steer for steer in steer_state.steers() if steer.neurons)
+    steers = tuple(steer for steer in steer_state.steers() if steer.neurons and steer.enabled)
+    off = len(steer_state.steers()) - len(steers)
     scales = bool(steers) and all(steer.mode == "scale" for steer in steers)
-    st.caption("Every steer above, switched on, at each strength in turn; the same seed and settings. One token's probability is followed.")
+    left_out = f" {off} that {'is' if off == 1 else 'are'} off or without neurons {'is' if off == 1 else 'are'} left out." if off else ""
+    st.caption(
+        "Every steer above that is on, at each strength in turn, with the same seed and settings; one token's probability is followed."
+        + left_out
+    )
     reach, count, length = st.columns([3, 1, 1.2], vertical_alignment="bottom")
     low, high = reach.slider("Strengths", -4.0, 8.0, (0.0, 2.0) if scales else (-1.0, 1.0), 0.25, key="steer.sweep.reach", disabled=busy)
     points = count.number_input("Points", 2, _MOST_POINTS, 9, key="steer.sweep.points", disabled=busy)

@@ -12,6 +12,7 @@ from neurons.core.errors import InvalidInput, NeuronscopeError
 from neurons.core.types import Message, Sampling, Segment, Steer
 from neurons.models.chat import EncodedPrompt, encode_prompt, token_pieces
 from neurons.models.loaded import LoadedModel
+from neurons.runs.steering import unplaced
 from neurons.tracing.record import run_trace
 from pages.shared import sampling_settings, server_wide, strip, trace_context
 from pages.shared.server_wide import Job
@@ -85,10 +86,18 @@ def with_system(turns: Sequence[Message]) -> list[Message]:
     return [*([Message("system", system)] if system else []), *turns]
 
 
+def kept_steers(context: TraceContext | None) -> tuple[Steer, ...]:
+    """The open trace's steers, which the next answers go on with; none where they are let go, or belong to another model."""
+    if context is None or context.loaded is None or not st.session_state.get(f"trace.steered.{context.id}", True):
+        return ()
+    return unplaced(context.record.steers)
+
+
 def ask(text: str, context: TraceContext | None) -> None:
-    """Send a user's turn at the end of the open conversation."""
+    """Send a user's turn at the end of the open conversation, under its steers."""
     before = conversation(context.record, same_model=context.loaded is not None) if context else []
-    if start(with_system([*before, Message("user", text)]), sampling=sampling_settings.sampling()):
+    turns = with_system([*before, Message("user", text)])
+    if start(turns, sampling=sampling_settings.sampling(), steers=kept_steers(context)):
         st.rerun()
 
 
@@ -175,10 +184,28 @@ def _controls(context: TraceContext | None) -> None:
         ):
             trace_context.open_trace(None)
             st.rerun()
+        _steers(context)
         if again and _regenerate(context):
             st.rerun()
         if edit:
             _edit(context)
+
+
+def _steers(context: TraceContext) -> None:
+    """Whether the next answers are steered as the open trace was: said, and a switch."""
+    count = len(context.record.steers)
+    if not count:
+        return
+    words = f"{count} steer{'' if count == 1 else 's'}"
+    if context.loaded is None:
+        st.caption(f"The trace's {words} belong to another model: the next answer is unsteered.")
+        return
+    st.toggle(
+        f"Keep this trace's {words}",
+        value=True,
+        key=f"trace.steered.{context.id}",
+        help="Regenerate, Edit and the next question are answered under the same steers; off: unsteered",
+    )
 
 
 def _regenerate(context: TraceContext) -> bool:
@@ -188,7 +215,7 @@ def _regenerate(context: TraceContext) -> bool:
         settings = replace(settings, seed=settings.seed + 1)
         sampling_settings.take_over(settings, sampling_settings.system_prompt())
     turns = conversation(context.record, same_model=context.loaded is not None, answered=False)
-    return start(with_system(turns), sampling=settings)
+    return start(with_system(turns), sampling=settings, steers=kept_steers(context))
 
 
 @st.dialog("Edit and resend", width="large")
@@ -203,7 +230,8 @@ def _edit(context: TraceContext) -> None:
     text = st.text_area("Your message", value=turns[chosen].content if turns else "", height=160, key=f"trace.edit.{context.id}.{chosen}")
     st.caption("Everything after this turn is answered anew. The present trace stays as it is.")
     if st.button("Send", type="primary", icon=":material/send:", key="trace.edit.send"):
-        if start(with_system([*turns[:chosen], Message("user", text)]), sampling=sampling_settings.sampling()):
+        sent = with_system([*turns[:chosen], Message("user", text)])
+        if start(sent, sampling=sampling_settings.sampling(), steers=kept_steers(context)):
             st.rerun()
         _problem()
 

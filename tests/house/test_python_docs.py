@@ -20,7 +20,7 @@ def test_the_page_runs_from_top_to_bottom(home: Path, tmp_path: Path, monkeypatc
     tiny = tiny_model("llama")
     # The page's numbers belong to the default model; every call in it is made, on neurons and tokens that the tiny one has.
     code = code.replace("neurons.load_model()", "tiny").replace("29", "2").replace("1285", "28").replace("1123", "11")
-    code = code.replace("max_new_tokens=60", "max_new_tokens=4").replace("model.model(input_ids)", "model.model(torch.tensor([[1, 2, 3]]))")
+    code = code.replace("max_new_tokens=60", "max_new_tokens=4")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "capitals.csv").write_text("prompt\nOne?\n\nTwo?\n")
     names: dict[str, object] = {"tiny": tiny, "torch": torch}
