@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from neurons.concepts.sets import SavedConcepts
-from neurons.core.types import Message, NeuronSide
+from neurons.core.types import Message, NeuronSide, Steer, TokenScope
 from neurons.tracing.saved_attributions import KEPT
 from pages.shared import server_wide
 from pages.trace import attribution_job, chat
@@ -239,3 +239,31 @@ def test_a_base_model_says_that_it_completes(record: TraceRecord) -> None:
 def test_every_listed_page_exists_or_is_left_out() -> None:
     app = AppTest.from_file(str(Path(__file__).parents[2] / "pages" / "navigation.py"), default_timeout=120).run()
     assert not app.exception
+
+
+def _answered(app: AppTest) -> TraceRecord:
+    job = server_wide.server().job(app.query_params["run"])
+    assert job is not None
+    until(lambda: not job.running)
+    app.run()
+    assert not app.exception
+    return server_wide.store().load(app.query_params["trace"])
+
+
+def test_the_next_answers_keep_a_steered_trace_s_steers_or_let_them_go() -> None:
+    steer = Steer((NeuronSide(1, 3),), "set", 1.0, TokenScope("from question"), "louder", values=(9.0,))
+    steered = saved("hello there", steers=[steer])[0]
+    assert steered.steers[0].tokens.question is not None
+    app = open_page("trace", trace=steered.id)
+    app.session_state["trace.sampling"] = SHORT
+    app.button(key="trace.again").click().run()
+    assert _answered(app).steers == steered.steers
+    app.chat_input(key="trace.input").set_value("and you?").run()
+    longer = _answered(app)
+    (kept,) = longer.steers
+    assert kept.tokens.kind == "from question"
+    assert kept.tokens.question is not None
+    assert kept.tokens.question[0] > len(steered.token_ids) - 2  # the new question, not the first one
+    app.toggle(key=f"trace.steered.{longer.id}").set_value(False).run()
+    app.chat_input(key="trace.input").set_value("why?").run()
+    assert _answered(app).steers == ()

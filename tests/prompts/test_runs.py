@@ -185,3 +185,12 @@ def test_forced_divergence_is_the_full_kl(tiny: LoadedModel) -> None:
     assert found.kl_T[1:].min() >= 0
     assert found.kl_T.max() > 0.01
     assert steered.steers == (STEER,)
+
+
+def test_a_switched_off_steer_stays_off_in_a_sweep(tiny: LoadedModel) -> None:
+    other = Steer((NeuronSide(1, 5),), "set", 1.0, values=(30.0,))
+    alone = sweep(tiny, "One?", [STEER], [0.5, 1.0], sampling=SETTINGS)
+    assert sweep(tiny, "One?", [STEER, replace(other, enabled=False)], [0.5, 1.0], sampling=SETTINGS) == alone
+    assert sweep(tiny, "One?", [STEER, other], [0.5, 1.0], sampling=SETTINGS).points != alone.points
+    with pytest.raises(InvalidInput, match="switched off"):
+        sweep(tiny, "One?", [replace(STEER, enabled=False)], [1.0], sampling=SETTINGS)

@@ -13,19 +13,23 @@ from typer.testing import CliRunner
 
 from neurons.cli.main import app as cli
 from neurons.core.errors import Cancelled, InvalidInput
+from neurons.core.types import NeuronSide, Sampling, Steer, TokenScope
+from neurons.models.chat import decode, encode_prompt
 from neurons.models.loaded import LoadedModel
 from neurons.repair.batch import Action
 from neurons.repair.evaluate import Point
 from neurons.repair.experiments import experiments
 from neurons.repair.export import python_script, report_html, steer_file
-from neurons.repair.problem import Problem, prepare
+from neurons.repair.problem import Problem, prepare, shared_prefix
 from neurons.repair.repair import check_steers, repair
 from neurons.repair.result import RepairResult, pareto_front, result_to_json
 from neurons.repair.search import SearchState
-from neurons.repair.spec import spec_to_json
+from neurons.repair.spec import messages_of, spec_to_json
 from neurons.repair.state import load_state, save_state, state_path
+from neurons.repair.steers import plan_to_steers
 from neurons.repair.verify import Verifier
-from neurons.runs.steering import parse_steers_text
+from neurons.runs.generation import generate
+from neurons.runs.steering import parse_steers_text, resolve
 from tests.support.repairs import GOOD, PLAN, wish
 from tests.support.tiny_models import tiny_model
 
@@ -178,3 +182,32 @@ def test_the_command(tiny: LoadedModel, tmp_path: Path, home: Path) -> None:
     spec.write_text(json.dumps({**GOOD, "unwanted": "Ankara"}), encoding="utf-8")
     assert CliRunner().invoke(cli, arguments).exit_code == 2
     assert CliRunner().invoke(cli, ["repair", str(tmp_path / "none.json")]).exit_code == 2
+
+
+def test_a_repair_acts_from_the_questions_start_under_any_system_prompt(tiny: LoadedModel, tmp_path: Path) -> None:
+    """Prompts that share more than the template: the plan still acts on the whole question, and the script does the same."""
+    shared = {"prompt": "What is it?", "paraphrases": ["What is this?", "What was it?"], "controls": ["What a day", "What now"]}
+    for system in (None, "Be concise."):
+        spec = wish(tiny, system=system, **shared)
+        problem = prepare(tiny, spec)
+        encoded = encode_prompt(tiny, messages_of(spec, "What is it?"))
+        assert encoded.question is not None
+        assert problem.head == encoded.question[0] < shared_prefix([[*problem.batcher.prefix, *q.ids] for q in problem.train])
+        steers = plan_to_steers(PLAN, problem.scope)
+        assert {str(steer.tokens) for steer in steers} == {"from question"}
+        verifier = Verifier(problem)
+        verifier.remember_controls()
+        full, quick = verifier.full(PLAN), verifier.quick(PLAN)
+        assert (quick.train, quick.heldout, quick.controls) == (full.train, full.heldout, full.controls)
+        tiny.model.save_pretrained(tmp_path / "model")
+        tiny.tokenizer.save_pretrained(tmp_path / "model")
+        both = Steer((NeuronSide(1, 20), NeuronSide(1, 20, "-")), "add", 1.0, TokenScope.parse("question,answer"), values=(4.0, -9.0))
+        script = tmp_path / "fix.py"
+        script.write_text(python_script(tiny, spec, (*steers, both)), encoding="utf-8")
+        ran = subprocess.run(
+            [sys.executable, str(script), str(tmp_path / "model")], capture_output=True, text=True, timeout=120, check=True
+        )
+        resolved = resolve(tiny, (*steers, both), prompt=encoded)
+        sampling = Sampling(max_new_tokens=spec.max_new_tokens)
+        said = decode(tiny, generate(tiny, encoded.ids, sampling=sampling, steers=resolved, record=False).answer_ids)
+        assert f"  steered:   {said!r}\n" in ran.stdout.split("question: ")[1] + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,23 @@ import torch
 
 from neurons.atlas.quantiles import quantiles_for
 from neurons.core.errors import InvalidFile, InvalidInput, InvalidSteer
-from neurons.core.types import NeuronSide, Sampling, Steer, TokenScope
+from neurons.core.types import Message, NeuronSide, Sampling, Steer, TokenScope
+from neurons.models.chat import decode, encode_prompt
 from neurons.models.loaded import LoadedModel
 from neurons.runs.generation import generate
 from neurons.runs.hooks import hooked, run_forward
-from neurons.runs.steering import compile_edits, dump_steers, load_steers, parse_steers, parse_steers_text, resolve, steered
+from neurons.runs.steering import (
+    compile_edits,
+    dump_steers,
+    load_steers,
+    parse_steers,
+    parse_steers_text,
+    placed,
+    positions_note,
+    resolve,
+    steered,
+    unplaced,
+)
 from tests.support.tiny_models import ARCHITECTURES, tiny_model
 
 IDS = torch.tensor([list(range(60, 80))])
@@ -106,8 +119,109 @@ def test_scopes_cover_what_they_say() -> None:
     assert covered("answer") == [5, 6, 7]
     assert covered("1:3, 6") == [1, 2, 6]
     assert covered("2,answer") == [2, 5, 6, 7]
+    assert [str(TokenScope.parse(text)) for text in ("From_Question", "question, answer", "1:3,answer")] == [
+        "from question",
+        "question,answer",
+        "1:3,answer",
+    ]
     with pytest.raises(InvalidInput, match="5:5"):
         TokenScope.parse("5:5")
+
+
+def test_named_scopes_are_found_in_every_prompt() -> None:
+    loaded = tiny_model()
+    asked = Steer(NEURONS, "set", 1.0, TokenScope.parse("question,answer"), values=VALUES)
+    turns = [Message("user", "Who are you?"), Message("assistant", "I"), Message("user", "why")]
+    for system in (None, "Be concise."):
+        prompt = encode_prompt(loaded, turns if system is None else [Message("system", system), *turns])
+        assert prompt.question is not None
+        assert decode(loaded, prompt.ids[slice(*prompt.question)]) == "why"
+        (on_question,), (onwards,) = (
+            resolve(loaded, [replace(asked, tokens=TokenScope.parse(text))], prompt=prompt) for text in ("question,answer", "from-question")
+        )
+        total = len(prompt.ids)
+        after = [total, total + 1]
+        assert [t for t in range(total + 2) if on_question.tokens.covers(t, total)] == [*range(*prompt.question), *after]
+        assert [t for t in range(total + 2) if onwards.tokens.covers(t, total)] == list(range(prompt.question[0], total + 2))
+        assert unplaced([on_question]) == (asked,)
+        assert "question" in on_question.tokens.words
+    with pytest.raises(InvalidSteer, match="encoded prompt"):
+        generate(loaded, prompt.ids, sampling=Sampling(max_new_tokens=1), steers=[asked])
+    with pytest.raises(InvalidSteer, match="no user turn"):
+        placed([asked], None)
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("scope", ["answer", "prompt", "question", "from question", "2:4,answer", "all"])
+@pytest.mark.parametrize("arch", ["llama", "gpt2", "gemma2", "mixtral"])
+def test_steered_generate_equals_plain_hooks(arch: str, scope: str, use_cache: bool) -> None:
+    """transformers' own generate in `steered`, against hooks that see the whole text at every step and need no count."""
+    loaded = tiny_model(arch)
+    prompt = encode_prompt(loaded, [Message("user", "Tell me")])
+    assert prompt.question is not None
+    first, last = prompt.question
+    steer = Steer((NeuronSide(1, 3), NeuronSide(2, 5)), "set", 1.0, TokenScope.parse(scope), values=(6.0, -5.0))
+    ids, total = list(prompt.ids), len(prompt.ids)
+    with steered(loaded, resolve(loaded, [steer]), prompt=prompt):
+        given = {"attention_mask": torch.ones(1, total, dtype=torch.long), "max_new_tokens": 6, "do_sample": False, "use_cache": use_cache}
+        got = loaded.model.generate(torch.tensor([ids]), **given, eos_token_id=None)[0].tolist()
+    where = {
+        "answer": lambda t: t >= total,
+        "prompt": lambda t: t < total,
+        "question": lambda t: first <= t < last,
+        "from question": lambda t: t >= first,
+        "2:4,answer": lambda t: t in (2, 3) or t >= total,
+        "all": lambda t: True,
+    }[scope]
+
+    def hook(channel: int, value: float):
+        def write(_module, args):
+            acts = args[0].clone()
+            rows = acts.view(-1, acts.shape[-1])
+            for t in filter(where, range(len(rows))):
+                rows[t, channel] = value
+            return (acts, *args[1:])
+
+        return write
+
+    handles = [loaded.sites[n].module.register_forward_pre_hook(hook(c, v)) for n, c, v in ((1, 3, 6.0), (2, 5, -5.0))]
+    for _ in range(6):
+        ids.append(int(loaded.model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    for handle in handles:
+        handle.remove()
+    assert got == ids
+
+
+def test_padded_batches_are_steered_everywhere_or_refused() -> None:
+    loaded = tiny_model()
+    ids, mask = torch.tensor([[258, 70, 71], [72, 73, 74]]), torch.tensor([[0, 1, 1], [1, 1, 1]])
+    with steered(loaded, [Steer(NEURONS, "set", 1.0, values=VALUES)], prompt_tokens=3):
+        loaded.model(ids, attention_mask=mask)
+    with (
+        steered(loaded, [Steer(NEURONS, "set", 1.0, TokenScope("answer"), values=VALUES)], prompt_tokens=3),
+        pytest.raises(InvalidInput, match="padded"),
+    ):
+        loaded.model(ids, attention_mask=mask)
+    with pytest.raises(InvalidInput, match="where the prompt ends"), steered(loaded, []):
+        pass
+
+
+@pytest.mark.parametrize("mode", ["set", "add", "scale"])
+@pytest.mark.parametrize("values", [(2.0, -3.0), (3.0, -2.0), (2.0, -2.0)])
+def test_both_sides_of_a_neuron_are_one_in_any_order(mode: str, values: tuple[float, float]) -> None:
+    loaded = tiny_model()
+    plus, minus, other = NeuronSide(1, 3), NeuronSide(1, 3, "-"), NeuronSide(2, 5)
+    one = Steer((plus, minus, other), mode, 0.5, values=(*values, 1.5))
+    two = Steer((other, minus, plus), mode, 0.5, values=(1.5, *values[::-1]))
+    stronger = max(values, key=lambda v: (abs(v), v))
+    alone = Steer((plus, other), mode, 0.5, values=(stronger, 1.5))
+    runs = [recorded(loaded, [steer]) for steer in (one, two, alone)]
+    for acts, logits in runs[:2]:
+        assert torch.equal(acts, runs[2][0])
+        assert torch.equal(logits, runs[2][1])
+    assert one.size == two.size == 2
+    (applied,) = resolve(loaded, [one])
+    assert len(applied.neurons) == one.size
 
 
 def test_answer_scope_acts_on_answer_tokens_only() -> None:
@@ -180,6 +294,8 @@ def test_file_round_trip_keeps_every_field(tmp_path) -> None:
     path = tmp_path / "steer.json"
     path.write_text(json.dumps(dump_steers(steers, loaded.ref)), encoding="utf-8")
     assert load_steers(path, ref=loaded.ref) == steers
+    assert "3:9, 12:14 counted from the prompt's start" in positions_note(steers)
+    assert positions_note(steers[1:]) == ""
 
 
 @pytest.mark.parametrize(
