@@ -12,7 +12,7 @@ from neurons.core.types import Message, NeuronSide, Steer, TokenScope
 from neurons.tracing.saved_attributions import KEPT
 from pages.shared import server_wide
 from pages.trace import attribution_job, chat
-from tests.support.app_pages import SHORT, loaded, open_page, select, texts, until
+from tests.support.app_pages import SHORT, loaded, open_page, saved, select, texts, until
 from traces.schema import TraceRecord
 from traces.store import EXAMPLES, TraceStore
 
