@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from neurons.models.layers import answering, decoder_layers
+from neurons.models.layers import answering, decoder_layers, whole_cache
 from neurons.models.loaded import LoadedModel
+from neurons.models.sites import Part
 from neurons.runs.hooks import Edit, Replace, run_forward
 
 FIXED_COST = 24
@@ -123,18 +124,18 @@ def batch_replace(
     for edit in edits:
         edits_of.setdefault(edit.layer, []).append(edit)
 
-    def replace(layer: int, acts: Tensor) -> Tensor | None:
-        places = by_layer.get(layer, [])
-        if not places and layer not in edits_of:
+    def replace(part: Part, acts_BTI: Tensor) -> Tensor | None:
+        places = [(row, place) for row, place in by_layer.get(part.layer, []) if part.start <= place.index < part.stop]
+        own = [edit for given in edits_of.get(part.layer, []) if (edit := given.within(part)) is not None]
+        if not places and not own:
             return None
-        # A mixture of experts flattens the batch into its tokens.
-        acts_BTI = acts.reshape(len(cases), -1, acts.shape[-1]).clone()
-        for edit in edits_of.get(layer, []):
+        acts_BTI = acts_BTI.clone()
+        for edit in own:
             acts_BTI = edit.apply(acts_BTI, start)
         for row, place in places:
             at = slice(None) if place.token is None else place.token - start
-            acts_BTI[row, at, place.index] = value_of(place)
-        return acts_BTI.reshape(acts.shape)
+            acts_BTI[row, at, place.index - part.start] = value_of(place)
+        return acts_BTI
 
     return replace
 
@@ -192,7 +193,7 @@ def plan(starts: Sequence[tuple[int, int]], n_layers: int, tokens: int, limit: i
 def _run_baseline(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit]) -> Baseline:
     outputs: list[Any] = []
     acts: list[Tensor] = []
-    cache: Any = DynamicCache()
+    cache = whole_cache(loaded)
     with loaded.lock, ExitStack() as stack:
         for layer in decoder_layers(loaded):
             stack.callback(layer.register_forward_hook(lambda _module, _args, output: outputs.append(output)).remove)
@@ -205,7 +206,7 @@ def _run_baseline(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit]
             logits_to_keep=1,
         )
     assert output.logits is not None
-    usable = cache.get_seq_length() == len(ids) and len(cache.layers) == loaded.n_layers
+    usable = cache is not None and cache.get_seq_length() == len(ids) and len(cache.layers) == loaded.n_layers
     return Baseline(tuple(ids), output.logits[0, -1], outputs, cache if usable else None, acts)
 
 
@@ -222,5 +223,5 @@ def _contiguous_head(loaded: LoadedModel) -> Iterator[None]:
 
 def frozen_output(layer: nn.Module, output: Any, at_BS: Tensor) -> AbstractContextManager[None]:
     """The layer returns its baseline output (of batch 1) at the positions `at_BS` of each row, without computing anything."""
-    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    hidden: Tensor = output[0] if isinstance(output, tuple | list) else output
     return answering(layer, output, hidden.detach()[0, at_BS.to(hidden.device)])

@@ -53,6 +53,8 @@ class Attribution:
     """How many entries were re-estimated one by one (method "refined")."""
     gradients: Callable[[], NDArray[np.float32]] | None = None
     """Computes `grad_LTI`, which few ask for."""
+    stands_in: str = ""
+    """A sentence where another method stands in for `method` on this model, naming it; else ""."""
 
     @cached_property
     def grad_LTI(self) -> NDArray[np.float32] | None:
@@ -102,7 +104,9 @@ def attribute(
         found = estimate(loaded, ids[: target.token], target, edits, method, run)
     attr_LTI, acts_LTI = _stacked(found.attrs, loaded.n_neurons), _stacked(found.acts, loaded.n_neurons)
     gradients = _later(method, attr_LTI, found.gradients, loaded.n_neurons)
-    return Attribution(target, method, found.value, attr_LTI, acts_LTI, time.perf_counter() - start, found.refined, gradients)
+    return Attribution(
+        target, method, found.value, attr_LTI, acts_LTI, time.perf_counter() - start, found.refined, gradients, found.stands_in
+    )
 
 
 def _later(

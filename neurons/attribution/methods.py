@@ -29,8 +29,9 @@ from neurons.attribution.rules import Rules, backward_rules, halved
 from neurons.core.errors import InvalidInput
 from neurons.core.types import TargetSpec
 from neurons.models.loaded import LoadedModel
+from neurons.models.sites import Part
 from neurons.runs.graph_run import GraphRun
-from neurons.runs.hooks import Edit, Replace, run_forward, with_graph
+from neurons.runs.hooks import Edit, GraphActs, Replace, run_forward
 
 IG_STEPS = 4
 """Points at which integrated gradients looks, in the middle of equal parts of the path."""
@@ -48,6 +49,8 @@ class Estimate:
     """How many entries were re-estimated one by one."""
     gradients: Callable[[], list[Tensor]] | None = None
     """Gives activation x gradient of the metric where a method knows it besides its own estimate."""
+    stands_in: str = ""
+    """Which method stands in for this one and why, if one does."""
 
 
 Method = Callable[[LoadedModel, Sequence[int], TargetSpec, Sequence[Edit]], Estimate]
@@ -72,7 +75,7 @@ def refined_log_odds(
 ) -> Estimate:
     """`log_odds`, its strongest entries re-estimated by running their own token: see `neurons.refine`. `run` saves the first pass."""
     found = refined(loaded, ids, target, edits, run=run)
-    return Estimate(found.value, found.acts, found.attrs, found.count, found.gradients)
+    return Estimate(found.value, found.acts, found.attrs, found.count, found.gradients, found.stands_in)
 
 
 def integrated(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]) -> Estimate:
@@ -83,8 +86,8 @@ def integrated(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edit
     for step in range(IG_STEPS):
         factor = (step + 0.5) / IG_STEPS
 
-        def scaled(layer: int, acts_BTI: Tensor, factor: float = factor) -> Tensor:
-            edited = plain(layer, acts_BTI)
+        def scaled(part: Part, acts_BTI: Tensor, factor: float = factor) -> Tensor:
+            edited = plain(part, acts_BTI)
             return (acts_BTI if edited is None else edited) * factor
 
         _acts, grads, _logits = activation_gradients(loaded, ids, (), lambda logits: metric_value(logits, target)[0], replace=scaled)
@@ -140,12 +143,10 @@ def activation_gradients(
     replace: Replace | None = None,
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Each layer's activations and d value / d activations, (T, I) float32, and the last token's logits (1, V)."""
-    acts: list[Tensor] = []
+    acts = GraphActs(loaded)
 
     with loaded.lock, backward_rules(loaded, rules) if rules else nullcontext():
-        output = run_forward(
-            loaded, torch.tensor([list(ids)]), edits=edits, record=with_graph(acts), replace=replace, logits_to_keep=1, grad=True
-        )
+        output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, graph=acts, replace=replace, logits_to_keep=1, grad=True)
         assert output.logits is not None
-        grads = torch.autograd.grad(value_of(output.logits[:, -1]), acts, materialize_grads=True)
-    return [act.detach()[0].float() for act in acts], [grad[0].float() for grad in grads], output.logits[:, -1].detach()
+        grads = acts.layers(torch.autograd.grad(value_of(output.logits[:, -1]), acts.tensors(), materialize_grads=True))
+    return [act.detach()[0].float() for act in acts.layers()], [grad[0].float() for grad in grads], output.logits[:, -1].detach()

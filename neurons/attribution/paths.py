@@ -21,7 +21,7 @@ from neurons.core.errors import InvalidInput
 from neurons.core.progress import Progress, no_progress
 from neurons.core.types import AttributionRow, Polarity, Steer, TargetSpec
 from neurons.models.loaded import LoadedModel
-from neurons.runs.hooks import run_forward, with_graph
+from neurons.runs.hooks import GraphActs, run_forward
 from neurons.runs.steering import compile_edits
 
 MAX_NODES = 24
@@ -162,17 +162,17 @@ class _Run:
 
     def __init__(self, loaded: LoadedModel, ids: Sequence[int], steers: Sequence[Steer], prompt_tokens: int) -> None:
         self.loaded = loaded
-        self.acts: list[Tensor] = []
+        self.acts = GraphActs(loaded)
         self.mass = 0.0
         """Sum of all absolute drives of the neuron asked about last."""
         edits = compile_edits(loaded, steers, prompt_tokens)
 
-        output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, record=with_graph(self.acts), logits_to_keep=1, grad=True)
+        output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, graph=self.acts, logits_to_keep=1, grad=True)
         assert output.logits is not None
         self.logits_BV = output.logits[:, -1]
 
     def activation(self, layer: int, index: int, token: int) -> float:
-        return float(self.acts[layer][0, token, index].detach())
+        return float(self.acts.entry(layer, index, token).detach())
 
     def node(self, layer: int, index: int, token: int, step: int) -> Node:
         activation = self.activation(layer, index, token)
@@ -184,7 +184,7 @@ class _Run:
 
     def drivers(self, layer: int, index: int, token: int, k: int) -> tuple[tuple[AttributionRow, ...], float]:
         """The strongest drivers of a neuron, and their share of all drives."""
-        act = self.acts[layer][0, token, index]
+        act = self.acts.entry(layer, index, token)
         return self._top(act * torch.sign(act.detach()), layer, k)
 
     def target_drivers(self, target: TargetSpec, k: int) -> tuple[tuple[AttributionRow, ...], float]:
@@ -196,10 +196,10 @@ class _Run:
             # A steer that sets the neuron cuts it off from what is below.
             self.mass = 0.0
             return (), 0.0
-        below = self.acts[:layers]
         with self.loaded.lock:
-            grads = torch.autograd.grad(value, below, retain_graph=True, materialize_grads=True)
-        drives = [(act.detach()[0] * grad[0]).float() for act, grad in zip(below, grads, strict=True)]
+            grads = torch.autograd.grad(value, self.acts.tensors(below=layers), retain_graph=True, materialize_grads=True)
+        pairs = zip(self.acts.layers(below=layers), self.acts.layers(grads, below=layers), strict=True)
+        drives = [(act.detach()[0] * grad[0]).float() for act, grad in pairs]
         flat = torch.cat([drive.flatten() for drive in drives])
         self.mass = float(flat.abs().sum(dtype=torch.float64))
         top = largest(flat.abs(), k)[1]

@@ -54,6 +54,8 @@ class Refined:
     attrs: list[Tensor]
     gradients: Callable[[], list[Tensor]]
     count: int
+    stands_in: str = ""
+    """What stands in where entries could not be re-estimated, "" where they could."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,23 +105,37 @@ def refined(
             count += len(own.entries)
     factor, latents = slope(found.latent, target), [attr.cpu() for attr in found.attrs]  # all that is kept of the run for later
     value = float(metric_value(logits_V[None], target)[0])
-    return Refined(value, acts, attrs, lambda: [attr * factor for attr in latents], count)
+    return Refined(value, acts, attrs, lambda: [attr * factor for attr in latents], count, _stands_in(loaded, found, count))
+
+
+def _stands_in(loaded: LoadedModel, found: _Gradients, count: int) -> str:
+    if not count:
+        return f"{loaded.ref.architecture} cannot be run from the middle of a text: nothing was re-estimated, logodds stands in for refined"
+    if not found.calls:
+        return (
+            f"{loaded.ref.architecture}'s attention cannot be answered in closed form: only what has no attention after it was "
+            "re-estimated, for the rest logodds stands in for refined"
+        )
+    return ""
 
 
 def _gradients(run: GraphRun, target: TargetSpec) -> tuple[list[Tensor], _Gradients]:
     """One backward pass: the activations, and what it says of them."""
     latent = latent_value(run.logits_V[None], target)[0]
-    tokens, layers, hidden = len(run.ids), len(run.acts), run.hidden
+    tokens, hidden, inputs = len(run.ids), run.hidden, run.acts.tensors()
+    hidden = [residual for residual in hidden if residual.requires_grad]  # not so below the first layer that has neurons
     attended = [call.out_BHTD for call in run.calls if call.out_BHTD.requires_grad]
-    grads = torch.autograd.grad(latent, [*run.acts, *hidden, *attended], materialize_grads=True, retain_graph=run.shared)
-    out_grads = iter(grads[2 * layers :])
-    acts = [act.detach()[0, :tokens].float() for act in run.acts]
+    grads = torch.autograd.grad(latent, [*inputs, *hidden, *attended], materialize_grads=True, retain_graph=run.shared)
+    residual_grads, out_grads = grads[len(inputs) : len(inputs) + len(hidden)], iter(grads[len(inputs) + len(hidden) :])
+    acts = [act.detach()[0, :tokens].float() for act in run.acts.layers()]
+    norms = [grad[0, :tokens].float().norm(dim=-1) for grad in residual_grads]
+    act_grads = run.acts.layers(grads[: len(inputs)])
     return acts, _Gradients(
         float(latent.detach()),
-        [act * grad[0, :tokens].float() for act, grad in zip(acts, grads[:layers], strict=True)],
+        [act * grad[0, :tokens].float() for act, grad in zip(acts, act_grads, strict=True)],
         [call.upto(tokens) for call in run.calls],
         [next(out_grads)[0, :, :tokens].float() if call.out_BHTD.requires_grad else None for call in run.calls],
-        torch.stack([grad[0, :tokens].float().norm(dim=-1) for grad in grads[layers : 2 * layers]]),
+        torch.stack([torch.zeros_like(norms[0])] * (len(run.outputs) - len(norms)) + norms),
     )
 
 

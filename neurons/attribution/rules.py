@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from neurons.core.errors import ModelError
 from neurons.models.layers import decoder_layers
 from neurons.models.loaded import LoadedModel
-from neurons.models.sites import FUSED_GATE_UP_NAMES, GATE_NAMES, NeuronSite
+from neurons.models.sites import Part
 from neurons.runs.attention_tap import AttentionTap
 
 Rules = Literal["frozen", "relp", "direct"]
@@ -44,8 +44,8 @@ def backward_rules(loaded: LoadedModel, rules: Rules) -> Iterator[None]:
             yield
             return
         if rules == "relp":
-            for site in loaded.sites:
-                for module in site.mlp.modules() if site.mlp is not None else ():
+            for part in _all_parts(loaded):
+                for module in part.mlp.modules():
                     if type(module).__module__ in ACTIVATION_HOMES:
                         stack.callback(module.register_forward_hook(_secant).remove)
         tap = stack.enter_context(AttentionTap(freeze=True))
@@ -56,35 +56,32 @@ def backward_rules(loaded: LoadedModel, rules: Rules) -> Iterator[None]:
             )
 
 
-def halved(loaded: LoadedModel) -> Callable[[int, Tensor], Tensor | None]:
+def halved(loaded: LoadedModel) -> Callable[[Part, Tensor], Tensor | None]:
     """For `run_forward(replace=...)`: half the gradient goes back through each gated product."""
-    gated = [is_gated(site) for site in loaded.sites]
+    gated = {(part.layer, part.number): part.is_gated for part in _all_parts(loaded)}
 
-    def replace(layer: int, acts_BTI: Tensor) -> Tensor | None:
-        if not gated[layer] or not acts_BTI.requires_grad:
+    def replace(part: Part, acts_BTI: Tensor) -> Tensor | None:
+        if not gated[part.layer, part.number] or not acts_BTI.requires_grad:
             return None
         return acts_BTI.detach() + 0.5 * (acts_BTI - acts_BTI.detach())
 
     return replace
 
 
-def is_gated(site: NeuronSite) -> bool:
-    """Whether the layer's activations are a product act(gate(x)) * up(x)."""
-    if site.experts is not None:
-        return bool(getattr(site.mlp, "has_gate", True))
-    return any(hasattr(site.mlp, name) for name in (*GATE_NAMES, *FUSED_GATE_UP_NAMES))
+def _all_parts(loaded: LoadedModel) -> Iterator[Part]:
+    return (part for site in loaded.sites for part in site.parts)
 
 
 def _readers(loaded: LoadedModel) -> Iterator[nn.Module]:
     """Everything that reads the residual stream for attention or MLP: all projections but those that neurons write through."""
-    writers = {id(site.module) for site in loaded.sites}
+    writers = {id(part.module) for part in _all_parts(loaded)}
     for layer in decoder_layers(loaded):
         for module in layer.modules():
             if isinstance(module, nn.Linear | Conv1D) and id(module) not in writers:
                 yield module
-    for site in loaded.sites:
-        if site.experts is not None and site.mlp is not None:
-            yield site.mlp
+    for part in _all_parts(loaded):
+        if part.experts is not None:
+            yield part.mlp
 
 
 def _detach_inputs(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -26,6 +26,7 @@ from neurons.attribution.ablation import CANNOT
 from neurons.attribution.unembedding import Unembedding
 from neurons.models.layers import answering, decoder_layers
 from neurons.models.loaded import LoadedModel
+from neurons.models.sites import Part
 from neurons.runs.attention_tap import AttentionCall, per_head
 from neurons.runs.graph_run import GraphRun
 from neurons.runs.hooks import Replace, run_forward
@@ -126,7 +127,7 @@ def _run(loaded: LoadedModel, run: GraphRun, rows: Sequence[Entry], unembedding:
 @contextmanager
 def _joining(layer: nn.Module, output: Any, at_B1: Tensor, joined: int) -> Iterator[None]:
     """The layer computes the first `joined` rows; the others get its output of the first run at their positions."""
-    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    hidden: Tensor = output[0] if isinstance(output, tuple | list) else output
     first_BTD = hidden.detach()[0, at_B1]
     rows = len(at_B1)
     if not joined:
@@ -144,9 +145,9 @@ def _joining(layer: nn.Module, output: Any, at_B1: Tensor, joined: int) -> Itera
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         result = compute(*cut(args), **cut(kwargs))
-        fresh = result[0] if isinstance(result, tuple) else result
-        whole = torch.cat([fresh, first_BTD[joined:]])
-        return (whole, *result[1:]) if isinstance(result, tuple) else whole
+        several = isinstance(result, tuple | list)
+        whole = torch.cat([result[0] if several else result, first_BTD[joined:]])
+        return (whole, *result[1:]) if several else whole
 
     layer.forward = forward
     try:
@@ -168,18 +169,18 @@ def _reading(unembedding: Unembedding, rows: Sequence[int]) -> Iterator[None]:
 def _without(run: GraphRun, rows: Sequence[Entry]) -> Replace:
     """Steers at each row's own position, then the row's neuron at 0."""
 
-    def replace(layer: int, acts: Tensor) -> Tensor | None:
-        edits = [edit for edit in run.edits if edit.layer == layer]
-        places = [(number, row.index) for number, row in enumerate(rows) if row.layer == layer and row.index >= 0]
+    def replace(part: Part, acts_B1I: Tensor) -> Tensor | None:
+        edits = [edit for given in run.edits if given.layer == part.layer and (edit := given.within(part)) is not None]
+        mine = [(number, row.index - part.start) for number, row in enumerate(rows) if row.layer == part.layer]
+        places = [(number, index) for number, index in mine if 0 <= index < part.width and rows[number].index >= 0]
         if not places and not edits:
             return None
-        # A mixture of experts flattens the batch into its tokens.
-        acts_BI = acts.reshape(-1, acts.shape[-1]).clone()
+        acts_BI = acts_B1I[:, 0].clone()
         for edit in edits:
             for number in range(len(acts_BI)):
                 acts_BI[number] = edit.apply(acts_BI[None, None, number], rows[number].token)[0, 0]
         acts_BI[[number for number, _index in places], [index for _number, index in places]] = 0.0
-        return acts_BI.reshape(acts.shape)
+        return acts_BI[:, None]
 
     return replace
 

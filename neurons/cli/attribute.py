@@ -87,12 +87,13 @@ def attribute(
     answer = {
         **_about(case, result.target),
         "method": result.method,
+        **({"stands_in": result.stands_in} if result.stands_in else {}),
         "metric_value": result.metric_value,
         "share": found.share,
         "seconds": result.seconds,
         "rows": rows,
     }
-    emit(answer, as_json, lambda: _heading(answer) + _rows_table(rows, ("attribution",)))
+    emit(answer, as_json, lambda: _heading(answer) + _said(result.stands_in) + _rows_table(rows, ("attribution",)))
 
 
 def effect(
@@ -179,7 +180,7 @@ def paths(
     if neuron is None:
         start = _target(case, token, metric, against, None)
     else:
-        side = NeuronSide.parse(neuron)
+        side = case.loaded.side(NeuronSide.parse(neuron, experts=True))
         start = AttributionRow(side.layer, side.index, token, side.polarity, 0.0, 0.0)
     with stderr_progress(quiet=as_json) as progress:
         graph = walk(
@@ -316,7 +317,7 @@ def _named_rows(case: _Case, result: Any, neurons: str, at: Sequence[int] | None
     """Rows of the neurons typed, at the given tokens (default: where each is attributed most)."""
     rows = []
     for text in neurons.split(","):
-        side = NeuronSide.parse(text)
+        side = case.loaded.side(NeuronSide.parse(text, experts=True))
         if side.layer >= case.loaded.n_layers or side.index >= case.loaded.sites[side.layer].width:
             raise InvalidInput(f"neuron {side.layer}:{side.index} is not in {case.loaded.ref.name}", field="neurons")
         values_T = result.attr_LTI[side.layer, :, side.index]
@@ -334,10 +335,12 @@ def _means(loaded: LoadedModel) -> Any:
 
 
 def _row(case: _Case, row: AttributionRow, said: Mapping[str, str]) -> dict[str, Any]:
+    site = case.loaded.sites[row.layer]
     return {
         "layer": row.layer,
         "index": row.index,
-        "neuron": case.loaded.sites[row.layer].label(row.index),
+        "neuron": f"{row.layer}:{row.index}",
+        **({} if site.experts is None else {"expert": site.label(row.index)}),
         "token": row.token,
         "text": case.piece(row.token),
         "polarity": row.polarity,
@@ -365,6 +368,10 @@ def _about(case: _Case, target: TargetSpec) -> dict[str, Any]:
 def _heading(answer: Mapping[str, Any]) -> str:
     other = f" against {answer['against']!r}" if answer["against"] is not None else ""
     return f"token {answer['token']} {answer['text']!r}{other}: {answer['metric']} {answer['metric_value']:.4g}\n"
+
+
+def _said(sentence: str) -> str:
+    return f"{sentence}\n" if sentence else ""
 
 
 def _rows_table(rows: Sequence[Mapping[str, Any]], numbers: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ Metric = Literal["prob", "logprob", "logit", "contrast"]
 FinishReason = Literal["stop", "length", "context", "cancelled", "error"]
 
 MAX_STRENGTH = 1000.0
-_NEURON_FORM = re.compile(r"^\s*[lL]?(\d+)\s*[:/.]\s*[nN]?(\d+)\s*:?\s*([+-])?\s*$")
+_NEURON_FORM = re.compile(r"^\s*[lL]?(\d+)\s*[:/.]\s*(?:[nN]|(e\d+|s\d*)/)?(\d+)\s*:?\s*([+-])?\s*$")
 
 
 @dataclass(frozen=True, order=True)
@@ -33,15 +33,37 @@ class NeuronSide:
     polarity: Polarity = "+"
 
     @classmethod
-    def parse(cls, text: str) -> NeuronSide:
-        """Read `layer:index`, `layer:index+` or `layer:index:-` (no sign means the positive side)."""
+    def parse(cls, text: str, *, experts: bool = False) -> NeuronSide:
+        """Read `layer:index`, `layer:index+` or `layer:index:-` (no sign means the positive side).
+
+        With `experts`, for who has the model at hand to turn it into the one form, also `layer:e2/35` and `layer:s/35`: channel 35
+        of routed expert 2, of the shared expert.
+        """
         match = _NEURON_FORM.match(text)
         if not match:
             raise InvalidSteer(f"{text!r} is not a neuron; write layer:index, such as 17:803 or 17:803-", field="neurons")
-        return cls(int(match[1]), int(match[2]), "-" if match[3] == "-" else "+")
+        if match[2] and not experts:
+            raise InvalidSteer(
+                f"{text!r} counts within an expert, which only its model can look up; write layer:index here, as `attribute` prints it",
+                field="neurons",
+            )
+        layer, index = int(match[1]), int(match[3])
+        polarity: Polarity = "-" if match[4] == "-" else "+"
+        return ExpertSide(layer, index, polarity, match[2]) if match[2] else NeuronSide(layer, index, polarity)
 
     def __str__(self) -> str:
         return f"{self.layer}:{self.index}{self.polarity}"
+
+
+@dataclass(frozen=True, order=True)
+class ExpertSide(NeuronSide):
+    """A neuron as typed by its place in an expert; `LoadedModel.side` turns it into the one form, numbered through its layer."""
+
+    within: str = ""
+    """What `index` counts in: "e2" for routed expert 2, "s" for what every token goes through."""
+
+    def __str__(self) -> str:
+        return f"{self.layer}:{self.within}/{self.index}{self.polarity}"
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,12 @@ import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neurons.core.errors import InvalidInput
-from neurons.core.types import Environment, ModelRef, NeuronSide
+from neurons.core.types import Environment, ExpertSide, ModelRef, NeuronSide
 from neurons.core.version import __version__
 from neurons.models.sites import NeuronSite, find_sites
+
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
+"""What configurations call the longest text; MPT's biases end at its `max_seq_len`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,7 @@ class LoadedModel:
             n_layers=len(sites),
             n_neurons=max(site.width for site in sites),
             n_vocab=int(config.vocab_size),
-            max_positions=int(getattr(config, "max_position_embeddings", None) or 1_000_000),
+            max_positions=next((int(value) for name in _POSITIONS if (value := getattr(config, name, None))), 1_000_000),
         )
         return cls(model, tokenizer, ref, sites)
 
@@ -78,6 +81,19 @@ class LoadedModel:
         configured: Any = self.model.generation_config.eos_token_id if self.model.generation_config else None
         ids = list(configured) if isinstance(configured, list | tuple) else [configured]
         return frozenset(int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None)
+
+    def side(self, side: NeuronSide) -> NeuronSide:
+        """The neuron in the one form, numbered through its layer: `0:e2/35` is `0:83` where experts have 24. Raises `InvalidInput`."""
+        if not isinstance(side, ExpertSide):
+            return side
+        if side.layer < self.n_layers:
+            try:
+                index = self.sites[side.layer].index_of(f"{side.within}/{side.index}")
+            except LookupError:
+                pass
+            else:
+                return NeuronSide(side.layer, index, side.polarity)
+        raise InvalidInput(f"{self.ref.name} has no neuron {side}", field="neurons")
 
     def check_neuron(self, side: NeuronSide) -> None:
         """Raises `InvalidInput` for a neuron that the model does not have."""

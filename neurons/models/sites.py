@@ -1,11 +1,11 @@
-"""Where the neurons of a model are: the input channels of each layer's MLP down projection.
+"""Where the neurons of a model are: the input channels of each layer's MLP down projections.
 
 Knows module names and weight layouts. Does not know hooks, tokens or text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,51 +13,145 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from transformers.pytorch_utils import Conv1D
 
 from neurons.core.errors import UnsupportedModel
+from neurons.models import experts
 
-DOWN_NAMES = ("down_proj", "dense_4h_to_h", "c_proj", "fc2", "fc_out", "w2", "wo", "linear_2", "proj_out", "output_linear")
+DOWN_NAMES = ("down_proj", "dense_4h_to_h", "c_proj", "fc2", "fc_out", "w2", "wo", "Wo", "linear_2", "proj_out", "output_linear")
 UP_NAMES = ("up_proj", "dense_h_to_4h", "c_fc", "fc1", "fc_in", "w3", "linear_1", "wi", "wi_1")
+_OWN_NAMES = {"output.dense": "intermediate.dense", "ffn.2": "ffn.0"}
+"""Down projections known only by their path in the layer (BERT's, CTRL's), and the up projection that belongs to each."""
 GATE_NAMES = ("gate_proj", "w1", "wi_0")
-FUSED_GATE_UP_NAMES = ("gate_up_proj",)
-_NOT_MLP = ("attn", "attention", "mixer", "conv", "router")
-_EXPERTS_POINT = "neuron_point"
-_EXPERTS_FUNCTION = "neuronscope"
+FUSED_GATE_UP_NAMES = ("gate_up_proj", "input_linear", "Wi")
+_NOT_MLP = ("attn", "attention", "conv", "router", "norm")
+_NOT_MLP_PARTS = ("gate", "self_attn", "vision", "adapter")
+_MIXERS = ("mamba", "mixer", "temporal_block", "delta")
+_COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
 
 
-@dataclass(frozen=True)
-class NeuronSite:
-    """One layer's neurons. The input of `module`, shape (..., I), is their activation."""
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Neurons of one layer that are computed together: a dense MLP's, a shared expert's, or those of all routed experts.
+
+    The input of `module` is their activation, a row a token.
+    """
 
     layer: int
+    number: int
+    """Which of its layer's parts it is, from 0."""
+    start: int
+    """Index of its first neuron among its layer's."""
+    width: int
     module: nn.Module
-    """The down projection; for a mixture of experts an identity that every expert's channels pass through, side by side."""
+    """The down projection; for routed experts an identity that every expert's channels pass through, side by side."""
     name: str
     """The module's path in the model."""
-    width: int
-    """Number of neurons in this layer, over all experts."""
-    experts: int | None = None
-    """Number of experts, or None for a dense MLP."""
-    mlp: nn.Module | None = None
+    mlp: nn.Module
     """The module holding up, gate and down projections."""
+    title: str = ""
+    """What the part is called in a layer that has several: "s" for what every token goes through, beside routed experts."""
+    experts: int | None = None
+    """Number of routed experts, or None."""
+    whole: bool = True
+    """Whether the layer has no other part."""
+
+    @property
+    def stop(self) -> int:
+        """One past the index of its last neuron among its layer's."""
+        return self.start + self.width
+
+    def output_rows(self) -> Tensor:
+        """What each neuron writes to the residual stream per unit of activation, shape (width, d_model)."""
+        return _linear_weight(self.module).T if self.experts is None else experts.output_rows(self.mlp)
+
+    def input_rows(self) -> tuple[Tensor, Tensor | None]:
+        """What each neuron reads from the residual stream: (up, gate), each of shape (width, d_model); gate None without one."""
+        if self.experts is not None:
+            return experts.input_rows(self.mlp)
+        names = (*UP_NAMES, *FUSED_GATE_UP_NAMES, *_OWN_NAMES.values())
+        up, gate = _first_attribute(self.mlp, names), _first_attribute(self.mlp, GATE_NAMES)
+        if up is None:
+            looked = ", ".join(names)
+            raise UnsupportedModel(f"layer {self.layer}: looked for the up projection ({looked}), found {_child_names(self.mlp)}")
+        weight = _linear_weight(up)
+        if len(weight) == 2 * self.width:
+            halves = weight.chunk(2, dim=0)
+            return halves[1], halves[0]
+        return weight, None if gate is None else _linear_weight(gate)
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the activations are a product act(gate(x)) * up(x)."""
+        return experts.is_gated(self.mlp) if self.experts is not None else self.input_rows()[1] is not None
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronSite:
+    """One layer's neurons, numbered through its parts: routed experts first, then what every token goes through."""
+
+    layer: int
+    path: str
+    """The layer's path in the model."""
+    parts: tuple[Part, ...]
+    """None in a layer without an MLP, such as one that is attention alone."""
+    hidden: int
+    """Width of the residual stream."""
+
+    @property
+    def width(self) -> int:
+        """Number of neurons in this layer, over all parts."""
+        return sum(part.width for part in self.parts)
+
+    @property
+    def experts(self) -> int | None:
+        """Number of routed experts; None for a layer that is one dense MLP."""
+        return None if len(self.parts) == 1 and self.parts[0].experts is None else sum(part.experts or 0 for part in self.parts)
+
+    @property
+    def name(self) -> str:
+        """The path of its first part's module; the layer's own without any."""
+        return self.parts[0].name if self.parts else self.path
+
+    @property
+    def module(self) -> nn.Module:
+        """Its first part's module."""
+        return self.parts[0].module
+
+    @property
+    def mlp(self) -> nn.Module | None:
+        """Its first part's MLP."""
+        return self.parts[0].mlp if self.parts else None
+
+    def part_of(self, index: int) -> Part:
+        """The part that a neuron is in."""
+        return next(part for part in self.parts if part.start <= index < part.stop)
 
     def label(self, index: int) -> str:
-        """Name one neuron for a reader: `17:803`, or `17:e2/35` for channel 35 of expert 2."""
-        if self.experts is None:
-            return f"{self.layer}:{index}"
-        per_expert = self.width // self.experts
-        return f"{self.layer}:e{index // per_expert}/{index % per_expert}"
+        """Where in its layer a neuron is: "803", "e2/35" for channel 35 of expert 2, "s/35" for one of the shared expert.
+
+        Its name is `layer:index` all the same; this is said beside it.
+        """
+        part = self.part_of(index)
+        at = index - part.start
+        if part.experts is not None:
+            return "e{}/{}".format(*divmod(at, part.width // part.experts))
+        return f"{part.title}/{at}" if part.title else str(index)
+
+    def index_of(self, label: str) -> int:
+        """The index of the neuron that `label` gives this name. Raises `LookupError` for one that the layer does not have."""
+        title, _, at = label.rpartition("/")
+        for part in self.parts:
+            size = part.width // (part.experts or 1)
+            expert = title[1:] if part.experts is not None and title[:1] == "e" else "0" if title == part.title else ""
+            if expert.isdecimal() and int(expert) < (part.experts or 1) and int(at) < size:
+                return part.start + int(expert) * size + int(at)
+        raise LookupError(label)
 
     def output_rows(self) -> Tensor:
         """What each neuron writes to the residual stream per unit of activation, shape (I, d_model)."""
-        if self.experts is None:
-            return _linear_weight(self.module).T
-        weight: Tensor = self.mlp.down_proj  # type: ignore[union-attr, assignment]
-        transposed = bool(getattr(self.mlp, "is_transposed", False))
-        rows_EIO = weight if transposed else weight.transpose(1, 2)
-        return rows_EIO.reshape(self.width, -1)
+        rows = [part.output_rows() for part in self.parts]
+        return torch.zeros(0, self.hidden) if not rows else rows[0] if len(rows) == 1 else torch.cat(rows)
 
     @cached_property
     def output_norms(self) -> Tensor:
@@ -67,131 +161,111 @@ class NeuronSite:
 
     def input_rows(self) -> tuple[Tensor, Tensor | None]:
         """What each neuron reads from the residual stream: (up, gate), each of shape (I, d_model); gate None without one."""
-        assert self.mlp is not None
-        if self.experts is not None:
-            weight_name = "gate_up_proj" if hasattr(self.mlp, "gate_up_proj") else "up_proj"
-            weight: Tensor = getattr(self.mlp, weight_name)
-            rows = weight.transpose(1, 2) if getattr(self.mlp, "is_transposed", False) else weight
-            if weight_name == "up_proj":
-                return rows.reshape(self.width, -1), None
-            if getattr(self.mlp, "is_concatenated", True):
-                gate, up = rows.chunk(2, dim=1)
-            else:
-                gate, up = rows[:, 0::2], rows[:, 1::2]
-            return up.reshape(self.width, -1), gate.reshape(self.width, -1)
-        for fused in FUSED_GATE_UP_NAMES:
-            if (module := getattr(self.mlp, fused, None)) is not None:
-                gate, up = _linear_weight(module).chunk(2, dim=0)
-                return up, gate
-        up_module = _first_attribute(self.mlp, UP_NAMES)
-        gate_module = _first_attribute(self.mlp, GATE_NAMES)
-        if up_module is None:
-            raise UnsupportedModel(
-                f"layer {self.layer}: looked for the up projection ({', '.join(UP_NAMES)}), found {_child_names(self.mlp)}"
-            )
-        return _linear_weight(up_module), None if gate_module is None else _linear_weight(gate_module)
+        pairs = [part.input_rows() for part in self.parts]
+        if len(pairs) == 1:
+            return pairs[0]
+        gates = [gate for _up, gate in pairs if gate is not None]
+        ups = torch.cat([up for up, _gate in pairs]) if pairs else torch.zeros(0, self.hidden)
+        return ups, torch.cat(gates) if pairs and len(gates) == len(pairs) else None
 
 
 def find_sites(model: PreTrainedModel) -> tuple[NeuronSite, ...]:
     """Find every layer's neurons. Raises `UnsupportedModel` naming what was looked for and what is there."""
     layers_name, layers = _decoder_layers(model)
+    hidden = int(model.config.get_text_config().hidden_size)
     sites = []
+    seen: dict[int, str] = {}
     for number, layer in enumerate(layers):
-        site = _experts_site(number, f"{layers_name}.{number}", layer) or _dense_site(number, f"{layers_name}.{number}", layer)
-        if site is None:
-            raise UnsupportedModel(
-                f"{type(model).__name__}: layer {number} ({layers_name}.{number}) has no MLP down projection that is known; "
-                f"looked for {', '.join(DOWN_NAMES)} outside attention, found {_child_names(layer)}"
-            )
+        path = f"{layers_name}.{number}"
+        site = NeuronSite(number, path, tuple(_parts(model, number, path, layer)), hidden)
+        for part in site.parts:
+            if (first := seen.setdefault(id(part.module), part.name)) != part.name:
+                raise UnsupportedModel(
+                    f"{type(model).__name__}: {first} and {part.name} are one MLP, whose neurons have no layer of their own"
+                )
         sites.append(site)
+    if not any(site.parts for site in sites):
+        raise UnsupportedModel(
+            f"{type(model).__name__}: layer 0 ({layers_name}.0) has no MLP down projection that is known; "
+            f"looked for {', '.join(DOWN_NAMES)} outside attention, found {_child_names(layers[0])}"
+        )
     return tuple(sites)
+
+
+def other_writers(model: PreTrainedModel, sites: Sequence[NeuronSite]) -> tuple[str, ...]:
+    """Paths of the matrices outside attention that write to a layer's output and are no neurons' down projection."""
+    found = []
+    for site in sites:
+        own = {part.name for part in site.parts}
+        for name, module in model.get_submodule(site.path).named_modules(prefix=site.path):
+            inner = name.removeprefix(f"{site.path}.")
+            mixes = any(word in inner for word in (*_NOT_MLP, *_MIXERS)) or "gate" in inner.split(".")
+            if isinstance(module, nn.Linear | Conv1D) and not mixes and name not in own and len(_linear_weight(module)) == site.hidden:
+                inside_mlp = any(name.startswith(f"{part.name.rpartition('.')[0]}.") for part in site.parts if "." in inner)
+                if not inside_mlp:
+                    found.append(name)
+    return tuple(found)
 
 
 def _decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     """The list of decoder layers: the module list that is as long as the config says."""
     config: Any = model.config.get_text_config()
-    count = next((getattr(config, key) for key in ("num_hidden_layers", "n_layer", "num_layers") if hasattr(config, key)), None)
+    counts = [getattr(config, key) for key in _COUNTS if hasattr(config, key)]
     lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    for name, module in lists:
-        if len(module) == count and not any(part in name for part in ("vision", "encoder.", "audio")):
+    encoders = ("vision", "audio", "encoder.")
+    for skipped in (encoders, encoders[:2]):
+        for name, module in ((name, module) for count in counts for name, module in lists if len(module) == count):
+            if any(part in name for part in skipped):
+                continue
+            if "encoder." in name and not getattr(config, "is_decoder", False):
+                raise UnsupportedModel(
+                    f"{type(model).__name__}: its layers ({name}) read a text both ways; only a model whose config says is_decoder "
+                    "predicts the next token"
+                )
             return name, module
-    found = ", ".join(f"{name} ({len(module)})" for name, module in lists) or "no module list"
-    raise UnsupportedModel(f"{type(model).__name__}: looked for a list of {count} decoder layers, found {found}")
+    found = ", ".join(f"{name} ({len(module)})" for name, module in lists[:12]) or "no module list"
+    raise UnsupportedModel(f"{type(model).__name__}: looked for a list of {counts[0] if counts else '?'} decoder layers, found {found}")
 
 
-def _dense_site(number: int, path: str, layer: nn.Module) -> NeuronSite | None:
-    """The down projection of a layer without experts."""
+def _parts(model: PreTrainedModel, number: int, path: str, layer: nn.Module) -> Iterator[Part]:
+    """A layer's parts: its routed experts, then its dense MLPs."""
+    routed, dense = [], []
     for name, module in layer.named_modules():
-        leaf = name.rpartition(".")[2]
-        if leaf in DOWN_NAMES and isinstance(module, nn.Linear | Conv1D) and not any(part in name for part in _NOT_MLP):
-            parent = layer.get_submodule(name.rpartition(".")[0]) if "." in name else layer
-            return NeuronSite(number, module, f"{path}.{name}", _linear_weight(module).shape[1], mlp=parent)
-    return None
-
-
-def _experts_site(number: int, path: str, layer: nn.Module) -> NeuronSite | None:
-    """Experts kept as one 3-D weight, as transformers 5 does: route them through our own forward with a hook point."""
-    for name, module in layer.named_modules():
-        if (
-            hasattr(module, "num_experts")
-            and isinstance(getattr(module, "down_proj", None), nn.Parameter)
-            and hasattr(module, "_apply_gate")
-        ):
-            weight: Tensor = module.down_proj
-            per_expert = weight.shape[1] if getattr(module, "is_transposed", False) else weight.shape[2]
-            if not hasattr(module, _EXPERTS_POINT):
-                module.add_module(_EXPERTS_POINT, nn.Identity())
-                config: Any = module.config
-                config._experts_implementation = _EXPERTS_FUNCTION
-            point = module.get_submodule(_EXPERTS_POINT)
-            return NeuronSite(
-                number, point, f"{path}.{name}.{_EXPERTS_POINT}", weight.shape[0] * per_expert, experts=weight.shape[0], mlp=module
+        parts = name.split(".")
+        if any(word in name for word in _NOT_MLP) or any(word in parts[:-1] for word in _NOT_MLP_PARTS):
+            continue
+        if experts.is_experts(module):
+            routed.append((f"{name}.{experts.POINT}", module))
+        elif name in _OWN_NAMES and _first_attribute(layer, (_OWN_NAMES[name],)) is not None:
+            dense.append((name, module, layer))
+        elif parts[-1] in DOWN_NAMES and isinstance(module, nn.Linear | Conv1D):
+            mlp = layer.get_submodule(name.rpartition(".")[0]) if "." in name else layer
+            if _first_attribute(mlp, (*UP_NAMES, *FUSED_GATE_UP_NAMES)) is not None:
+                dense.append((name, module, mlp))
+        elif _is_unknown_mlp(module):
+            raise UnsupportedModel(
+                f"{type(model).__name__}: layer {number} has an MLP whose neurons cannot be reached: {path}.{name} "
+                f"({type(module).__name__})"
             )
-    return None
+    start = 0
+    if len(routed) > 1:
+        raise UnsupportedModel(f"{type(model).__name__}: layer {number} has {len(routed)} sets of routed experts; one is known")
+    for name, module in routed:
+        point, count = experts.prepare_experts(module), len(module.down_proj)
+        start = count * experts.channels(module)
+        yield Part(number, 0, 0, start, point, f"{path}.{name}", module, "e", count, not dense)
+    several = len(routed) + len(dense) > 1
+    for place, (name, module, mlp) in enumerate(dense):
+        title = "" if not several else "s" if len(dense) == 1 else f"s{place}"
+        width = _linear_weight(module).shape[1]
+        yield Part(number, len(routed) + place, start, width, module, f"{path}.{name}", mlp, title, whole=not several)
+        start += width
 
 
-def experts_forward(module: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
-    """Experts' forward with all their channels in one tensor (T, E * I), zero where a token is not routed to the expert.
-
-    Registered with transformers as an experts implementation; `module` carries the layout flags transformers sets.
-    """
-    tokens, experts = hidden_states.shape[0], module.num_experts
-    weight: Tensor = module.down_proj
-    per_expert = weight.shape[1] if module.is_transposed else weight.shape[2]
-    routing_TE = hidden_states.new_zeros(tokens, experts + 1)
-    routing_TE = routing_TE.scatter_add(1, top_k_index.clamp(max=experts), top_k_weights.to(hidden_states.dtype))[:, :experts]
-    routed_TE = torch.zeros_like(routing_TE, dtype=torch.bool).scatter(1, top_k_index.clamp(max=experts - 1), top_k_index < experts)
-    blocks = []
-    for expert in range(experts):
-        rows = routed_TE[:, expert].nonzero().squeeze(1)
-        acts = _expert_activation(module, hidden_states[rows], expert)
-        blocks.append(hidden_states.new_zeros(tokens, per_expert).index_copy(0, rows, acts.to(hidden_states.dtype)))
-    acts_TEI = module.neuron_point(torch.cat(blocks, dim=1)[None])[0].view(tokens, experts, per_expert)
-    output = torch.zeros_like(hidden_states)
-    for expert in range(experts):
-        rows = routed_TE[:, expert].nonzero().squeeze(1)
-        down = weight[expert] if module.is_transposed else weight[expert].T
-        written = acts_TEI[rows, expert] @ down
-        if module.has_bias:
-            written = written + module.down_proj_bias[expert]
-        if module.has_post_expert_norm:
-            written = module.post_expert_norm(written)
-        output = output.index_add(0, rows, written * routing_TE[rows, expert, None])
-    return output
-
-
-def _expert_activation(module: Any, hidden: Tensor, expert: int) -> Tensor:
-    """act(gate(x)) * up(x) of one expert, shape (rows, I)."""
-    name = "gate_up_proj" if module.has_gate else "up_proj"
-    weight: Tensor = getattr(module, name)[expert]
-    projected = hidden @ (weight if module.is_transposed else weight.T)
-    if module.has_bias:
-        projected = projected + getattr(module, f"{name}_bias")[expert]
-    result: Tensor = module._apply_gate(projected) if module.has_gate else module.act_fn(projected)
-    return result
-
-
-ALL_EXPERTS_FUNCTIONS.register(_EXPERTS_FUNCTION, experts_forward)
+def _is_unknown_mlp(module: nn.Module) -> bool:
+    """Whether it holds several down projections in one weight, in a way that is not known."""
+    held = [getattr(module, "down_proj", None), getattr(getattr(module, "output_linear", None), "weight", None)]
+    return any(isinstance(weight, Tensor) and weight.dim() == 3 for weight in held)
 
 
 def _linear_weight(module: nn.Module) -> Tensor:
@@ -201,7 +275,9 @@ def _linear_weight(module: nn.Module) -> Tensor:
 
 
 def _first_attribute(module: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
-    return next((child for name in names if isinstance(child := getattr(module, name, None), nn.Module)), None)
+    """The first of the paths below a module that there is a module at."""
+    inside = dict(module.named_modules())
+    return next((inside[name] for name in names if name in inside), None)
 
 
 def _child_names(module: nn.Module) -> str:

@@ -174,7 +174,5 @@ def _residuals(loaded: LoadedModel, layers: Sequence[int]) -> Iterator[dict[int,
 
 
 def _layer_module(loaded: LoadedModel, layer: int) -> nn.Module:
-    """The decoder layer that holds a layer's neurons: its site's path up to the layer's number."""
-    parts = loaded.sites[layer].name.split(".")
-    at = next(n for n, part in enumerate(parts) if part == str(layer))
-    return loaded.model.get_submodule(".".join(parts[: at + 1]))
+    """The decoder layer that holds a layer's neurons."""
+    return loaded.model.get_submodule(loaded.sites[layer].path)

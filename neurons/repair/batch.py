@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from neurons.models.loaded import LoadedModel
-from neurons.runs.hooks import hooked
+from neurons.models.sites import Part
+from neurons.runs.hooks import Replace, hooked
 
 Neuron = tuple[int, int]
 """(layer, index)."""
@@ -107,12 +108,12 @@ class Batcher:
         for chunk in _chunks(rows):
             mul_BLI, add_BLI = (torch.zeros(len(chunk), loaded.n_layers, loaded.n_neurons) for _ in range(2))
 
-            def keep(layer: int, raw_BTI: Tensor, grad_BTI: Tensor, mul_BLI: Tensor = mul_BLI, add_BLI: Tensor = add_BLI) -> None:
-                width = raw_BTI.shape[-1]
-                mul_BLI[:, layer, :width] = (raw_BTI * grad_BTI).sum(1).float().cpu()
-                add_BLI[:, layer, :width] = grad_BTI.sum(1).float().cpu()
+            def keep(part: Part, raw_BTI: Tensor, grad_BTI: Tensor, mul_BLI: Tensor = mul_BLI, add_BLI: Tensor = add_BLI) -> None:
+                mul_BLI[:, part.layer, part.start : part.stop] = (raw_BTI * grad_BTI).sum(1).float().cpu()
+                add_BLI[:, part.layer, part.start : part.stop] = grad_BTI.sum(1).float().cpu()
                 seen_I = torch.where(grad_BTI != 0, raw_BTI.abs(), 0.0).amax((0, 1)).float().cpu()
-                peak_LI[layer, :width] = torch.maximum(peak_LI[layer, :width], seen_I)
+                peak_I = peak_LI[part.layer, part.start : part.stop]
+                torch.maximum(peak_I, seen_I, out=peak_I)
 
             with torch.enable_grad():
                 parts = self._forward([rows[i] for i in chunk], [picks[i] for i in chunk], [plan], keep)
@@ -179,7 +180,7 @@ class Batcher:
         rows: Sequence[Row],
         picks: Sequence[Sequence[int]],
         plans: Sequence[Plan],
-        keep: Callable[[int, Tensor, Tensor], None] | None = None,
+        keep: Callable[[Part, Tensor, Tensor], None] | None = None,
     ) -> list[Tensor]:
         loaded, head = self.loaded, len(self.prefix)
         width = max(len(row.ids) for row in rows)
@@ -227,37 +228,39 @@ def _chunks(rows: Sequence[Row], extra: int = 0) -> Iterator[list[int]]:
 
 
 def _replacer(
-    plans: Sequence[Plan], loaded: LoadedModel, act_BT: Tensor, keep: Callable[[int, Tensor, Tensor], None] | None = None
-) -> Callable[[int, Tensor], Tensor | None]:
+    plans: Sequence[Plan], loaded: LoadedModel, act_BT: Tensor, keep: Callable[[Part, Tensor, Tensor], None] | None = None
+) -> Replace:
     """The `replace` of `hooked` that applies each row's plan where `act_BT`.
 
     With `keep`, it also hands over the activations (0 elsewhere) and their gradients.
     """
-    by_layer: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+    by_part: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
     neurons = sorted({neuron for plan in plans for neuron in plan})
     everywhere = bool(act_BT.all())
     for layer in sorted({layer for layer, _ in neurons}):
-        index = [i for at, i in neurons if at == layer]
-        actions = [[plan.get((layer, i), Action()) for i in index] for plan in plans]
-        mul = torch.tensor([[a.mul for a in row] for row in actions], device=loaded.device, dtype=loaded.dtype)
-        add = torch.tensor([[a.add for a in row] for row in actions], device=loaded.device, dtype=loaded.dtype)
-        by_layer[layer] = (torch.tensor(index, device=loaded.device), mul[:, None], add[:, None])
+        for part in loaded.sites[layer].parts:
+            index = [i for at, i in neurons if at == layer and part.start <= i < part.stop]
+            actions = [[plan.get((layer, i), Action()) for i in index] for plan in plans]
+            mul = torch.tensor([[a.mul for a in row] for row in actions], device=loaded.device, dtype=loaded.dtype)
+            add = torch.tensor([[a.add for a in row] for row in actions], device=loaded.device, dtype=loaded.dtype)
+            at_K = torch.tensor(index, device=loaded.device, dtype=torch.long) - part.start
+            if index:
+                by_part[layer, part.number] = (at_K, mul[:, None], add[:, None])
 
-    def replace(layer: int, acts_BTI: Tensor) -> Tensor | None:
-        given = acts_BTI
-        if keep is not None and not given.requires_grad:
-            given = given.detach().requires_grad_()
-        raw_BTI = given.view(*act_BT.shape, -1)  # a mixture of experts lays all rows' tokens end to end
-        edited = raw_BTI.clone() if keep is not None or layer in by_layer else raw_BTI
-        if layer in by_layer:
-            index_K, mul_B1K, add_B1K = by_layer[layer]
+    def replace(part: Part, acts_BTI: Tensor) -> Tensor | None:
+        raw_BTI, planned = acts_BTI, by_part.get((part.layer, part.number))
+        if keep is not None and not raw_BTI.requires_grad:
+            raw_BTI = raw_BTI.detach().requires_grad_()
+        edited = raw_BTI.clone() if keep is not None or planned is not None else raw_BTI
+        if planned is not None:
+            index_K, mul_B1K, add_B1K = planned
             old = raw_BTI[..., index_K]
             new = old * mul_B1K + add_B1K
             edited[..., index_K] = new if everywhere else torch.where(act_BT[..., None], new, old)
         if keep is not None:
             raw = raw_BTI.detach()
-            edited.register_hook(lambda grad: keep(layer, raw, grad if everywhere else grad * act_BT[..., None]))  # type: ignore[no-untyped-call]
-        return None if edited is raw_BTI else edited.view(acts_BTI.shape)
+            edited.register_hook(lambda grad: keep(part, raw, grad if everywhere else grad * act_BT[..., None]))  # type: ignore[no-untyped-call]
+        return None if edited is raw_BTI else edited
 
     return replace
 

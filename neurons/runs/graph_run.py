@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from neurons.core.types import Steer
-from neurons.models.layers import decoder_layers
+from neurons.models.layers import decoder_layers, whole_cache
 from neurons.models.loaded import LoadedModel
-from neurons.runs.attention_tap import AttentionCall, AttentionTap
-from neurons.runs.hooks import Edit, run_forward, with_graph
+from neurons.runs.attention_tap import AttentionCall, AttentionTap, per_head
+from neurons.runs.hooks import Edit, GraphActs, run_forward
 
 SHARED_BYTES = 512_000_000
 """A shared run stays in memory: texts that would take more (see `_bytes`) are run anew for every token."""
@@ -34,8 +33,8 @@ class GraphRun:
     ids: tuple[int, ...]
     """The text as far as it is looked at, T tokens; the tensors below may go on after it."""
     edits: tuple[Edit, ...]
-    acts: list[Tensor]
-    """A layer's activations, (1, T, I), edits included."""
+    acts: GraphActs
+    """Every layer's activations, (1, T, I), edits included."""
     outputs: list[Any]
     """A layer's output as the model returned it."""
     keys: list[tuple[Tensor, Tensor]]
@@ -57,7 +56,7 @@ class GraphRun:
     @property
     def hidden(self) -> list[Tensor]:
         """A layer's output, (1, T, D)."""
-        return [output[0] if isinstance(output, tuple) else output for output in self.outputs]
+        return [output[0] if isinstance(output, tuple | list) else output for output in self.outputs]
 
     def upto(self, tokens: int) -> GraphRun:
         """The run as far as the first `tokens` tokens."""
@@ -67,22 +66,34 @@ class GraphRun:
 
 def graph_run(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit], *, logits: int = 1, shared: bool = False) -> GraphRun:
     """Run a text with gradients on, keeping the logits of its last `logits` tokens."""
-    acts: list[Tensor] = []
+    acts = GraphActs(loaded)
     outputs: list[Any] = []
-    cache: Any = DynamicCache()
+    cache: Any = whole_cache(loaded)
 
     with loaded.lock, ExitStack() as stack:
         for layer in decoder_layers(loaded):
             stack.callback(layer.register_forward_hook(lambda _module, _args, output: outputs.append(output)).remove)
         tap = stack.enter_context(AttentionTap(keep=True))
-        output = run_forward(
-            loaded, torch.tensor([list(ids)]), edits=edits, record=with_graph(acts), cache=cache, logits_to_keep=logits, grad=True
-        )
+        output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, graph=acts, cache=cache, logits_to_keep=logits, grad=True)
     assert output.logits is not None
-    whole = len(cache.layers) == loaded.n_layers
-    keys = [(layer.keys.detach(), layer.values.detach()) for layer in cache.layers] if whole else []
-    calls = tap.calls if whole and len(tap.calls) == loaded.n_layers else []
+    whole = cache is not None and len(cache.layers) == loaded.n_layers
+    keys = [(layer.keys.detach(), layer.values.detach()) for layer in cache.layers] if cache is not None and whole else []
+    calls = tap.calls if _answer_to(tap.calls, keys) else []
     return GraphRun(tuple(ids), tuple(edits), acts, outputs, keys, calls, output.logits[0], len(ids), shared)
+
+
+def _answer_to(calls: Sequence[AttentionCall], keys: Sequence[tuple[Tensor, Tensor]]) -> bool:
+    """Whether each layer's one attention call reads the keys and values that its cache holds, so that new ones can stand in for them."""
+    return len(calls) == len(keys) and all(
+        call.query_BHTD.shape[-1] == value.shape[-1] and _are(call.key_BGTD, key) and _are(call.value_BGTD, value)
+        for call, (key, value) in zip(calls, keys, strict=True)
+    )
+
+
+def _are(read_BGTD: Tensor, held_BGTD: Tensor) -> bool:
+    """Whether attention reads what the cache holds, which it may first repeat for each query head."""
+    heads, held = read_BGTD.shape[1], held_BGTD.shape[1]
+    return not heads % held and torch.equal(read_BGTD, per_head(held_BGTD, heads))
 
 
 def shared_run(

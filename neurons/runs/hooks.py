@@ -1,38 +1,67 @@
 """One forward pass with edits and recording on the neurons: hooks go on, the pass runs, hooks come off on every exit.
 
-The model's lock is held around all of it, so a steer never leaks into another session's pass.
+The model's lock is held around all of it, so a steer never leaks into another session's pass. Whatever shape a module is given its
+tokens in, here every row of an activation belongs to one token, (B, T, I), or the pass is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from neurons.core.errors import InvalidInput
+from neurons.core.errors import InvalidInput, UnsupportedModel
 from neurons.core.progress import Progress
 from neurons.core.types import Mode, TokenScope
 from neurons.models.loaded import LoadedModel
+from neurons.models.sites import NeuronSite, Part
 
 Record = Callable[[int, Tensor], None]
 """Called with (layer, acts_BTI) after the edits, for each layer in order. The tensor is the model's own: copy it to keep it."""
-Replace = Callable[[int, Tensor], Tensor | None]
-"""Called with (layer, acts_BTI) before anything else; what it returns (if anything) takes the activations' place."""
+Replace = Callable[[Part, Tensor], Tensor | None]
+"""Called with (part, acts_BTI of that part) before anything else; what it returns (if anything) takes the activations' place."""
 
 
-def with_graph(acts: list[Tensor]) -> Record:
-    """Keeps each layer's activations in `acts`, (B, T, I), with the graph that leads from them to the logits."""
+class GraphActs:
+    """Activations of one pass with the graph that leads from them to the logits, kept part by part as the model computes them."""
 
-    def record(_layer: int, acts_BTI: Tensor) -> None:
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._sites, self._name = loaded.sites, loaded.ref.architecture
+        self._device, self._dtype = loaded.device, loaded.dtype
+        self._kept: dict[tuple[int, int], Tensor] = {}
+
+    def keep(self, part: Part, acts_BTI: Tensor) -> None:
         # The parameters are frozen, so the first layer's activations are where the graph begins.
-        acts.append(acts_BTI if acts_BTI.requires_grad else acts_BTI.requires_grad_())
+        self._kept[part.layer, part.number] = acts_BTI if acts_BTI.requires_grad else acts_BTI.requires_grad_()
 
-    return record
+    def tensors(self, *, below: int | None = None) -> list[Tensor]:
+        """What gradients are taken of, in order; of the layers below `below` alone, if given."""
+        sites = self._sites if below is None else self._sites[:below]
+        parts = [part for site in sites for part in site.parts]
+        if (left := next((part for part in parts if (part.layer, part.number) not in self._kept), None)) is not None:
+            raise UnsupportedModel(f"{self._name} does not run {left.name} on a text: what its neurons cause cannot be told")
+        return [self._kept[part.layer, part.number] for part in parts]
+
+    def layers(self, tensors: Sequence[Tensor] | None = None, *, below: int | None = None) -> list[Tensor]:
+        """Each layer's (B, T, I), put together of `tensors` that belong to `self.tensors(below=below)` (None: the activations)."""
+        given = iter(self.tensors(below=below) if tensors is None else tensors)
+        like = next(iter(self._kept.values()))
+        found = []
+        for site in self._sites if below is None else self._sites[:below]:
+            pieces = [next(given) for _part in site.parts]
+            empty = torch.zeros(*like.shape[:2], 0, dtype=self._dtype, device=self._device)
+            found.append(pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1) if pieces else empty)
+        return found
+
+    def entry(self, layer: int, index: int, token: int) -> Tensor:
+        """One neuron's activation at one token of the first row, with its graph."""
+        part = self._sites[layer].part_of(index)
+        return self._kept[layer, part.number][0, token, index - part.start]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +77,15 @@ class Edit:
     """strength * the neuron's value, in activation units; unused by scale."""
     scope: TokenScope
     prompt_tokens: int
+
+    def within(self, part: Part) -> Edit | None:
+        """The same for the neurons of one part of the layer, numbered from its first; None where it has none of them."""
+        if part.whole:
+            return self
+        inside_K = (self.index_K >= part.start) & (self.index_K < part.stop)
+        if not bool(inside_K.any()):
+            return None
+        return replace(self, index_K=self.index_K[inside_K] - part.start, value_K=self.value_K[inside_K])
 
     def apply(self, acts_BTI: Tensor, start: int) -> Tensor:
         """The edited copy of `acts_BTI`, whose tokens stand at positions start, start + 1... Untouched entries keep their bits."""
@@ -94,37 +132,93 @@ def hooked(
     edits: Sequence[Edit] = (),
     record: Record | None = None,
     replace: Replace | None = None,
+    graph: GraphActs | None = None,
     start: int | Counted = 0,
 ) -> Iterator[None]:
     """Hooks on every layer's neurons while the block runs. Holds the model's lock. `start` is the first token's position in every pass."""
-    by_layer: dict[int, list[Edit]] = {}
-    for edit in edits:
-        by_layer.setdefault(edit.layer, []).append(edit)
+    rows = _Rows(loaded)
 
-    def make_hook(layer: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
-        layer_edits = by_layer.get(layer, [])
-
+    def make_hook(part: Part, own: Sequence[Edit], whole: _Whole | None) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
         def hook(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            acts_BTI: Tensor = args[0]
-            given = acts_BTI
-            if replace is not None and (other := replace(layer, acts_BTI)) is not None:
+            given: Tensor = args[0]
+            acts_BTI = rows.by_token(part, given)
+            if replace is not None and (other := replace(part, acts_BTI)) is not None:
                 acts_BTI = other
-            for edit in layer_edits:
+            for edit in own:
                 acts_BTI = edit.apply(acts_BTI, start.position if isinstance(start, Counted) else start)
-            if record is not None:
-                record(layer, acts_BTI)
-            return None if acts_BTI is given else (acts_BTI, *args[1:])
+            if graph is not None:
+                graph.keep(part, acts_BTI)
+            if whole is not None:
+                whole.add(part, acts_BTI)
+            return None if acts_BTI is given else (acts_BTI.reshape(given.shape), *args[1:])
 
         return hook
 
     with loaded.lock, ExitStack() as stack:
         if isinstance(start, Counted):
             stack.callback(loaded.model.register_forward_pre_hook(start.note, with_kwargs=True).remove)
+        for module in {id(module): module for module in (loaded.model, loaded.model.base_model)}.values():
+            stack.callback(module.register_forward_pre_hook(rows.begin, with_kwargs=True).remove)
         for site in loaded.sites:
-            if record is not None or replace is not None or site.layer in by_layer:
-                handle = site.module.register_forward_pre_hook(make_hook(site.layer))
-                stack.callback(handle.remove)
+            whole = None if record is None else _Whole(site, record)
+            if whole is not None and not site.parts:
+                stack.callback(loaded.model.get_submodule(site.path).register_forward_pre_hook(whole.nothing, with_kwargs=True).remove)
+            for part in site.parts:
+                own = [edit for given in edits if given.layer == site.layer and (edit := given.within(part)) is not None]
+                if own or whole is not None or replace is not None or graph is not None:
+                    stack.callback(part.module.register_forward_pre_hook(make_hook(part, own, whole)).remove)
         yield
+
+
+class _Rows:
+    """Which row of a module's input belongs to which token of the pass."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._name = loaded.ref.architecture
+        self._tokens: int | None = None
+        self._ran: set[int] = set()
+
+    def begin(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A pass begins: how many tokens a row of its batch has."""
+        given = kwargs.get("input_ids", kwargs.get("inputs_embeds", args[0] if args else None))
+        if isinstance(given, Tensor):
+            self._tokens = int(given.shape[1])
+        self._ran.clear()
+
+    def by_token(self, part: Part, acts: Tensor) -> Tensor:
+        """The activations as (B, T, I). Raises `UnsupportedModel` where a row's token cannot be told."""
+        if id(part) in self._ran:
+            raise UnsupportedModel(f"{self._name} runs {part.name} more than once a pass: its neurons have no one activation at a token")
+        self._ran.add(id(part))
+        tokens = self._tokens
+        if acts.dim() == 3 and tokens in (None, acts.shape[1]):
+            return acts
+        if tokens is not None and acts.dim() >= 2 and (acts.dim() == 2 or acts.shape[0] == 1) and not acts.shape[-2] % tokens:
+            return acts.reshape(-1, tokens, acts.shape[-1])
+        raise UnsupportedModel(
+            f"{self._name}: {part.name} was given {tuple(acts.shape)} in a pass over {tokens} tokens: which row belongs to which token is "
+            "not known; this model's neurons cannot be read in such a pass"
+        )
+
+
+class _Whole:
+    """Puts the parts of a layer together for a `Record`, once the last of them has run."""
+
+    def __init__(self, site: NeuronSite, record: Record) -> None:
+        self._site, self._record = site, record
+        self._seen: dict[int, Tensor] = {}
+
+    def add(self, part: Part, acts_BTI: Tensor) -> None:
+        self._seen[part.number] = acts_BTI
+        if len(self._seen) == len(self._site.parts):
+            pieces = [self._seen[number] for number in range(len(self._seen))]
+            self._seen.clear()
+            self._record(self._site.layer, pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1))
+
+    def nothing(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A layer without neurons: no columns, a row a token."""
+        hidden: Tensor = args[0] if args else kwargs["hidden_states"]
+        self._record(self._site.layer, hidden[..., :0])
 
 
 @contextmanager
@@ -136,7 +230,8 @@ def watched(loaded: LoadedModel, progress: Progress) -> Iterator[None]:
 
     with loaded.lock, ExitStack() as stack:
         for site in loaded.sites:
-            stack.callback(site.module.register_forward_pre_hook(make_hook(site.layer)).remove)
+            if site.parts:
+                stack.callback(site.module.register_forward_pre_hook(make_hook(site.layer)).remove)
         yield
 
 
@@ -147,6 +242,7 @@ def run_forward(
     edits: Sequence[Edit] = (),
     record: Record | None = None,
     replace: Replace | None = None,
+    graph: GraphActs | None = None,
     cache: Any = None,
     start: int = 0,
     logits_to_keep: int = 0,
@@ -157,12 +253,20 @@ def run_forward(
 
     `cache` is a transformers Cache that holds positions before `start`. `logits_to_keep` 0 keeps the logits of all tokens.
     """
-    with hooked(loaded, edits=edits, record=record, replace=replace, start=start), torch.set_grad_enabled(grad):
+    keep: int | Tensor = logits_to_keep
+    if logits_to_keep and _trims(loaded):
+        keep = torch.arange(max(0, ids_BT.shape[1] - logits_to_keep), ids_BT.shape[1], device=loaded.device)
+    with hooked(loaded, edits=edits, record=record, replace=replace, graph=graph, start=start), torch.set_grad_enabled(grad):
         output: CausalLMOutputWithPast = loaded.model(
             input_ids=ids_BT.to(loaded.device),
             past_key_values=cache,
             use_cache=cache is not None,
-            logits_to_keep=logits_to_keep,
+            logits_to_keep=keep,
             **model_kwargs,
         )
     return output
+
+
+def _trims(loaded: LoadedModel) -> bool:
+    """Whether the model's upper layers leave out the tokens whose logits are not asked for by a number (Gemma 4's shared keys)."""
+    return any(hasattr(module, "first_kv_shared_layer_idx") for module in loaded.model.modules())

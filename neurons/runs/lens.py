@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neurons.core.errors import InvalidInput
+from neurons.core.errors import InvalidInput, ModelError
 from neurons.core.types import Steer
 from neurons.models.layers import answering, decoder_layers
 from neurons.models.loaded import LoadedModel
@@ -26,6 +26,14 @@ from neurons.runs.steering import compile_edits
 
 BATCH = 64
 """Residuals unembedded at a time: a row of logits each."""
+TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
+"""Largest difference of the last layer's row from what the model says, relative to its largest logit; in half precision."""
+CANNOT = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError)
+"""What a model raises whose layers cannot all answer for themselves."""
+_NO_LENS = (
+    "{}: the last layer, read through the model's own ending, does not give what the model says, so no layer can be read that way; "
+    "attribution with the method direct says what each neuron writes"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +71,8 @@ def logit_lens(
     """What every layer would say at each of `tokens` (positions 1 to len(ids)), from the residual stream one position before.
 
     `ids` are prompt + answer; `prompt_tokens` says where the answer starts (None: at the end), for steers.
-    Raises `InvalidInput` for a position that nothing comes before, or past the end.
+    Raises `InvalidInput` for a position that nothing comes before, or past the end, `ModelError` where the last layer's row would not
+    be what the model really says.
     """
     wrong = next((token for token in tokens if not 1 <= token <= len(ids)), None)
     if wrong is not None or not tokens:
@@ -74,10 +83,17 @@ def logit_lens(
     edits = compile_edits(loaded, steers, len(ids) if prompt_tokens is None else prompt_tokens)
     run_ids = list(ids[: max(tokens)])
     with loaded.lock:
-        residuals_RND, outputs = _residuals(loaded, run_ids, edits, [token - 1 for token in tokens])
+        residuals_RND, outputs, said_V = _residuals(loaded, run_ids, edits, [token - 1 for token in tokens])
         targets = [ids[token] if token < len(ids) else -1 for token in tokens]
         flat = residuals_RND.flatten(0, 1)
-        parts = [_read(loaded, part, outputs, run_ids[0]) for part in torch.split(flat, BATCH)]
+        try:
+            parts = [_read(loaded, part, outputs, run_ids[0]) for part in torch.split(flat, BATCH)]
+        except CANNOT as error:
+            raise ModelError(_NO_LENS.format(loaded.ref.architecture)) from error
+        last = (len(residuals_RND) - 1) * len(tokens) + list(tokens).index(max(tokens))
+        allowed = (TOLERANCE if loaded.dtype == torch.float32 else HALF_TOLERANCE) * max(1.0, float(said_V.abs().max()))
+        if not torch.allclose(parts[last // BATCH][last % BATCH], said_V, rtol=0, atol=allowed):
+            raise ModelError(_NO_LENS.format(loaded.ref.architecture))
         tops, chosen = _summaries(parts, torch.tensor(targets).repeat(len(residuals_RND)), k)
     rows, shape = len(residuals_RND), (len(residuals_RND), len(tokens))
     return Lens(
@@ -91,8 +107,8 @@ def logit_lens(
     )
 
 
-def _residuals(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Any], at: Sequence[int]) -> tuple[Tensor, list[Any]]:
-    """The residual stream before the first layer and after each, at positions `at`: (R, N, D); and the layers' outputs."""
+def _residuals(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Any], at: Sequence[int]) -> tuple[Tensor, list[Any], Tensor]:
+    """The residual stream before the first layer and after each, at positions `at`: (R, N, D); the layers' outputs; the last logits."""
     outputs: list[Any] = []
     first: list[Tensor] = []
 
@@ -104,9 +120,10 @@ def _residuals(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Any], at
         stack.callback(layers[0].register_forward_pre_hook(before, with_kwargs=True).remove)
         for layer in layers:
             stack.callback(layer.register_forward_hook(lambda _module, _args, output: outputs.append(output)).remove)
-        run_forward(loaded, torch.tensor([list(ids)]), edits=edits, logits_to_keep=1)
-    hidden = [first[0], *(output[0] if isinstance(output, tuple) else output for output in outputs)]
-    return torch.stack([layer_BTD[0, list(at)] for layer_BTD in hidden]), outputs
+        result = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, logits_to_keep=1)
+    hidden = [first[0], *(output[0] if isinstance(output, tuple | list) else output for output in outputs)]
+    assert result.logits is not None
+    return torch.stack([layer_BTD[0, list(at)] for layer_BTD in hidden]), outputs, result.logits[0, -1].float()
 
 
 def _read(loaded: LoadedModel, residual_BD: Tensor, outputs: Sequence[Any], any_id: int) -> Tensor:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neurons.core.errors import InvalidFile, InvalidInput, InvalidSteer
 from neurons.core.quantile_table import QuantileTable
-from neurons.core.types import ModelRef, NeuronSide, Steer, TokenScope, parse_ranges
+from neurons.core.types import ExpertSide, ModelRef, NeuronSide, Steer, TokenScope, parse_ranges
 from neurons.models.chat import EncodedPrompt
 from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import Counted, Edit, hooked
@@ -34,7 +34,7 @@ def resolve(
     """
     resolved = []
     for steer in steers:
-        steer.check()
+        steer = _numbered(loaded, steer.check())
         _check_neurons(loaded, steer)
         if steer.is_noop:
             continue
@@ -75,6 +75,16 @@ def positions_note(steers: Sequence[Steer]) -> str:
     )
 
 
+def _numbered(loaded: LoadedModel, steer: Steer) -> Steer:
+    """The steer with its neurons in the one form: see `LoadedModel.side`."""
+    if not any(isinstance(side, ExpertSide) for side in steer.neurons):
+        return steer
+    try:
+        return replace(steer, neurons=tuple(loaded.side(side) for side in steer.neurons))
+    except InvalidInput as error:
+        raise InvalidSteer(str(error), field="neurons") from error
+
+
 def needs_quantiles(steers: Sequence[Steer]) -> bool:
     """Whether `resolve` will ask for quantiles."""
     return any(not s.is_noop and s.needs_values and s.values is None for s in steers)
@@ -102,7 +112,7 @@ def compile_edits(loaded: LoadedModel, steers: Sequence[Steer], prompt_tokens: i
                 f"steer {steer.name!r} acts {steer.tokens.words}, but where that is was not said; call resolve() with the encoded prompt",
                 field="tokens",
             )
-        steer = steer.once()
+        steer = _numbered(loaded, steer).once()
         values = steer.values or (0.0,) * len(steer.neurons)
         by_layer: dict[int, list[tuple[int, float]]] = {}
         for side, value in zip(steer.neurons, values, strict=True):
@@ -254,7 +264,7 @@ def parse_steers_text(text: str, *, name: str = "the steer file", ref: ModelRef 
 def _read_neuron(item: Any, polarity: str | None) -> NeuronSide:
     """A neuron from a string, a pair or an object; `polarity` is the steer's own where the neuron has none."""
     if isinstance(item, str):
-        side = NeuronSide.parse(item)
+        side = NeuronSide.parse(item, experts=True)
         given = item.rstrip()[-1:] in "+-"
     elif isinstance(item, list | tuple) and len(item) in (2, 3) and all(_is_count(part) for part in item[:2]):
         side = NeuronSide(item[0], item[1], _read_polarity(item[2]) if len(item) == 3 else "+")

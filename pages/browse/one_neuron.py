@@ -31,7 +31,7 @@ def asked(loaded: LoadedModel) -> NeuronSide | None:
     if text is None:
         return None
     try:
-        side = NeuronSide.parse(text)
+        side = loaded.side(NeuronSide.parse(text, experts=True))
     except InvalidInput as error:
         raise InvalidInput(
             f"the address asks for neuron {text[:80]!r}, which is no neuron's name; write layer:index and a side, such as 17:803+ or "
@@ -76,7 +76,7 @@ def _bar(found: Known, side: NeuronSide) -> None:
         if st.button("All neurons", icon=":material/arrow_back:", key="neurons.back"):
             leave()
         words = "fires upwards" if side.polarity == "+" else "fires downwards"
-        expert = f", channel {site.label(side.index)}" if site.experts else ""
+        expert = f", in its parts {site.label(side.index)}" if site.experts is not None else ""
         where = f"   {words} · layer {side.layer} of 0–{loaded.n_layers - 1}, neuron {side.index:,} of 0–{site.width - 1:,}{expert}"
         untrusted.draw([(f"Neuron {side}", "strong"), (where, "muted")], key="neurons.title", size="1.05rem")
         other = opposite(side)

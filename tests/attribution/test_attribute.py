@@ -14,6 +14,7 @@ from neurons.attribution.metrics import METRICS, check_target
 from neurons.core.errors import Cancelled, InvalidInput
 from neurons.core.types import NeuronSide, Steer, TargetSpec, TokenScope
 from neurons.models.loaded import LoadedModel
+from neurons.models.sites import Part
 from neurons.runs.hooks import run_forward
 from neurons.runs.steering import compile_edits
 from tests.support.tiny_models import ARCHITECTURES, tiny_model
@@ -29,11 +30,11 @@ def scaled_metric(
     layer, token, index = place
     edits = compile_edits(loaded, steers, 6)
 
-    def replace(at: int, acts: torch.Tensor) -> torch.Tensor:
+    def replace(at: Part, acts: torch.Tensor) -> torch.Tensor:
         edited = batch_replace(loaded, [()], edits, lambda _place: 0.0, 0)(at, acts)
         acts = (acts if edited is None else edited).clone()
-        if at == layer:
-            acts[0, token, index] *= factor
+        if at.layer == layer and at.start <= index < at.stop:
+            acts[0, token, index - at.start] *= factor
         return acts
 
     logits = run_forward(loaded, torch.tensor([IDS[: target.token]]), replace=replace).logits

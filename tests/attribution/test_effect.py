@@ -16,6 +16,7 @@ from neurons.core.errors import Cancelled, InvalidInput
 from neurons.core.types import NeuronSide, Steer, TargetSpec, TokenScope
 from neurons.models.layers import decoder_layers
 from neurons.models.loaded import LoadedModel
+from neurons.models.sites import Part
 from neurons.runs.hooks import run_forward
 from neurons.runs.steering import compile_edits
 from tests.support.tiny_models import ARCHITECTURES, EXPERTS, tiny_model
@@ -40,12 +41,12 @@ def by_hand(loaded: LoadedModel, places: list[Place], value: float = 0.0, steers
     """The metric with `places` at `value`, by one whole pass of its own, steers applied first."""
     edits = compile_edits(loaded, steers, 10)
 
-    def replace(layer: int, acts: torch.Tensor) -> torch.Tensor:
+    def replace(part: Part, acts: torch.Tensor) -> torch.Tensor:
         acts = acts.clone()
-        for edit in (edit for edit in edits if edit.layer == layer):
+        for edit in (own for edit in edits if edit.layer == part.layer and (own := edit.within(part)) is not None):
             acts = edit.apply(acts, 0)
-        for place in (place for place in places if place.layer == layer):
-            acts[0, slice(None) if place.token is None else place.token, place.index] = value
+        for place in (place for place in places if place.layer == part.layer and part.start <= place.index < part.stop):
+            acts[0, slice(None) if place.token is None else place.token, place.index - part.start] = value
         return acts
 
     logits = run_forward(loaded, torch.tensor([IDS[:15]]), replace=replace).logits

@@ -11,6 +11,7 @@ from neurons.attribution.paths import upstream, walk
 from neurons.core.errors import InvalidInput
 from neurons.core.types import AttributionRow, NeuronSide, Steer, TargetSpec
 from neurons.models.loaded import LoadedModel
+from neurons.models.sites import Part
 from neurons.runs.hooks import run_forward
 from tests.support.tiny_models import ARCHITECTURES, tiny_model
 
@@ -21,14 +22,13 @@ def activation(loaded: LoadedModel, at: tuple[int, int, int], scaled: tuple[int,
     """Activation of the neuron `at` (layer, token, index) when another is multiplied by `factor`."""
     seen: dict[int, torch.Tensor] = {}
 
-    def replace(layer: int, acts: torch.Tensor) -> torch.Tensor:
+    def replace(part: Part, acts: torch.Tensor) -> torch.Tensor:
         acts = acts.clone()
-        if layer == scaled[0]:
-            acts[0, scaled[1], scaled[2]] *= factor
-        seen[layer] = acts
+        if part.layer == scaled[0] and part.start <= scaled[2] < part.stop:
+            acts[0, scaled[1], scaled[2] - part.start] *= factor
         return acts
 
-    run_forward(loaded, torch.tensor([IDS]), replace=replace)
+    run_forward(loaded, torch.tensor([IDS]), replace=replace, record=seen.__setitem__)
     return float(seen[at[0]][0, at[1], at[2]])
 
 

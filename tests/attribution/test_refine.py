@@ -225,7 +225,7 @@ def test_relp_conserves_what_flows_through_a_gated_layer() -> None:
     direction = torch.randn(32)
     with backward_rules(loaded, "relp"):
         run_forward(loaded, torch.tensor([IDS]))  # the rules want to see every attention they freeze
-        handle = mlp.down_proj.register_forward_pre_hook(lambda _module, args: (halved(loaded)(0, args[0]),))
+        handle = mlp.down_proj.register_forward_pre_hook(lambda _module, args: (halved(loaded)(loaded.sites[0].parts[0], args[0]),))
         total = (mlp(x) @ direction).sum()
         handle.remove()
     (gradient,) = torch.autograd.grad(total, x)

@@ -19,6 +19,7 @@ from neurons.core.types import AttributionRow, Message, NeuronSide, TargetSpec
 from neurons.descriptions.edits import Edits
 from neurons.models.chat import encode_prompt, encode_text
 from neurons.models.loaded import LoadedModel
+from neurons.models.sites import Part
 from neurons.runs.hooks import run_forward
 from traces.store import TraceStore
 
@@ -169,8 +170,8 @@ def turkey(default_model: LoadedModel) -> tuple[int, ...]:
 def scaled_metric(loaded: LoadedModel, ids: tuple[int, ...], target: TargetSpec, row: AttributionRow, factor: float) -> float:
     """The metric with one activation multiplied by `factor`."""
 
-    def replace(layer: int, acts: torch.Tensor) -> torch.Tensor | None:
-        if layer != row.layer:
+    def replace(part: Part, acts: torch.Tensor) -> torch.Tensor | None:
+        if part.layer != row.layer:
             return None
         acts = acts.clone()
         acts[0, row.token, row.index] *= factor

@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.nn.functional import gelu, silu
 from transformers import AutoModelForCausalLM, MambaConfig, OPTConfig
 
-from neurons.core.errors import UnsupportedModel
+from neurons.core.errors import InvalidSteer, UnsupportedModel
+from neurons.core.types import NeuronSide
 from neurons.models.loaded import LoadedModel
 from neurons.models.sites import find_sites
 from neurons.runs.hooks import run_forward
+from neurons.runs.steering import parse_steers, resolve
 from tests.support.tiny_models import ARCHITECTURES, EXPERTS, WITHOUT_GATE, tiny_model, tiny_torch_model
 
 IDS = torch.tensor([[256, 72, 101, 108, 108, 111, 32, 119, 111, 114, 108, 100, 33]])
@@ -76,7 +78,9 @@ def test_activations_of_experts(arch: str) -> None:
     for layer, site in enumerate(loaded.sites):
         hidden, top_index, _ = inputs[layer]
         assert site.experts == 4
-        assert site.width == 4 * 24
+        routed = site.parts[0]
+        assert (routed.start, routed.width) == (0, 4 * 24)
+        assert site.width == 4 * 24 + sum(part.width for part in site.parts[1:])
         for token in range(IDS.shape[1]):
             for expert in range(4):
                 mine = acts_LTI[layer, token, expert * 24 : (expert + 1) * 24]
@@ -123,8 +127,27 @@ def test_reference_names_the_model() -> None:
 
 
 def test_names_of_experts_channels() -> None:
-    assert tiny_model("mixtral").sites[2].label(24 + 5) == "2:e1/5"
-    assert tiny_model("llama").sites[2].label(29) == "2:29"
+    site = tiny_model("mixtral").sites[2]
+    assert site.label(24 + 5) == "e1/5"
+    assert site.index_of("e1/5") == 24 + 5
+    assert tiny_model("llama").sites[2].label(29) == "29"
+    shared = tiny_model("qwen2_moe")
+    site = shared.sites[1]
+    assert (site.width, site.label(4 * 24 + 7), site.index_of("s/7")) == (4 * 24 + 40, "s/7", 4 * 24 + 7)
+    for wrong in ("e4/0", "e0/24", "s/40", "s1/0", "e/0"):
+        with pytest.raises(LookupError):
+            site.index_of(wrong)
+
+
+def test_an_experts_name_is_read_and_one_form_is_printed() -> None:
+    loaded = tiny_model("qwen2_moe")
+    for typed, meant in (("1:e2/5-", "1:53-"), ("1:s/7", "1:103+"), ("1:53", "1:53+")):
+        (steer,) = resolve(loaded, parse_steers({"neurons": [typed], "mode": "scale", "strength": 0}))
+        assert [str(side) for side in steer.neurons] == [meant]
+    with pytest.raises(InvalidSteer, match="has no neuron 1:e9/5"):
+        resolve(loaded, parse_steers({"neurons": ["1:e9/5"], "mode": "scale", "strength": 0}))
+    with pytest.raises(InvalidSteer, match="write layer:index"):
+        NeuronSide.parse("1:e2/5")
 
 
 def test_unsupported_model_says_what_was_looked_for_and_found() -> None:
