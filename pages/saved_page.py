@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from neurons.core.types import Sampling
 from pages.saved import trace_actions, trace_table
 from pages.shared import address, server_wide, untrusted
 from traces.catalogue import TraceSummary
@@ -95,7 +96,8 @@ def _detail(picked: Sequence[TraceSummary]) -> None:
 
 
 def _how(row: TraceSummary) -> str:
-    heat = "greedy" if row.temperature == 0 else f"temperature {row.temperature:g}, seed {row.seed}"
+    how = Sampling(temperature=row.temperature)
+    heat = how.how if how.greedy else f"{how.how}, seed {row.seed}"
     steered = f", {row.steers} steer{'s' if row.steers > 1 else ''}" if row.steers else ""
     return (
         f"{heat}{steered}, {row.prompt_tokens} + {row.answer_tokens} tokens in {row.seconds:.1f} s, ended: {row.finish_reason}, id {row.id}"

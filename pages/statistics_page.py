@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from neurons.core.errors import InvalidInput
 from neurons.core.types import Steer
-from neurons.prompts.sets import load_set, pasted, saved_sets
+from neurons.prompts.files import pasted
+from neurons.prompts.sets import load_set, saved_sets
 from neurons.repair.experiments import experiments, save_statistics
 from neurons.runs.steering import parse_steers
 from neurons.statistics.comparison import FORMAT, JOB_KIND, ComparisonSpec, from_prompt_set, spec_from_json, spec_to_json
 from neurons.statistics.criteria import Criterion
-from pages.shared import deleting, job_progress, model_jobs, sampling_settings, server_wide, steer_state
+from pages.shared import deleting, job_progress, model_jobs, sampling_settings, server_wide, steer_state, untrusted
 from pages.statistics import comparison_result
 from pages.steer import sources
 
 _RUN = "stats.run"
-_KINDS = {"none": "nothing", "contains": "a text", "regex": "a regular expression", "equals": "exactly a text"}
+_KINDS = {
+    "expected": "what its prompt says is expected",
+    "none": "nothing",
+    "contains": "a text",
+    "regex": "a regular expression",
+    "equals": "exactly a text",
+}
 
 
 def page() -> None:
@@ -33,12 +42,12 @@ def page() -> None:
 def _form() -> None:
     text = _prompts()
     steers = _steers()
-    kind = st.selectbox("An answer should hold", list(_KINDS), index=1, format_func=_KINDS.__getitem__, key="stats.kind")
-    wanted = st.text_input("Text to look for", key="stats.text", placeholder="Ankara", disabled=kind == "none")
+    kind = st.selectbox("An answer should hold", list(_KINDS), index=2, format_func=_KINDS.__getitem__, key="stats.kind")
+    wanted = st.text_input("Text to look for", key="stats.text", placeholder="Ankara", disabled=kind in ("none", "expected"))
     token = st.text_input("Compare the probability of this first token (optional)", key="stats.token", placeholder=" Ankara")
     left, right = st.columns(2)
     sampling = sampling_settings.sampling()
-    greedy = sampling.temperature == 0
+    greedy = sampling.greedy
     seeds = left.number_input(
         "Seeds a prompt", 1, 1000, 1, key="stats.seeds", disabled=greedy, help="Greedy decoding gives the same answer for every seed"
     )
@@ -49,9 +58,15 @@ def _form() -> None:
         sampling_settings.draw()
     loaded = server_wide.model()
     if st.button("Compare", type="primary", icon=":material/query_stats:", key="stats.go", width="stretch", disabled=loaded is None):
-        criterion = None if kind == "none" else Criterion(wanted, kind).check("criterion")  # type: ignore[arg-type]
+        criterion = None if kind in ("none", "expected") else Criterion(wanted, kind).check("criterion")  # type: ignore[arg-type]
+        found = load_set(text.removeprefix("set:")) if text.startswith("set:") else pasted(text)
+        prompts = from_prompt_set(found, criterion)
+        if kind == "expected" and not any(prompt.expected for prompt in prompts):
+            raise InvalidInput("no prompt of this set says what is expected; choose what an answer should hold", field="criterion")
+        if kind == "none":
+            prompts = tuple(replace(prompt, expected=None) for prompt in prompts)
         spec = ComparisonSpec(
-            prompts=from_prompt_set(load_set(text.removeprefix("set:")) if text.startswith("set:") else pasted(text)),
+            prompts=prompts,
             steers=steers,
             criterion=criterion,
             token=token or None,
@@ -70,6 +85,8 @@ def _prompts() -> str:
     names = list(saved_sets().names())
     source = st.selectbox("Prompts", ["typed here", *names], key="stats.source", help="Sets are uploaded and saved on the Prompts page")
     if source != "typed here":
+        found = load_set(source)
+        st.caption(untrusted.escape(f"{found.asked}; {found.account}" if found.asked else found.account))
         return f"set:{source}"
     return str(
         st.text_area(

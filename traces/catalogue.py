@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from neurons.core.dates import utc
 from neurons.core.errors import InvalidInput, StoreError
 from traces.schema import ActivationState, TraceRecord
 
@@ -233,8 +234,8 @@ class Catalogue:
             ("set_name = ?", set_name),
             ("baseline_id = ?", baseline_id),
             ("pinned = ?", None if pinned is None else int(pinned)),
-            ("created >= ?", since),
-            ("created < ?", until),
+            ("created >= ?", None if since is None else utc(since, field="since")),
+            ("created < ?", None if until is None else utc(until, field="until")),
         ):
             if value is not None:
                 where.append(clause)
@@ -258,9 +259,10 @@ class Catalogue:
         row = self._rows("SELECT coalesce(sum(bytes), 0), coalesce(sum(tensor_bytes), 0), count(*) FROM traces WHERE example = 0", ())[0]
         return int(row[0]), int(row[1]), int(row[2])
 
-    def distinct(self, column: Literal["model_name", "set_name"]) -> tuple[str, ...]:
-        """The values a filter can offer."""
-        rows = self._rows(f"SELECT DISTINCT {column} FROM traces WHERE trashed = 0 AND {column} IS NOT NULL ORDER BY 1", ())
+    def distinct(self, column: Literal["model_name", "set_name"], *, trash: bool = False) -> tuple[str, ...]:
+        """The values a filter can offer; with `trash` those of deleted traces too."""
+        where = f"{column} IS NOT NULL" + ("" if trash else " AND trashed = 0")
+        rows = self._rows(f"SELECT DISTINCT {column} FROM traces WHERE {where} ORDER BY 1", ())
         return tuple(row[0] for row in rows)
 
     def tags(self) -> tuple[str, ...]:

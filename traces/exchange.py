@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from neurons.core.errors import InvalidFile, InvalidInput, StoreError
+from neurons.core.names import free_name
 from neurons.core.progress import Progress, no_progress
 from neurons.storage.files import fsync_tree, publish, sha256_of, walk
 from neurons.storage.manifest import MANIFEST, FileEntry, manifest_bytes, missing_or_resized, read_manifest
@@ -200,10 +201,13 @@ def _publish_all(store: TraceStore, folders: Sequence[Path], records: Sequence[T
     """Give the checked folders their names in the store, all or none."""
     taken = {record.id for record in records if store.folders.locate(record.id, trashed=True) is not None}
     ids = {record.id: new_id() if record.id in taken else record.id for record in records}
+    runs = _free_runs(store, records)
     done: list[Path] = []
     try:
         for folder, record in zip(folders, records, strict=True):
-            wanted = replace(record, id=ids[record.id], baseline_id=ids.get(record.baseline_id or "", record.baseline_id), pinned=False)
+            run = runs.get(record.set_name or "")
+            baseline = ids.get(record.baseline_id or "", record.baseline_id)
+            wanted = replace(record, id=ids[record.id], baseline_id=baseline, pinned=False, set_name=run)
             if (wanted.id, wanted.baseline_id) != (record.id, record.baseline_id):
                 _rewrite(folder, wanted)
             (folder / META).write_text(json.dumps(meta_of(wanted), ensure_ascii=False, allow_nan=False), encoding="utf-8")
@@ -218,6 +222,17 @@ def _publish_all(store: TraceStore, folders: Sequence[Path], records: Sequence[T
         store.sync()
     store.enforce_budget()
     return tuple(Imported(ids[record.id], record.id, store.summary(ids[record.id]).title) for record in records)
+
+
+def _free_runs(store: TraceStore, records: Sequence[TraceRecord]) -> dict[str, str]:
+    """Each run's name here: another one where there is a run of that name, for the two are not one."""
+    store.sync()
+    taken = set(store.catalogue.distinct("set_name", trash=True))
+    names: dict[str, str] = {}
+    for name in dict.fromkeys(record.set_name for record in records if record.set_name):
+        names[name] = free_name(name, taken)
+        taken.add(names[name])
+    return names
 
 
 def _rewrite(folder: Path, record: TraceRecord) -> None:

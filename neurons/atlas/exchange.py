@@ -197,7 +197,7 @@ def _table_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
                 yield from enumerate(csv.DictReader(file), start=1)
         elif suffix in (".jsonl", ".json"):
             text = path.read_text(encoding="utf-8-sig")
-            lines = json.loads(text) if text.lstrip().startswith("[") else [line for line in text.splitlines() if line.strip()]
+            lines = json.loads(text) if text.lstrip().startswith("[") else [line for line in text.split("\n") if line.strip()]
             for number, line in enumerate(lines, start=1):
                 yield number, _json_row(line)
         else:

@@ -5,10 +5,7 @@ Knows files, not tokens: conversations come out as messages.
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +17,8 @@ import pyarrow
 
 from neurons.core.errors import InvalidFile, InvalidInput
 from neurons.core.types import Message, Role
+from neurons.storage.encodings import decode
+from neurons.storage.tables import Table, read_table
 
 TEXT_COLUMNS = ("text", "content", "document", "body", "prompt", "messages", "conversations")
 _ROLES: dict[str, Role] = {
@@ -32,6 +31,8 @@ _ROLES: dict[str, Role] = {
 }
 MIN_CHARACTERS = 40
 _PART = 6000
+_TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json")
+_UNICODE = ("utf-8", "utf-16", "utf-32")
 _HUB = re.compile(r"^(?:hf:)?([A-Za-z0-9][\w.-]*/[\w.-]+)(?::([\w.-]+))?$")
 
 
@@ -85,47 +86,50 @@ def _read_file(path: Path, name: str, column: str | None) -> Iterator[Read | Ski
         return
     try:
         data = path.read_bytes()
-        if b"\0" in data[:65536]:
-            yield Skipped(name, "the file is binary; give text in UTF-8")
+        if suffix not in _TABLES:
+            yield from _parts(_unicode(data), name)
             return
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        yield Skipped(name, f"the file is not UTF-8 (byte {error.start}); convert it, for instance with iconv")
+        table = read_table(data, name=path.name, limit=None)
+    except InvalidFile as error:
+        yield Skipped(name, str(error))
         return
     except OSError as error:
         yield Skipped(name, f"the file cannot be read: {error.strerror or error}")
         return
-    if suffix in (".jsonl", ".ndjson"):
-        yield from _read_jsonl(text, name, column)
-    elif suffix in (".csv", ".tsv"):
-        rows = csv.DictReader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",")
-        yield from _rows(_csv_rows(rows), rows.fieldnames or (), name, column)
-    else:
-        yield from _parts(text, name)
+    if table.encoding not in _UNICODE:
+        yield Skipped(name, _not_unicode(table.encoding))
+        return
+    yield from _read_rows(table, name, column)
 
 
-def _csv_rows(rows: csv.DictReader[str]) -> Iterator[Mapping[str, Any] | Skipped]:
-    try:
-        yield from rows
-    except csv.Error as error:
-        yield Skipped(f"line {rows.line_num}", f"is no CSV: {error}")
+def _unicode(data: bytes) -> str:
+    text, encoding = decode(data)
+    if encoding not in _UNICODE:
+        raise InvalidFile(_not_unicode(encoding), field="corpus")
+    return text
 
 
-def _read_jsonl(text: str, name: str, column: str | None) -> Iterator[Read | Skipped]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            yield Skipped(f"{name}, line {number}", "is no JSON")
-            continue
-        if isinstance(row, str):
-            yield _document(row, f"{name}, line {number}")
-        elif isinstance(row, dict):
-            yield from _rows([row], tuple(row), f"{name}, line {number}", column, numbered=False)
+def _not_unicode(encoding: str) -> str:
+    return f"the file is not UTF-8 (it looks like {encoding}); convert it, for instance with iconv"
+
+
+def _read_rows(table: Table, name: str, column: str | None) -> Iterator[Read | Skipped]:
+    """The rows of a table in the file's order, those that cannot be used among them."""
+    what = "line" if table.format == "jsonl" else "row"
+    broken = {error.row: error.message for error in table.errors}
+    rows = dict(table.rows)
+    if table.format == "csv":
+        found: list[Mapping[str, Any] | Skipped] = [
+            rows[n] if n in rows else Skipped(f"row {n}", broken[n]) for n in sorted(rows.keys() | broken.keys())
+        ]
+        yield from _rows(found, table.columns, name, column)
+        return
+    for number in sorted(rows.keys() | broken.keys()):
+        label = f"{name}, {what} {number}"
+        if number in broken:
+            yield Skipped(label, broken[number])
         else:
-            yield Skipped(f"{name}, line {number}", "is neither a text nor an object")
+            yield from _rows([rows[number]], tuple(rows[number]), label, column, numbered=False)
 
 
 def _read_parquet(path: Path, name: str, column: str | None) -> Iterator[Read | Skipped]:

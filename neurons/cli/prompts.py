@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,8 +24,23 @@ from neurons.cli.common import (
     stderr_progress,
     table,
 )
+from neurons.cli.prompt_files import (
+    Encoding,
+    ExpectedColumn,
+    FileOptions,
+    Header,
+    IdColumn,
+    Kind,
+    PromptColumn,
+    Quotes,
+    SystemColumn,
+    TagsColumn,
+    Template,
+    read_prompts,
+)
 from neurons.cli.stored import SteerFiles, Strengthen, Suppress, all_steers, read_steers, sampling, store
 from neurons.core.errors import InvalidInput, NotFound
+from neurons.core.percent import percent
 from neurons.core.types import Steer
 
 if TYPE_CHECKING:
@@ -34,17 +48,10 @@ if TYPE_CHECKING:
 
     from neurons.core.progress import Progress
     from neurons.models.loaded import LoadedModel
-    from neurons.prompts.sets import PromptSet
     from neurons.storage.job_files import Job
     from neurons.storage.jobs import JobRunner
 
 _File = Annotated[str, typer.Argument(help='A TXT, CSV or JSONL file, the name of a saved set, or "-" for standard input.')]
-_PromptColumn = Annotated[str | None, typer.Option(help="Column with the prompts. [default: detected]", show_default=False)]
-_SystemColumn = Annotated[str | None, typer.Option(help="Column with system prompts. [default: detected]", show_default=False)]
-_IdColumn = Annotated[str | None, typer.Option(help="Column with names. [default: detected]", show_default=False)]
-_TagsColumn = Annotated[str | None, typer.Option(help="Column with tags. [default: detected]", show_default=False)]
-_Kind = Annotated[str | None, typer.Option("--format", help="txt, csv or jsonl. [default: by the file's name]", show_default=False)]
-_Encoding = Annotated[str | None, typer.Option(help="Such as utf-8 or cp1252. [default: detected]", show_default=False)]
 _JobId = Annotated[str, typer.Argument(help="Id of a job, or a unique start of one.")]
 
 
@@ -63,32 +70,43 @@ def register(app: typer.Typer) -> None:
 
 def check(
     file: _File,
-    prompt_column: _PromptColumn = None,
-    system_column: _SystemColumn = None,
-    id_column: _IdColumn = None,
-    tags_column: _TagsColumn = None,
-    kind: _Kind = None,
-    encoding: _Encoding = None,
+    prompt_column: PromptColumn = None,
+    template: Template = None,
+    expected_column: ExpectedColumn = None,
+    system_column: SystemColumn = None,
+    id_column: IdColumn = None,
+    tags_column: TagsColumn = None,
+    kind: Kind = None,
+    encoding: Encoding = None,
+    header: Header = None,
+    quotes: Quotes = None,
     preview: Annotated[int, typer.Option(help="Rows to show.", min=0)] = 5,
     as_json: Json = False,
 ) -> None:
     """Read a file of prompts and say what was understood. Exit status 1 when some row cannot be used."""
-    prompts, about = _read(file, prompt_column, system_column, id_column, tags_column, kind, encoding)
+    told = FileOptions(prompt_column, template, expected_column, system_column, id_column, tags_column, kind, encoding, header, quotes)
+    prompts, about = read_prompts(file, told, quiet=True)
     answer = {
         **about,
         "rows": len(prompts.rows),
         "errors": prompts.errors,
         "preview": [
-            {"row": r.row, "id": r.id, "prompt": r.prompt, "messages": len(r.messages), "tags": r.tags} for r in prompts.rows[:preview]
+            {"row": r.row, "id": r.id, "prompt": r.prompt, "messages": len(r.messages), "tags": r.tags, "expected": r.expected}
+            for r in prompts.rows[:preview]
         ],
     }
 
     def human() -> str:
-        facts = [f"{name}: {value}" for name, value in about.items() if value not in (None, "")]
-        rows = [(r.row, r.id, r.prompt[:100]) for r in prompts.rows[:preview]]
+        facts = [f"{name}: {value}" for name, value in about.items() if value not in (None, "", []) and name != "mapping"]
+        rows = [(r.row, r.id, r.prompt[:100], str(r.expected or "")[:60]) for r in prompts.rows[:preview]]
         wrong = [f"row {error.row}: {error.message}" for error in prompts.errors]
         return "\n".join(
-            [*facts, f"{len(prompts.rows)} prompts, {len(wrong)} rows that cannot be used", table(("row", "id", "prompt"), rows), *wrong]
+            [
+                *facts,
+                f"{len(prompts.rows)} prompts, {len(wrong)} rows that cannot be used",
+                table(("row", "id", "prompt", "expected"), rows),
+                *wrong,
+            ]
         )
 
     emit(answer, as_json, human)
@@ -99,12 +117,16 @@ def check(
 def run(
     file: _File,
     name: Annotated[str, typer.Option("--name", help="Name of the run; its traces are grouped under it. [default: the file's name]")] = "",
-    prompt_column: _PromptColumn = None,
-    system_column: _SystemColumn = None,
-    id_column: _IdColumn = None,
-    tags_column: _TagsColumn = None,
-    kind: _Kind = None,
-    encoding: _Encoding = None,
+    prompt_column: PromptColumn = None,
+    template: Template = None,
+    expected_column: ExpectedColumn = None,
+    system_column: SystemColumn = None,
+    id_column: IdColumn = None,
+    tags_column: TagsColumn = None,
+    kind: Kind = None,
+    encoding: Encoding = None,
+    header: Header = None,
+    quotes: Quotes = None,
     model: Model = "default",
     system: System = None,
     seed: Seed = 0,
@@ -126,8 +148,9 @@ def run(
     """
     from neurons.prompts import runs
 
+    told = FileOptions(prompt_column, template, expected_column, system_column, id_column, tags_column, kind, encoding, header, quotes)
     settings = sampling(seed, temperature, top_p, top_k, max_new_tokens)
-    prompts, _ = _read(file, prompt_column, system_column, id_column, tags_column, kind, encoding)
+    prompts, _ = read_prompts(file, told)
     steers: tuple[Steer, ...] = read_steers(steer)
     runner = _Runner(quiet=as_json)
     if steers or suppress or strengthen:
@@ -136,7 +159,7 @@ def run(
     job = runs.start(
         runner.jobs,
         prompts,
-        run=name or _run_name(file),
+        run=_free_run(runner, name or _run_name(file)),
         model=model,
         device=device,
         dtype=dtype,
@@ -182,19 +205,27 @@ def cancel(job_id: _JobId, as_json: Json = False) -> None:
 def save(
     file: _File,
     name: Annotated[str, typer.Argument(help="Name to keep the set under.")],
-    prompt_column: _PromptColumn = None,
-    system_column: _SystemColumn = None,
-    id_column: _IdColumn = None,
-    tags_column: _TagsColumn = None,
-    kind: _Kind = None,
-    encoding: _Encoding = None,
+    prompt_column: PromptColumn = None,
+    template: Template = None,
+    expected_column: ExpectedColumn = None,
+    system_column: SystemColumn = None,
+    id_column: IdColumn = None,
+    tags_column: TagsColumn = None,
+    kind: Kind = None,
+    encoding: Encoding = None,
+    header: Header = None,
+    quotes: Quotes = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite the set of that name.")] = False,
     as_json: Json = False,
 ) -> None:
     """Keep a file of prompts as a named set."""
-    from neurons.prompts.sets import save_set
+    from neurons.prompts.sets import save_set, saved_sets
 
-    prompts, _ = _read(file, prompt_column, system_column, id_column, tags_column, kind, encoding)
-    save_set(name, prompts)
+    told = FileOptions(prompt_column, template, expected_column, system_column, id_column, tags_column, kind, encoding, header, quotes)
+    if name in saved_sets() and not replace:
+        raise InvalidInput(f"there is a set {name!r} already; choose another name, or overwrite it with --replace", field="name")
+    prompts, _ = read_prompts(file, told)
+    save_set(name, prompts, replace=replace)
     emit({"name": name, "rows": len(prompts.rows), "errors": prompts.errors}, as_json, f"{name}: {len(prompts.rows)} prompts")
 
 
@@ -283,39 +314,21 @@ def _report(jobs: JobRunner, job: Job, as_json: bool) -> None:
         cells = [[str(row[name])[:60] if isinstance(row[name], str) else row[name] for name in columns] for row in rows]
         lines = [table(columns, cells), *(f"row {error['row']} failed: {error['error']}" for error in errors)]
         if counted.pairs:
-            lines.append(
-                f"{counted.differ} of {counted.pairs} answers differ; on average {counted.mean_changed_words:.0%} of the words changed"
-            )
+            changed = percent(counted.mean_changed_words or 0.0)
+            lines.append(f"{counted.differ} of {counted.pairs} answers differ; on average {changed} of the words changed")
         return "\n".join([*lines, f"{counted.rows} answered, {len(errors)} failed; job {job.id} is {job.state}"])
 
     emit(answer, as_json, human)
 
 
-def _read(
-    file: str, prompt: str | None, system: str | None, ident: str | None, tags: str | None, kind: str | None, encoding: str | None
-) -> tuple[PromptSet, dict[str, Any]]:
-    """The prompts of a file, of standard input or of a saved set, and what was detected."""
-    from dataclasses import replace
+def _free_run(runner: _Runner, wanted: str) -> str:
+    """A name that no other run has: two runs of one name would be counted as one."""
+    from neurons.prompts.runs import free_run_name
 
-    from neurons.prompts import sets as promptsets
-    from neurons.storage import tables
-
-    path = Path(file)
-    if file != "-" and not path.is_file():
-        if file in promptsets.saved_sets():
-            found = promptsets.load_set(file)
-            return found, {"format": "saved set", "source": found.source}
-        raise InvalidInput(f"there is no file {file!r} and no saved set of that name", field="file")
-    if kind not in (None, "txt", "csv", "jsonl"):
-        raise InvalidInput(f"the format is {kind!r}; use txt, csv or jsonl", field="format")
-    data = sys.stdin.buffer.read() if file == "-" else path.read_bytes()
-    name = "standard input" if file == "-" else path.name
-    read = tables.read_table(data, name=name, kind=kind, encoding=encoding)  # type: ignore[arg-type]  # checked above
-    mapping = promptsets.guess_mapping(read)
-    given = {"prompt": prompt, "system": system, "id": ident, "tags": tags}
-    mapping = replace(mapping, **{key: value for key, value in given.items() if value is not None})
-    about = {"format": read.format, "encoding": read.encoding, "delimiter": read.delimiter, "header": read.header, "columns": read.columns}
-    return promptsets.build(read, mapping, source=name), {**about, "mapping": mapping}
+    name = free_run_name(store(), runner.jobs, wanted)
+    if name != wanted.strip():
+        typer.echo(f"there is a run {wanted!r} already; this one is {name!r}", err=True)
+    return name
 
 
 def _run_name(file: str) -> str:

@@ -11,12 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurons.cli.common import Device, Dtype, Json, Model, emit, load, stderr_progress, table
+from neurons.cli.prompt_files import (
+    Encoding,
+    ExpectedColumn,
+    FileOptions,
+    Header,
+    IdColumn,
+    Kind,
+    PromptColumn,
+    Quotes,
+    SystemColumn,
+    Template,
+    read_prompts,
+)
+from neurons.cli.stored import sampling
 from neurons.core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from neurons.statistics.comparison import Conversation
     from neurons.statistics.criteria import Criterion
     from neurons.statistics.summary import Summary
+    from neurons.storage.jobs import JobRunner
 
 
 def register(app: typer.Typer) -> None:
@@ -25,9 +39,11 @@ def register(app: typer.Typer) -> None:
 
 
 def stats(
-    prompts: Annotated[str, typer.Option(help="File of prompts (txt, csv, jsonl), or the name of a saved prompt set.")],
+    prompts: Annotated[str, typer.Option(help="File of prompts (txt, csv, tsv, json, yaml), or the name of a saved prompt set.")],
     steer: Annotated[Path, typer.Option(help="Steer file.")],
-    contains: Annotated[str, typer.Option(help="Text that an answer should hold, as a word of its own.")] = "",
+    contains: Annotated[
+        str, typer.Option(help="Text that an answer should hold, as a word of its own. [default: what each prompt's row says is expected]")
+    ] = "",
     regex: Annotated[str, typer.Option(help="Regular expression that an answer should match.")] = "",
     equals: Annotated[str, typer.Option(help="What an answer should be, spaces and final full stop aside.")] = "",
     token: Annotated[str, typer.Option(help="Token whose probability as the answer's first is compared, such as ' Paris'.")] = "",
@@ -38,6 +54,15 @@ def stats(
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     job: Annotated[str, typer.Option(help="Go on with this stopped comparison instead of beginning one.")] = "",
     save: Annotated[str, typer.Option(help="Keep the result as an experiment of this name.")] = "",
+    prompt_column: PromptColumn = None,
+    template: Template = None,
+    expected_column: ExpectedColumn = None,
+    system_column: SystemColumn = None,
+    id_column: IdColumn = None,
+    kind: Kind = None,
+    encoding: Encoding = None,
+    header: Header = None,
+    quotes: Quotes = None,
     csv_out: Annotated[Path | None, typer.Option("--csv", help="Write the pairs to this CSV file.", show_default=False)] = None,
     model: Model = "default",
     device: Device = None,
@@ -49,32 +74,37 @@ def stats(
     It runs as a job: stopped with Ctrl-C, it goes on with --job and the id that is printed.
     """
     from neurons.cli.stored import note_positions
-    from neurons.core.types import Sampling
     from neurons.repair.experiments import save_statistics
     from neurons.runs.steering import load_steers
-    from neurons.statistics.comparison import JOB_KIND, ComparisonSpec, job_worker, spec_to_json
+    from neurons.statistics.comparison import JOB_KIND, ComparisonSpec, from_prompt_set, job_worker, spec_to_json
     from neurons.statistics.criteria import Criterion
     from neurons.statistics.summary import summarise
     from neurons.storage.jobs import JobRunner
 
     criteria = [Criterion(text, kind) for text, kind in ((contains, "contains"), (regex, "regex"), (equals, "equals")) if text]  # type: ignore[arg-type]
+    criterion = _one(criteria)
+    told = FileOptions(prompt_column, template, expected_column, system_column, id_column, None, kind, encoding, header, quotes)
+    found, about = read_prompts(prompts, told)
     spec = ComparisonSpec(
-        prompts=_conversations(prompts),
+        prompts=from_prompt_set(found, criterion),
         steers=load_steers(steer),
-        criterion=_one(criteria),
+        criterion=criterion,
         token=token or None,
         seeds=seeds,
         random_sets=random_sets,
-        sampling=Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed),
+        sampling=sampling(seed, temperature, 1.0, 0, max_new_tokens),
     ).check()
     loaded = load(model, device=device, dtype=dtype, quiet=as_json)
     note_positions(load_steers(steer, ref=loaded.ref))
+    params = {**spec_to_json(spec), "model": loaded.ref.weights_hash}
     runner = JobRunner()
     try:
+        if job:
+            _check_same(runner, job, params)
         with stderr_progress(quiet=as_json) as progress:
             runner.register(JOB_KIND, job_worker(lambda _params, _progress: loaded))
             title = f"{len(spec.prompts)} prompts, steer {steer.name}"
-            started = runner.resume(job) if job else runner.start(JOB_KIND, spec_to_json(spec), title=title)
+            started = runner.resume(job) if job else runner.start(JOB_KIND, params, title=title)
             typer.echo(f"job {started.id}", err=True)
             ended = runner.wait(started.id, on_change=lambda now: progress(now.done, now.total, now.message))
     finally:
@@ -87,22 +117,21 @@ def stats(
         csv_out.write_text(rows_csv(rows), encoding="utf-8")
     if save:
         save_statistics(save, spec, rows, loaded.ref)
-    emit({"job": ended.id, **_plain(summary)}, as_json, lambda: _tell(summary))
+    counted = {"asked": about["asked"], "counted": about["counted"]}
+    emit({"job": ended.id, **counted, **_plain(summary)}, as_json, lambda: f"{_tell(summary)}\n{about['counted']}")
 
 
-def _conversations(source: str) -> tuple[Conversation, ...]:
-    from neurons.prompts.sets import build, guess_mapping, load_set
-    from neurons.statistics.comparison import from_prompt_set
-    from neurons.storage.tables import read_table
+def _check_same(runner: JobRunner, job: str, params: Mapping[str, Any]) -> None:
+    """Raise `InvalidInput` when the job asks something else than these parameters: its rows would stand under the new question."""
+    from neurons.statistics.comparison import JOB_KIND, differing
 
-    path = Path(source)
-    if path.is_file():
-        read = read_table(path.read_bytes(), name=path.name)
-        found = build(read, guess_mapping(read), source=path.name)
-        if found.errors:
-            raise InvalidInput(f"{path.name}, row {found.errors[0].row}: {found.errors[0].message}", field="prompts")
-        return from_prompt_set(found)
-    return from_prompt_set(load_set(source))
+    old = runner.get(job)
+    if old.kind != JOB_KIND:
+        raise InvalidInput(f"job {job} is no comparison ({old.kind})", field="job")
+    if other := differing(old.params, params):
+        raise InvalidInput(
+            f"job {job} was started with other {' and '.join(other)}; give it what it had, or leave --job out to begin anew", field="job"
+        )
 
 
 def _one(criteria: Sequence[Criterion]) -> Criterion | None:
@@ -116,11 +145,19 @@ def rows_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream)
     names = ("met", "token_probability", "kl", "length", "repetition", "answer")
-    writer.writerow(["prompt_id", "seed", "prompt", "error", *(f"{side}_{name}" for side in ("plain", "steered") for name in names)])
+    columns = [*(f"{side}_{name}" for side in ("plain", "steered") for name in names), "plain_met_text", "steered_met_text"]
+    writer.writerow(["prompt_id", "seed", "prompt", "error", *columns])
     for row in rows:
         values = [row.get(side, {}).get(name) for side in ("plain", "steered") for name in names]
+        values += [met_text(row.get(side, {})) for side in ("plain", "steered")]
         writer.writerow([_cell(v) for v in (row["prompt_id"], row["seed"], row["prompt"], row.get("error", ""), *values)])
     return stream.getvalue()
+
+
+def met_text(facts: Mapping[str, Any]) -> str:
+    """The part of an answer that met the criterion."""
+    start, end = facts.get("met_at") or (0, 0)
+    return str(facts.get("answer", ""))[start:end]
 
 
 def _cell(value: Any) -> Any:
@@ -141,8 +178,8 @@ def _tell(summary: Summary) -> str:
         for f in figures:
             d = f.difference
             rows.append((prefix + f.name, f.plain, f.steered, d.value, d.low, d.high, d.p_value))
-    shown = table(("figure", "unsteered", "steered", "difference", "95% from", "to", "McNemar p"), rows)
+    shown = table(("figure", "unsteered", "steered", "difference", "95% from", "to", "exact p"), rows)
     failed = f"\n{summary.failed} rows failed" if summary.failed else ""
     chance = "" if summary.random_kl is None else f" (random neurons: {summary.random_kl:.4g})"
-    pairs = f"{summary.pairs} pairs of {summary.prompts} prompts; KL {summary.kl:.4g} nats a token{chance}{failed}"
+    pairs = f"{summary.pairs} pairs of {summary.prompts} different prompts; KL {summary.kl:.4g} nats a token{chance}{failed}"
     return f"{summary.message}\n\n{shown}\n\n{pairs}"

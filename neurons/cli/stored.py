@@ -67,7 +67,10 @@ def read_prompt(prompt: str) -> str:
 
 def sampling(seed: int, temperature: float, top_p: float, top_k: int, max_new_tokens: int) -> Sampling:
     """The settings, checked before a model is loaded."""
-    return Sampling(temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, seed=seed).check()
+    found = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, seed=seed).check()
+    if found.greedy and temperature:
+        typer.echo(found.how, err=True)
+    return found
 
 
 def read_steers(files: Sequence[Path] | None) -> tuple[Steer, ...]:

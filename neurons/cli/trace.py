@@ -42,6 +42,7 @@ from neurons.cli.stored import (
     store,
 )
 from neurons.core.errors import InvalidInput
+from neurons.core.percent import percent
 from neurons.core.progress import Progress
 from neurons.core.types import Polarity, parse_ranges
 
@@ -219,7 +220,7 @@ def compare(
         kl = "" if where.kl is None else f"; KL at least {where.kl:.3g} nats"
         said = f"first difference at token {where.position}: {where.a_text!r} or {where.b_text!r}{kl}"
         return "\n".join(
-            [*lines, f"{found.changed_words:.0%} of the words changed; {said}", table(("unsteered", "p", "steered", "p"), tops)]
+            [*lines, f"{percent(found.changed_words)} of the words changed; {said}", table(("unsteered", "p", "steered", "p"), tops)]
         )
 
     emit(answer, as_json, human)

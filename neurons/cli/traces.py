@@ -11,6 +11,7 @@ import typer
 from neurons.cli.common import Device, Dtype, Group, Json, emit, load, plain, size, stderr_progress, table
 from neurons.cli.stored import OtherModel, TraceId, find, run_json, store
 from neurons.core.errors import InvalidInput, NotFound
+from neurons.core.percent import percent
 from neurons.core.types import ModelRef
 
 _Ids = Annotated[list[str], typer.Argument(help='Ids of traces, unique starts of them, or "last".')]
@@ -91,7 +92,8 @@ def show(trace_id: TraceId, as_json: Json = False) -> None:
             "answer": record.answer,
             "ended": record.finish_reason + (f": {record.error}" if record.error else ""),
             "tokens": f"{len(record.prompt_ids)} + {len(record.answer_ids)}",
-            "settings": f"temperature {record.sampling.temperature:g}, top-p {record.sampling.top_p:g}, top-k {record.sampling.top_k}, "
+            "settings": f"temperature {record.sampling.temperature:g}{' (greedy)' if record.sampling.greedy else ''}, "
+            f"top-p {record.sampling.top_p:g}, top-k {record.sampling.top_k}, "
             f"seed {record.sampling.seed}, at most {record.sampling.max_new_tokens} tokens",
             "steers": "; ".join(
                 f"{s.name or 'steer'}: {s.size} neurons, {s.mode} {s.strength:g}, tokens {s.tokens}" for s in record.steers
@@ -126,9 +128,8 @@ def compare(
         words = "".join(op.a if op.tag == "equal" else f"[-{op.a}-]" * bool(op.a) + f"{{+{op.b}+}}" * bool(op.b) for op in found.words)
         rows = [(f"{n.layer}:{n.index}", n.mean_abs, n.max_abs, n.token, n.a_activation, n.b_activation) for n in found.neurons]
         neurons = table(("neuron", "mean difference", "largest", "at", "first", "second"), rows) if rows else found.neurons_missing
-        return (
-            f"ids: {same}; {found.changed_words:.0%} of the words changed\n{words}\n\nover {found.shared_tokens} shared tokens:\n{neurons}"
-        )
+        changed = f"{percent(found.changed_words)} of the words changed"
+        return f"ids: {same}; {changed}\n{words}\n\nover {found.shared_tokens} shared tokens:\n{neurons}"
 
     emit(found, as_json, human)
 

@@ -21,6 +21,8 @@ Metric = Literal["prob", "logprob", "logit", "contrast"]
 FinishReason = Literal["stop", "length", "context", "cancelled", "error"]
 
 MAX_STRENGTH = 1000.0
+SMALLEST_TEMPERATURE = 1e-30
+"""Below it logits divided by the temperature leave float32, and nothing can be drawn: such a temperature is greedy."""
 _NEURON_FORM = re.compile(r"^\s*[lL]?(\d+)\s*[:/.]\s*(?:[nN]|(e\d+|s\d*)/)?(\d+)\s*:?\s*([+-])?\s*$")
 
 
@@ -80,13 +82,24 @@ class Sampling:
     """How the next token is chosen."""
 
     temperature: float = 0.0
-    """0 is greedy: the most probable token, ties to the lower id."""
+    """0 is greedy: the most probable token, ties to the lower id. So is what lies below `SMALLEST_TEMPERATURE`."""
     top_p: float = 1.0
     """Keep the smallest set of tokens whose probability reaches this; 1 keeps all."""
     top_k: int = 0
     """Keep this many tokens; 0 keeps all."""
     max_new_tokens: int = 128
     seed: int = 0
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature < SMALLEST_TEMPERATURE
+
+    @property
+    def how(self) -> str:
+        """How tokens are chosen, for a reader."""
+        if not self.greedy:
+            return f"temperature {self.temperature:g}"
+        return "greedy" if self.temperature == 0 else f"greedy (temperature {self.temperature:g} is too small to draw at)"
 
     def check(self) -> Sampling:
         """Return self, or raise `InvalidInput` whose `field` is the setting that is wrong."""

@@ -170,7 +170,7 @@ def _ask_all(
 
 def _read_answers(path: Path, model: str, created: str) -> dict[NeuronSide, tuple[Pattern, ...]]:
     found: dict[NeuronSide, tuple[Pattern, ...]] = {}
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for text in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
         try:
             line = json.loads(text)
             if line["model"] == model and line["atlas"] == created:

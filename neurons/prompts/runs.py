@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from neurons.core.errors import Cancelled, InvalidInput, NeuronscopeError
+from neurons.core.names import free_name
 from neurons.core.progress import Progress
 from neurons.core.types import Sampling, Steer
 from neurons.models.loaded import LoadedModel
@@ -191,3 +192,10 @@ def run_names(store: TraceStore) -> tuple[str, ...]:
     """The names of all runs that have traces."""
     store.sync()
     return store.catalogue.distinct("set_name")
+
+
+def free_run_name(store: TraceStore, runner: JobRunner, wanted: str) -> str:
+    """`wanted`, or `wanted 2`, `wanted 3`... whichever no run with traces (deleted ones too) and no job has."""
+    store.sync()
+    jobs = {str(job.params.get("run")) for job in runner.list(KIND)}
+    return free_name(wanted.strip(), jobs | set(store.catalogue.distinct("set_name", trash=True)))

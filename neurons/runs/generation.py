@@ -168,7 +168,7 @@ class Decoder:
         if self._forced is not None:
             return int(self._forced[len(self._ids) - self._prompt_tokens])
         assert self._logits_V is not None
-        if self._sampling.temperature == 0:
+        if self._sampling.greedy:
             return int(self._logits_V.argmax())
         scores: Tensor = self._logits_V[None].float().cpu()
         ids_1T = torch.tensor([self._ids])
@@ -200,7 +200,7 @@ def generate(
 
 def _warpers(sampling: Sampling) -> list[Any]:
     """transformers' own logits processors, in its order: temperature, top-k, top-p."""
-    if sampling.temperature == 0:
+    if sampling.greedy:
         return []
     warpers: list[Any] = [TemperatureLogitsWarper(float(sampling.temperature))]
     if sampling.top_k:

@@ -7,6 +7,8 @@ computed from rows alone.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,20 +19,23 @@ import torch
 from neurons.atlas.quantiles import quantiles_for
 from neurons.core.errors import InvalidInput
 from neurons.core.progress import Progress, no_progress
+from neurons.core.quantile_table import QuantileTable
 from neurons.core.types import Message, NeuronSide, Role, Sampling, Steer
 from neurons.models.chat import decode, encode_prompt, single_token
 from neurons.models.loaded import LoadedModel
 from neurons.prompts.sets import PromptSet
+from neurons.prompts.values import Expected
 from neurons.runs.generation import generate
 from neurons.runs.hooks import run_forward
 from neurons.runs.steering import compile_edits, needs_quantiles, parse_steers, placed, resolve, steer_to_json
-from neurons.statistics.criteria import Criterion, parse_criterion
+from neurons.statistics.criteria import Criterion, parse_criterion, without_full_stop
 from neurons.statistics.paired import repetition
 from neurons.storage.jobs import JobContext
 
 JOB_KIND = "statistics"
 FORMAT = "neuronscope-statistics"
 _MAX_RUNS = 200_000
+_NO_EXTREME = 1e-6  # a neuron that never fired on a side: no part of it can be told
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,12 @@ class Conversation:
     def text(self) -> str:
         """The last user message."""
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def unit(self) -> str:
+        """The same for equal conversations: they are one prompt, asked again."""
+        said = json.dumps([(m.role, m.content.strip()) for m in self.messages])
+        return hashlib.sha256(said.encode("ascii")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,7 @@ class ComparisonSpec:
             self.criterion.check("criterion")
         if not 1 <= self.seeds <= 1000:
             raise InvalidInput(f"{self.seeds} seeds; use 1 to 1000", field="seeds")
-        if self.sampling.temperature == 0 and self.seeds > 1:
+        if self.sampling.greedy and self.seeds > 1:
             raise InvalidInput(
                 "greedy decoding gives the same answer for every seed; use one seed, or a temperature above 0", field="seeds"
             )
@@ -105,11 +116,10 @@ def measure(
     """Make the rows that are not in `done` and hand each to `on_row`. `Cancelled` from `progress` passes through; finished rows are out."""
     spec.check()
     token_id = None if spec.token is None else single_token(loaded, spec.token)
-    quantiles = quantiles_for(loaded, progress=progress) if needs_quantiles(spec.steers) else None
+    needed = needs_quantiles(spec.steers) or (spec.random_sets > 0 and any(s.needs_values for s in spec.steers if not s.is_noop))
+    quantiles = quantiles_for(loaded, progress=progress) if needed else None
     steers = resolve(loaded, spec.steers, quantiles=quantiles)
-    draws = [_random_match(loaded, steers, random.Random(f"{spec.sampling.seed}/{n}")) for n in range(spec.random_sets)]
-    if quantiles is not None:
-        draws = [tuple(s.with_values(quantiles.values(s.neurons)) if s.needs_values else s for s in draw) for draw in draws]
+    draws = [_random_match(loaded, steers, random.Random(f"{spec.sampling.seed}/{n}"), quantiles) for n in range(spec.random_sets)]
     finished = {row["row"] for row in done}
     wanted = [(prompt, seed) for prompt in spec.prompts for seed in range(spec.seeds)]
     for n, (prompt, seed) in enumerate(wanted):
@@ -131,6 +141,7 @@ def _row(
     key: str,
 ) -> dict[str, Any]:
     """One pair and its random companions, as plain JSON values."""
+    about = {"row": key, "prompt_id": prompt.id, "prompt": prompt.text, "seed": seed, "unit": prompt.unit}
     try:
         encoded = encode_prompt(loaded, prompt.messages)
         ids = encoded.ids
@@ -145,8 +156,8 @@ def _row(
             forced_TV = _log_probabilities(loaded, ids, plain_ids, used)
             facts[name] = _facts(loaded, criterion, answer, forced_TV, plain_TV, token_id)
     except InvalidInput as error:
-        return {"row": key, "prompt_id": prompt.id, "prompt": prompt.text, "seed": seed, "error": str(error)}
-    return {"row": key, "prompt_id": prompt.id, "prompt": prompt.text, "seed": seed, **facts}
+        return {**about, "error": str(error)}
+    return {**about, **facts}
 
 
 def _log_probabilities(loaded: LoadedModel, ids: Sequence[int], answer: Sequence[int], steers: Sequence[Steer]) -> torch.Tensor:
@@ -167,10 +178,12 @@ def _facts(
 ) -> dict[str, Any]:
     """What is noted of one answer."""
     text = decode(loaded, answer)
+    span = None if criterion is None else criterion.span(text)
     kl = 0.0 if plain_TV is None else float((plain_TV.exp() * (plain_TV - forced_TV)).sum(-1).mean())
     return {
         "answer": text,
-        "met": None if criterion is None else criterion.met(text),
+        "met": None if criterion is None else span is not None,
+        "met_at": None if span is None else list(span),
         "token_probability": None if token_id is None else float(forced_TV[0, token_id].exp()),
         "kl": max(0.0, kl),
         "length": len(answer),
@@ -178,8 +191,13 @@ def _facts(
     }
 
 
-def _random_match(loaded: LoadedModel, steers: Sequence[Steer], chooser: random.Random) -> tuple[Steer, ...]:
-    """The same steers on other neurons of the same layers and sides, drawn at random; values are looked up afresh."""
+def _random_match(
+    loaded: LoadedModel, steers: Sequence[Steer], chooser: random.Random, quantiles: QuantileTable | None
+) -> tuple[Steer, ...]:
+    """The same steers on other neurons of the same layers and sides, drawn at random, each as strong for itself as the one it stands for.
+
+    A neuron that is set to .75 of its extreme is matched by one set to .75 of its own extreme, however the steer was saved.
+    """
     taken = {(side.layer, side.index) for steer in steers for side in steer.neurons}
     drawn = []
     for steer in steers:
@@ -190,19 +208,37 @@ def _random_match(loaded: LoadedModel, steers: Sequence[Steer], chooser: random.
             index = chooser.choice(free)
             taken.add((side.layer, index))
             sides.append(NeuronSide(side.layer, index, side.polarity))
-        kept = steer.values if steer.values is not None and steer.needs_values else None
-        drawn.append(replace(steer, neurons=tuple(sides), values=kept))
+        values = None if quantiles is None or not steer.needs_values else _own_strengths(steer, sides, quantiles)
+        drawn.append(replace(steer, neurons=tuple(sides), values=values))
     return tuple(drawn)
+
+
+def _own_strengths(steer: Steer, sides: Sequence[NeuronSide], quantiles: QuantileTable) -> tuple[float, ...]:
+    """For each of `sides` its own extreme, times the part of its extreme that the steer's value is for the neuron it stands for."""
+    extremes, own = quantiles.values(steer.neurons), quantiles.values(sides)
+    values = extremes if steer.values is None else steer.values
+    parts = [value / extreme if abs(extreme) > _NO_EXTREME else 1.0 for value, extreme in zip(values, extremes, strict=True)]
+    return tuple(float(part * mine) for part, mine in zip(parts, own, strict=True))
 
 
 # -- jobs --------------------------------------------------------------------------------------------------------------
 
 
-def from_prompt_set(prompts: PromptSet) -> tuple[Conversation, ...]:
-    """The prompts of a set, named by their ids where these tell them apart, else by their rows."""
+def from_prompt_set(prompts: PromptSet, criterion: Criterion | None = None) -> tuple[Conversation, ...]:
+    """The prompts of a set, named by their ids where these tell them apart, else by their rows.
+
+    Without a `criterion` for all, each answer is held against what its prompt says is expected.
+    """
     ids = [row.id for row in prompts.rows]
     named = all(ids) and len(set(ids)) == len(ids)
-    return tuple(Conversation(row.id if named else str(row.row), row.messages) for row in prompts.rows)
+    expected = [_expected(row.expected) if criterion is None and row.expected is not None else None for row in prompts.rows]
+    rows = zip(prompts.rows, expected, strict=True)
+    return tuple(Conversation(row.id if named else str(row.row), row.messages, what) for row, what in rows)
+
+
+def _expected(expected: Expected) -> Criterion:
+    texts = tuple(map(without_full_stop, expected.texts)) if expected.kind == "contains" else expected.texts
+    return Criterion(texts[0], expected.kind, texts[1:]).check("expected")
 
 
 def spec_to_json(spec: ComparisonSpec) -> dict[str, Any]:
@@ -211,7 +247,7 @@ def spec_to_json(spec: ComparisonSpec) -> dict[str, Any]:
     return {
         "prompts": [_conversation_json(p) for p in spec.prompts],
         "steers": [steer_to_json(s) for s in spec.steers],
-        "criterion": None if criterion is None else {criterion.kind: criterion.text},
+        "criterion": None if criterion is None else criterion.to_json(),
         "token": spec.token,
         "seeds": spec.seeds,
         "random_sets": spec.random_sets,
@@ -239,7 +275,7 @@ def spec_from_json(data: Mapping[str, Any]) -> ComparisonSpec:
 def _conversation_json(conversation: Conversation) -> dict[str, Any]:
     messages = [{"role": m.role, "content": m.content} for m in conversation.messages]
     expected = conversation.expected
-    return {"id": conversation.id, "messages": messages, "expected": None if expected is None else {expected.kind: expected.text}}
+    return {"id": conversation.id, "messages": messages, "expected": None if expected is None else expected.to_json()}
 
 
 def _conversation(data: Mapping[str, Any]) -> Conversation:
@@ -263,3 +299,10 @@ def _role(name: Any) -> Role:
     if name == "system":
         return "system"
     return "assistant" if name == "assistant" else "user"
+
+
+def differing(params: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
+    """In what two jobs' parameters differ: to go on with one under the other's would mix their rows."""
+    names = ("prompts", "steers", "criterion", "token", "seeds", "random_sets", "sampling", "model")
+    given = json.loads(json.dumps(other))
+    return tuple(name.replace("_", " ") for name in names if name in params and params[name] != given.get(name))

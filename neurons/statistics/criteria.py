@@ -1,6 +1,7 @@
 """What counts as a good answer: contains a text, matches a regular expression, equals a text, or holds a token.
 
-Texts are found as words of their own, whatever the case: "9.1" is not in "9.11", "mice" is not in "micelle".
+Texts are found as words of their own, whatever the case, the Unicode form and the width: "9.1" is not in "9.11", "mice" not in "micelle".
+Where words are written without spaces between them (Chinese, Japanese, Thai...) a text is found anywhere; Korean particles may follow it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
 
+import regex
+
 from neurons.core.errors import InvalidInput
+from neurons.statistics.folding import fold, folded
 
 Kind = Literal["contains", "regex", "equals", "token"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _MAX_TEXT = 2000
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}ー々〆"
+"""Scripts without spaces between words."""
+_SPACED = rf"[\w--[{_UNSPACED}]]"
+_FREE = regex.compile(rf"(?V1)[{_UNSPACED}]")
+_HANGUL = regex.compile(r"\p{Hangul}")
+_TRAILING = ".!。！．"
 
 
 @dataclass(frozen=True)
@@ -25,48 +35,67 @@ class Criterion:
     kind: Kind = "contains"
     """contains: the text as a word of its own; regex: searched as given; equals: the whole answer, spaces and final full stop aside;
     token: the token's exact text, anywhere."""
+    others: tuple[str, ...] = ()
+    """Further texts, any of which will do as well."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.text, *self.others)
 
     def check(self, field: str = "wanted") -> Criterion:
         """Return self, or raise `InvalidInput` (naming `field`) for an empty text or a regular expression that does not parse."""
         if self.kind not in KINDS:
             raise InvalidInput(f"{field}: kind {self.kind!r} is unknown; use one of {', '.join(KINDS)}", field=field)
-        if not self.text.strip():
-            raise InvalidInput(f"{field} is empty; write the text to look for in the answer", field=field)
-        if len(self.text) > _MAX_TEXT:
-            raise InvalidInput(f"{field} has {len(self.text)} characters; use at most {_MAX_TEXT}", field=field)
-        if self.kind == "regex":
-            try:
-                pattern = re.compile(self.text)
-            except (re.error, RecursionError, OverflowError) as error:
-                raise InvalidInput(f"{field}: {self.text!r} is not a regular expression: {error}", field=field) from error
-            if pattern.search("") is not None:
-                raise InvalidInput(f"{field}: {self.text!r} matches the empty answer; make it ask for something", field=field)
+        for text in self.texts:
+            self._check_text(text, field)
         return self
 
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
+    def _check_text(self, text: str, field: str) -> None:
+        if not text.strip():
+            raise InvalidInput(f"{field} is empty; write the text to look for in the answer", field=field)
+        if len(text) > _MAX_TEXT:
+            raise InvalidInput(f"{field} has {len(text)} characters; use at most {_MAX_TEXT}", field=field)
         if self.kind == "regex":
-            return re.compile(self.text)
+            try:
+                pattern = re.compile(text)
+            except (re.error, RecursionError, OverflowError) as error:
+                raise InvalidInput(f"{field}: {text!r} is not a regular expression: {error}", field=field) from error
+            if pattern.search("") is not None:
+                raise InvalidInput(f"{field}: {text!r} matches the empty answer; make it ask for something", field=field)
+
+    @cached_property
+    def _patterns(self) -> tuple[Any, ...]:
+        if self.kind == "regex":
+            return tuple(re.compile(text) for text in self.texts)
         if self.kind == "token":
-            return re.compile(re.escape(self.text.strip() or self.text))
-        text = " ".join(self.text.split())
-        words = r"\s+".join(re.escape(word) for word in text.split(" "))
-        before = r"(?<!\w)(?<!\d[.,])" if text[:1].isalnum() else ""
-        after = r"(?!\w)(?![.,]\d)" if text[-1:].isdigit() else r"(?!\w)" if text[-1:].isalnum() else ""
-        return re.compile(before + words + after, re.IGNORECASE)
+            return tuple(re.compile(re.escape(text.strip() or text)) for text in self.texts)
+        return tuple(_words(fold(" ".join(text.split()))) for text in self.texts)
+
+    def span(self, answer: str) -> tuple[int, int] | None:
+        """The characters of `answer` that first meet the criterion, [start, end), or None."""
+        if self.kind == "equals":
+            return (0, len(answer)) if _plain(answer) in {_plain(text) for text in self.texts} else None
+        if self.kind == "contains":
+            text = folded(answer)
+            found = [text.span(*match.span()) for pattern in self._patterns for match in pattern.finditer(text.text, overlapped=True)]
+        else:
+            found = [match.span() for pattern in self._patterns if (match := pattern.search(answer)) is not None]
+        return min((span for span in found if span is not None), default=None)
 
     def find(self, answer: str) -> int | None:
         """Where in `answer` (characters) the criterion is first met, or None."""
-        if self.kind == "equals":
-            return 0 if _plain(answer) == _plain(self.text) else None
-        match = self._pattern.search(answer)
-        return None if match is None else match.start()
+        span = self.span(answer)
+        return None if span is None else span[0]
 
     def met(self, answer: str) -> bool:
-        return self.find(answer) is not None
+        return self.span(answer) is not None
 
     def __str__(self) -> str:
-        return f"/{self.text}/" if self.kind == "regex" else self.text
+        return " or ".join(f"/{text}/" if self.kind == "regex" else text for text in self.texts)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `parse_criterion` reads."""
+        return {self.kind: list(self.texts) if self.others else self.text}
 
 
 def parse_criterion(value: Any, field: str = "wanted") -> Criterion:
@@ -79,6 +108,8 @@ def parse_criterion(value: Any, field: str = "wanted") -> Criterion:
         kind, text = next(iter(value.items()))
         if kind in KINDS and isinstance(text, str):
             return Criterion(text, kind).check(field)
+        if kind in KINDS and isinstance(text, list) and text and all(isinstance(one, str) for one in text):
+            return Criterion(text[0], kind, tuple(text[1:])).check(field)
     raise InvalidInput(f'{field} is {value!r}; write a text, or {{"regex": "..."}}, {{"token": "..."}} or {{"equals": "..."}}', field=field)
 
 
@@ -91,5 +122,21 @@ def fixed(answer: str, wanted: Criterion, unwanted: Criterion | None = None) -> 
     return wrong is None or wrong >= at
 
 
+def without_full_stop(text: str) -> str:
+    """A text without the full stop that ends it, for looking for it within an answer."""
+    return text.strip().rstrip(_TRAILING).rstrip() or text.strip()
+
+
+def _words(text: str) -> Any:
+    """Looks for a folded text as words of their own, as far as its script parts words."""
+    words = r"\s+".join(regex.escape(word) for word in text.split(" "))
+    first, last = text[:1], text[-1:]
+    before = rf"(?<!{_SPACED})(?<!\d[.,])" if first.isalnum() and not _FREE.match(first) else ""
+    after = ""
+    if last.isalnum() and not _FREE.match(last):
+        after = r"(?!\d)" if _HANGUL.match(last) else rf"(?!{_SPACED})(?![.,]\d)" if last.isdigit() else rf"(?!{_SPACED})"
+    return regex.compile(f"(?V1){before}{words}{after}")
+
+
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(".!")
+    return " ".join(fold(text).split()).rstrip(_TRAILING)

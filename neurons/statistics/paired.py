@@ -1,8 +1,9 @@
 """Statistics of pairs: each prompt answered without and with a steer. Pure numbers; knows no model.
 
-Several seeds of one prompt are not independent, so intervals resample prompts, not pairs (cluster bootstrap). Where a bootstrap is
-blind, all prompts having the same difference, Newcombe's interval for paired proportions (method 10 of Statist. Med. 17, 2635, 1998)
-takes its place.
+The unit is the prompt: seeds and copies of a prompt are repeats within it, and count as their mean. Whether a difference is more than
+chance is said by an exact test at every size: McNemar's where each prompt has one pair, else the test that flips the signs of the prompts'
+differences. Intervals go by prompts: from `FEW` on by resampling them, below that, and where all differ alike and a resampling is blind, by
+Newcombe's for paired proportions (method 10 of Statist. Med. 17, 2635, 1998), for means by Student's.
 """
 
 from __future__ import annotations
@@ -13,30 +14,38 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap
+from numpy.typing import NDArray
+from scipy.stats import binomtest, bootstrap, permutation_test, ttest_1samp
 from statsmodels.stats.proportion import proportion_confint
 
+FEW = 20
+"""Prompts below which the exact test alone speaks: intervals from so few are wide at best."""
+SIGNIFICANT = 0.05
 _RESAMPLES = 4000
+_FLIPS = 9999
 _LEVEL = 0.95
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A share with its 95% interval (Wilson)."""
+    """A share of prompts with its 95% interval (Wilson)."""
 
-    count: int
+    count: float
+    """Prompts that met it; one of whose repeats only some did counts in part."""
     total: int
     low: float
     high: float
 
     @classmethod
-    def of(cls, met: Sequence[bool]) -> Rate:
-        """The share of true ones; (0, 1) is the interval of nothing at all."""
-        count, total = sum(map(bool, met)), len(met)
+    def of(cls, met: Sequence[bool], prompts: Sequence[Any] | None = None) -> Rate:
+        """The share of true ones, `prompts` saying which are repeats of one; (0, 1) is the interval of nothing at all."""
+        shares_P = by_prompt(range(len(met)) if prompts is None else prompts, [float(bool(value)) for value in met])
+        count, total = float(shares_P.sum()), len(shares_P)
         if not total:
             return cls(0, 0, 0.0, 1.0)
         low, high = proportion_confint(count, total, alpha=1 - _LEVEL, method="wilson")
-        return cls(count, total, float(low), float(high))
+        return cls(int(count) if count == int(count) else count, total, float(low), float(high))
 
     @property
     def share(self) -> float:
@@ -48,73 +57,103 @@ class Difference:
     """Steered minus unsteered, paired."""
 
     value: float
+    """Mean over prompts."""
     low: float | None
     """95% interval; None where one prompt is all there is."""
     high: float | None
     method: str
-    """How the interval was made: "paired bootstrap over prompts" or "Newcombe, paired"."""
+    """How the interval was made."""
     p_value: float | None = None
-    """McNemar's exact test of a rate (two-sided binomial on the pairs that differ). None with several seeds a prompt, and for means."""
+    """Of the exact test, two-sided; None without pairs."""
     gained: int = 0
     """Pairs where only the steered answer meets the criterion."""
     lost: int = 0
     """Pairs where only the unsteered one does."""
+    prompts: int = 0
+
+    @property
+    def told(self) -> bool:
+        """Whether the difference is more than chance: by the exact test, and by the interval where there is one."""
+        spans_zero = self.low is not None and self.high is not None and self.low <= 0 <= self.high
+        return self.p_value is not None and self.p_value < SIGNIFICANT and not spans_zero
+
+
+def by_prompt(prompts: Sequence[Any], values: Sequence[float]) -> Floats:
+    """The mean of each prompt's values, in the order of their first."""
+    found: dict[Any, list[float]] = {}
+    for prompt, value in zip(prompts, values, strict=True):
+        found.setdefault(prompt, []).append(float(value))
+    return np.array([np.mean(one) for one in found.values()])
 
 
 def paired_rates(prompts: Sequence[Any], plain: Sequence[bool], steered: Sequence[bool], *, seed: int = 0) -> Difference:
     """Difference of two rates over pairs; `prompts` says which prompt a pair belongs to."""
     gained = sum(1 for a, b in zip(plain, steered, strict=True) if b and not a)
     lost = sum(1 for a, b in zip(plain, steered, strict=True) if a and not b)
-    change = [float(b) - float(a) for a, b in zip(plain, steered, strict=True)]
-    result = paired_means(prompts, change, seed=seed)
-    single = len(set(prompts)) == len(prompts)
-    p_value = float(binomtest(gained, gained + lost).pvalue) if single and gained + lost else (1.0 if single and prompts else None)
-    low, high, method = result.low, result.high, result.method
-    if len(prompts) > 1 and (low is None or low == high):
-        low, high = newcombe(plain, steered)
+    change_P = by_prompt(prompts, [float(b) - float(a) for a, b in zip(plain, steered, strict=True)])
+    if not len(change_P):
+        return Difference(0.0, None, None, "no pairs")
+    if len(change_P) == len(prompts):
+        p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    else:
+        p_value = _flipped(change_P, seed)
+    low: float | None
+    if len(change_P) < 2:
+        low, high, method = None, None, "one prompt: no interval"
+    elif len(change_P) < FEW or np.ptp(change_P) < 1e-12:
+        low, high = newcombe(plain, steered, prompts)
         method = "Newcombe, paired"
-    return Difference(result.value, low, high, method, p_value, gained, lost)
+    else:
+        low, high = _resampled(change_P, seed)
+        method = "paired bootstrap over prompts"
+    return Difference(float(change_P.mean()), low, high, method, p_value, gained, lost, len(change_P))
 
 
 def paired_means(prompts: Sequence[Any], change: Sequence[float], *, seed: int = 0) -> Difference:
-    """Mean of paired changes with a bootstrap interval over prompts."""
-    by_prompt: dict[Any, list[float]] = {}
-    for prompt, value in zip(prompts, change, strict=True):
-        by_prompt.setdefault(prompt, []).append(value)
-    if not by_prompt:
+    """Mean of paired changes, over prompts."""
+    change_P = by_prompt(prompts, change)
+    if not len(change_P):
         return Difference(0.0, None, None, "no pairs")
-    means_P = np.array([np.mean(values) for values in by_prompt.values()])
-    weights_P = np.array([len(values) for values in by_prompt.values()], dtype=float)
-    value = float(np.average(means_P, weights=weights_P))
-    if len(means_P) < 2:
-        return Difference(value, None, None, "one prompt: no interval")
-    if np.ptp(means_P) < 1e-12:
-        return Difference(value, value, value, "paired bootstrap over prompts")
-
-    def mean(m: Any, w: Any, axis: int = -1) -> Any:
-        return (m * w).sum(axis) / w.sum(axis)
-
-    found = bootstrap(
-        (means_P, weights_P),
-        mean,
-        paired=True,
-        vectorized=True,
-        n_resamples=_RESAMPLES,
-        confidence_level=_LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    interval = found.confidence_interval
-    return Difference(value, float(interval.low), float(interval.high), "paired bootstrap over prompts")
+    value, p_value, count = float(change_P.mean()), _flipped(change_P, seed), len(change_P)
+    if count < 2:
+        return Difference(value, None, None, "one prompt: no interval", p_value, prompts=count)
+    if np.ptp(change_P) < 1e-12:
+        return Difference(value, value, value, "all prompts alike", p_value, prompts=count)
+    if count < FEW:
+        interval = ttest_1samp(change_P, 0.0).confidence_interval(_LEVEL)
+        return Difference(value, float(interval.low), float(interval.high), "Student, over prompts", p_value, prompts=count)
+    return Difference(value, *_resampled(change_P, seed), "paired bootstrap over prompts", p_value, prompts=count)
 
 
-def newcombe(plain: Sequence[bool], steered: Sequence[bool]) -> tuple[float, float]:
-    """95% interval of P(steered) - P(plain) for paired proportions."""
-    both = sum(1 for a, b in zip(plain, steered, strict=True) if a and b)
-    lost = sum(1 for a, b in zip(plain, steered, strict=True) if a and not b)
-    gained = sum(1 for a, b in zip(plain, steered, strict=True) if b and not a)
-    neither = len(plain) - both - lost - gained
-    one, two = Rate.of(list(steered)), Rate.of(list(plain))
+def _resampled(change_P: Floats, seed: int) -> tuple[float, float]:
+    rng = np.random.default_rng(seed)
+    found = bootstrap((change_P,), np.mean, n_resamples=_RESAMPLES, confidence_level=_LEVEL, method="percentile", rng=rng)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def _flipped(change_P: Floats, seed: int) -> float:
+    """Two-sided p of the sign-flip test: without an effect, each prompt's difference might as well have the other sign.
+
+    All flips are tried up to 13 prompts, above that 9,999 drawn ones.
+    """
+    if len(change_P) < 2 or not np.any(np.abs(change_P) > 1e-12):
+        return 1.0
+    rng = np.random.default_rng(seed)
+    test = permutation_test((change_P,), _mean, permutation_type="samples", n_resamples=_FLIPS, vectorized=True, rng=rng)
+    return min(1.0, float(test.pvalue))
+
+
+def _mean(change: Floats, axis: int = -1) -> Any:
+    return change.mean(axis=axis)
+
+
+def newcombe(plain: Sequence[bool], steered: Sequence[bool], prompts: Sequence[Any] | None = None) -> tuple[float, float]:
+    """95% interval of P(steered) - P(plain) for paired proportions; repeats of one of the `prompts` count in part."""
+    places = range(len(plain)) if prompts is None else prompts
+    pairs = [(bool(a), bool(b)) for a, b in zip(plain, steered, strict=True)]
+    cells = [by_prompt(places, [float(a == x and b == y) for a, b in pairs]).sum() for x, y in ((1, 1), (1, 0), (0, 1), (0, 0))]
+    both, lost, gained, neither = map(float, cells)
+    one, two = Rate.of(list(steered), places), Rate.of(list(plain), places)
     product = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
     phi = 0.0 if product == 0 else (both * neither - gained * lost) / math.sqrt(product)
     p1, p2 = one.share, two.share

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neurons.statistics.paired import Difference, Rate, paired_means, paired_rates
+from neurons.core.percent import percent
+from neurons.statistics.paired import FEW, Difference, Rate, by_prompt, paired_means, paired_rates
 
 BROKEN = 0.25
 """Rise in repetition from which the steered text is called broken."""
@@ -30,6 +31,9 @@ class Summary:
 
     pairs: int
     prompts: int
+    """Different prompts: the unit of every figure, of which seeds and copies are repeats."""
+    judged: int
+    """Prompts whose answers are held against a criterion."""
     failed: int
     figures: tuple[Compared, ...]
     """The criterion's rate and the chosen token's probability where asked for; length (tokens) and repetition always."""
@@ -43,66 +47,89 @@ class Summary:
     message: str
 
 
-def summarise(rows: Sequence[Mapping[str, Any]]) -> Summary:
+Rows = Sequence[Mapping[str, Any]]
+
+
+def summarise(rows: Rows) -> Summary:
     """Everything that can be said from finished rows."""
     good = [row for row in rows if not row.get("error")]
-    prompts = [row["prompt_id"] for row in good]
+    judged = [row for row in good if row["plain"]["met"] is not None]
     figures: list[Compared] = []
-    if good and good[0]["plain"]["met"] is not None:
-        figures.append(_rates("criterion", prompts, [r["plain"]["met"] for r in good], [r["steered"]["met"] for r in good]))
+    if judged:
+        figures.append(_rates("criterion", judged, ["steered"]))
     if good and good[0]["plain"]["token_probability"] is not None:
-        figures.append(_means("token probability", prompts, good, "token_probability"))
-    figures += [_means(name, prompts, good, name) for name in ("length", "repetition")] if good else []
+        figures.append(_means("token probability", good, "token_probability"))
+    figures += [_means(name, good, name) for name in ("length", "repetition")] if good else []
     names = sorted({key for row in good for key in row if key.startswith("random ")})
-    companions: list[Compared] = []
-    if names and good[0]["plain"]["met"] is not None:
-        spread = [p for p in prompts for _ in names]
-        plain = [r["plain"]["met"] for r in good for _ in names]
-        companions.append(_rates("criterion", spread, plain, [r[name]["met"] for r in good for name in names]))
-    kl = _mean([r["steered"]["kl"] for r in good])
-    random_kl = _mean([r[name]["kl"] for r in good for name in names]) if names else None
+    companions = [_rates("criterion", judged, names)] if names and judged else []
+    kl = _over_prompts(good, ["steered"], "kl")
+    random_kl = _over_prompts(good, names, "kl") if names else None
     broken = any(f.name == "repetition" and f.difference.value > BROKEN for f in figures)
-    return Summary(
-        len(good),
-        len(set(prompts)),
-        len(rows) - len(good),
-        tuple(figures),
-        kl,
-        tuple(companions),
-        random_kl,
-        broken,
-        _say(figures, companions, broken, len(good)),
-    )
+    prompts = len({unit(row) for row in good})
+    message = _say(figures, companions, broken, len(good), prompts, len({unit(row) for row in judged}))
+    failed = len(rows) - len(good)
+    counted = (len(good), prompts, len({unit(row) for row in judged}), failed)
+    return Summary(*counted, tuple(figures), kl, tuple(companions), random_kl, broken, message)
 
 
-def _rates(name: str, prompts: Sequence[Any], plain: Sequence[bool], steered: Sequence[bool]) -> Compared:
-    one, two = Rate.of(plain), Rate.of(steered)
+def unit(row: Mapping[str, Any]) -> str:
+    """What tells a row's prompt from others: rows of equal prompts are repeats of one."""
+    return str(row.get("unit") or row.get("prompt") or row["prompt_id"])
+
+
+def _rates(name: str, rows: Rows, sides: Sequence[str]) -> Compared:
+    """The criterion without the steer and under `sides`, together."""
+    prompts = [unit(row) for row in rows for _ in sides]
+    plain = [bool(row["plain"]["met"]) for row in rows for _ in sides]
+    steered = [bool(row[side]["met"]) for row in rows for side in sides]
+    one, two = Rate.of(plain, prompts), Rate.of(steered, prompts)
     return Compared(name, one.share, two.share, paired_rates(prompts, plain, steered), one, two)
 
 
-def _means(name: str, prompts: Sequence[Any], rows: Sequence[Mapping[str, Any]], key: str) -> Compared:
-    plain, steered = [float(r["plain"][key]) for r in rows], [float(r["steered"][key]) for r in rows]
-    difference = paired_means(prompts, [b - a for a, b in zip(plain, steered, strict=True)])
-    return Compared(name, _mean(plain), _mean(steered), difference)
+def _means(name: str, rows: Rows, key: str) -> Compared:
+    change = [float(row["steered"][key]) - float(row["plain"][key]) for row in rows]
+    difference = paired_means([unit(row) for row in rows], change)
+    return Compared(name, _over_prompts(rows, ["plain"], key), _over_prompts(rows, ["steered"], key), difference)
 
 
-def _say(figures: Sequence[Compared], companions: Sequence[Compared], broken: bool, pairs: int) -> str:
-    """One or two sentences for a reader."""
+def _over_prompts(rows: Rows, sides: Sequence[str], key: str) -> float:
+    """The mean over prompts of the mean over a prompt's rows and `sides`."""
+    if not rows:
+        return 0.0
+    prompts = [unit(row) for row in rows for _ in sides]
+    return float(by_prompt(prompts, [float(row[side][key]) for row in rows for side in sides]).mean())
+
+
+def _say(figures: Sequence[Compared], companions: Sequence[Compared], broken: bool, pairs: int, prompts: int, judged: int) -> str:
+    """A few sentences for a reader."""
     if not pairs:
         return "No pair was finished."
     first = figures[0]
     d = first.difference
-    interval = "" if d.low is None or d.high is None else f" (95% interval {d.low:+.0%} to {d.high:+.0%})"
     if first.name == "criterion":
-        text = f"The criterion is met by {first.steered:.0%} of the steered answers against {first.plain:.0%}: {d.value:+.0%}{interval}."
+        between = "" if d.low is None or d.high is None else f" (95% interval {_signed(d.low)} to {_signed(d.high)})"
+        text = f"The criterion is met by {percent(first.steered)} of the steered answers against {percent(first.plain)}: "
+        text += f"{_signed(d.value)}{between}."
+        if judged < prompts:
+            text += f" Only {judged} of the {prompts} prompts say what is expected."
         if companions:
-            text += f" Random neurons of the same layers: {companions[0].difference.value:+.0%}."
+            text += f" Random neurons of the same layers: {_signed(companions[0].difference.value)}."
     else:
         text = f"Mean {first.name} goes from {first.plain:.3g} to {first.steered:.3g}."
-    if d.low is not None and d.high is not None and d.low <= 0 <= d.high:
-        text += " No difference can be told from these pairs."
-    return text + (" The steered text repeats itself: it may be broken." if broken else "")
+    return f"{text} {verdict(d)}" + (" The steered text repeats itself: it may be broken." if broken else "")
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def verdict(difference: Difference) -> str:
+    """Whether the difference is more than chance, in a sentence."""
+    count, told = difference.prompts, difference.told
+    prompts = "1 prompt" if count == 1 else f"{count} prompts"
+    if count < 2 or difference.p_value is None:
+        return f"{prompts.capitalize()} is too few to tell." if count == 1 else "No prompts: nothing to tell."
+    chance = f"exact test, {prompts}: p = {difference.p_value:.2g}"
+    if told:
+        return f"It is more than chance ({chance})."
+    return f"{prompts} are too few to tell ({chance})." if count < FEW else f"No difference can be told from these prompts ({chance})."
+
+
+def _signed(share: float) -> str:
+    return percent(share, signed=True)

@@ -22,12 +22,12 @@ from filelock import FileLock
 
 from neurons.core.errors import InvalidInput, NotFound, StoreError
 from neurons.core.home import subfolder
+from neurons.core.names import MAX_NAME, free_name
 from neurons.storage.files import write_json
 
 Check = Callable[[Any], Any]
 """Takes a document's content and returns it (tidied, if it likes), or raises `InvalidInput`."""
 
-MAX_NAME = 200
 TRASH_KEPT = 50
 _FORMAT = "neuronscope-shelf"
 
@@ -132,11 +132,7 @@ class NamedDocuments:
 
     def free_name(self, wanted: str) -> str:
         """`wanted`, or `wanted 2`, `wanted 3`... whichever is not taken."""
-        name, number = self._checked(wanted), 1
-        while name in self:
-            number += 1
-            name = f"{self._checked(wanted)[: MAX_NAME - 8]} {number}"
-        return name
+        return free_name(self._checked(wanted), self)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

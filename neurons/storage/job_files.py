@@ -84,7 +84,7 @@ def append_row(folder: Path, row: Mapping[str, Any]) -> None:
 def read_rows(folder: Path) -> tuple[dict[str, Any], ...]:
     """The rows, the last attempt of each; a last line cut off by a crash is left out."""
     try:
-        lines = (folder / "rows.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (folder / "rows.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return ()
     rows: dict[Any, dict[str, Any]] = {}

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from neurons.core.errors import InvalidInput
+from neurons.core.percent import percent
 from neurons.core.types import AttributionRow, Metric
 
 Kind = Literal["", "token", "positive", "negative", "muted", "strong"]
@@ -86,15 +87,15 @@ def explain_token(
     parts.append((f" (token {facts.position})", "muted"))
     if facts.logprob is None:
         return [*parts, (".", "")]
-    parts += [(" with ", ""), (percent(float(np.exp(facts.logprob))), "strong"), (" probability", "")]
+    parts += [(" with ", ""), (percent(float(np.exp(facts.logprob)), exact=False), "strong"), (" probability", "")]
     other = _runner_up(facts)
     if other is not None and facts.rank == 0:
-        parts += [("; the runner-up was ", ""), (visible(word(other[0])), "token"), (f" at {percent(other[1])}", "")]
+        parts += [("; the runner-up was ", ""), (visible(word(other[0])), "token"), (f" at {percent(other[1], exact=False)}", "")]
     elif other is not None:
         parts += [
             (f", rank {(facts.rank or 0) + 1}; it expected ", ""),
             (visible(word(other[0])), "token"),
-            (f" at {percent(other[1])}", ""),
+            (f" at {percent(other[1], exact=False)}", ""),
         ]
     parts.append((".", ""))
     promoting = next((row for row in rows if row.attribution > 0), None)
@@ -112,15 +113,6 @@ def explain_token(
 def as_text(parts: Sequence[Part]) -> str:
     """The sentence as plain text, tokens in quotes."""
     return "".join(f'"{text}"' if kind == "token" else text for text, kind in parts)
-
-
-def percent(probability: float) -> str:
-    """A probability as a person reads it: 93%, 0.4%, under 0.01%."""
-    if probability >= 0.9995:
-        return "over 99.9%"
-    if probability >= 0.0995:
-        return f"{100 * probability:.0f}%"
-    return f"{100 * probability:.1f}%" if probability >= 0.001 else f"{100 * probability:.2f}%" if probability >= 1e-4 else "under 0.01%"
 
 
 def visible(text: str) -> str:

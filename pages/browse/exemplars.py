@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from neurons.atlas.reading import neuron_acts, range_passages
 from neurons.atlas.records import Exemplar
 from neurons.atlas.store import Atlas
+from neurons.core.percent import percent
 from neurons.core.types import NeuronSide
 from neurons.models.loaded import LoadedModel
 from pages.browse import background, token_lines
@@ -130,7 +131,7 @@ def _range(found: Known, atlas: Atlas, side: NeuronSide, exemplars: tuple[Exempl
     passages = [
         token_lines.passage(
             found.loaded, one.ids, [float(value) for value in one.acts_T], peak=one.peak, value=f"{one.value:.2f}",
-            under=f"above {one.level:.1%}", source=f"{one.domain} · {_origin(one.source, one.document)}",
+            under=f"above {percent(one.level)}", source=f"{one.domain} · {_origin(one.source, one.document)}",
         )
         for one in read
     ]  # fmt: skip

@@ -114,7 +114,7 @@ def _steers(record: TraceRecord, *, key: str) -> None:
     from pages.shared import steer_state
 
     active = [steer for steer in record.steers if not steer.is_noop]
-    how = "greedy" if record.sampling.temperature == 0 else f"temperature {record.sampling.temperature:g}, seed {record.sampling.seed}"
+    how = record.sampling.how if record.sampling.greedy else f"{record.sampling.how}, seed {record.sampling.seed}"
     lines: list[untrusted.Part] = [
         (f"{record.model.name}, {how}, {len(record.answer_ids)} tokens, ended: {record.finish_reason}\n", "muted")
     ]

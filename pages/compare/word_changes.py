@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from neurons.core.percent import percent
 from neurons.tracing.sentence import visible
 from pages.shared.untrusted import Part
 from traces.compare import DiffOp, TraceComparison
@@ -31,7 +32,7 @@ def verdict(found: TraceComparison, names: tuple[str, str]) -> list[Part]:
         told.append(("Two different prompts. ", "strong"))
     if found.same_ids:
         return [*told, ("The same answer", "strong"), (", token for token.", "")]
-    told += [(f"{found.changed_words:.0%} of the words differ. ", "strong")]
+    told += [(f"{percent(found.changed_words)} of the words differ. ", "strong")]
     split = found.divergence
     if split is not None:
         told += [(f"They part at token {split.position}: {names[0].lower()} ", "")]

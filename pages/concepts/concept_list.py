@@ -11,7 +11,8 @@ import streamlit as st
 
 from neurons.concepts.sets import Concept, SavedConcepts
 from neurons.core.errors import InvalidFile, NeuronscopeError
-from neurons.storage.documents import MAX_NAME, Entry
+from neurons.core.names import MAX_NAME
+from neurons.storage.documents import Entry
 from pages.shared import server_wide, untrusted
 from pages.shared.tables import choose_rows, matching, table_key
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from neurons.core.errors import NeuronscopeError
-from neurons.prompts.sets import ColumnMapping, PromptSet, build, guess_mapping, load_set, pasted, saved_sets
+from neurons.prompts.files import Columns, pasted, read_prompts
+from neurons.prompts.sets import PromptSet, load_set, saved_sets
+from neurons.prompts.shapes import find_shape
 from neurons.storage.tables import Table, read_table
 from pages.shared import deleting, server_wide, untrusted
 
-PROMPT_FILES = ["txt", "csv", "tsv", "jsonl", "json"]
+PROMPT_FILES = ["txt", "csv", "tsv", "jsonl", "json", "yaml", "yml"]
 _MAX_MB = 100
 _PREVIEW = 200
-_NONE = "(none)"
+_OWN = "columns of my choice"
+_DETECTED = "(by its name)"
 SOURCES = ("Upload", "Paste", "Saved set")
 
 
@@ -62,52 +66,74 @@ def _saved() -> PromptSet | None:
 
 def _upload() -> PromptSet | None:
     file = st.file_uploader(
-        "TXT, CSV or JSONL",
+        "TXT, CSV, JSON or YAML",
         type=PROMPT_FILES,
         key="prompts.file",
         max_upload_size=_MAX_MB,
-        help="TXT: one prompt a line. CSV: any separator. JSONL: a text or an object a line; an object may hold chat messages",
+        help="TXT: one prompt a line. CSV: any separator. JSON: an array, or a value a line. Known kinds (Alpaca, ShareGPT, OpenAI chat, "
+        "BIG-bench, lm-eval, promptfoo, HarmBench...) are read as what they are",
     )
     if file is None:
         st.caption("The file stays on this machine. Its columns are detected; you can change what they mean before anything runs.")
         return None
-    header: bool | None = None
     try:
-        table = read_table(file.getvalue(), name=file.name)
-        if table.format == "csv":
-            header = st.toggle("The first row names the columns", value=table.header, key=f"prompts.header.{file.file_id}")
-            if header != table.header:
-                table = read_table(file.getvalue(), name=file.name, header=header)
+        table = _table(file)
     except NeuronscopeError as error:
         server_wide.show_error(error)
         return None
-    mapping = _mapping(table, f"{file.file_id}.{header}")
-    if mapping is None:
+    return _understood(table, file.name, file.file_id)
+
+
+def _table(file: Any) -> Table:
+    """The file as a table, its header and quoting as somebody has it."""
+    table = read_table(file.getvalue(), name=file.name)
+    if table.format != "csv":
+        return table
+    tabs = table.delimiter == "\t"
+    quotes = st.toggle("Cells may be quoted", value=False, key=f"prompts.quotes.{file.file_id}") if tabs else None
+    header = st.toggle("The first row names the columns", value=table.header, key=f"prompts.header.{file.file_id}")
+    return replace(read_table(file.getvalue(), name=file.name, header=header, quotes=quotes), header_in_doubt=False)
+
+
+def _understood(table: Table, name: str, mark: str) -> PromptSet | None:
+    """The file's prompts: as a known shape, or by the columns that somebody chooses."""
+    separator = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}.get(table.delimiter, "")
+    facts = ", ".join(filter(None, [table.format.upper(), table.encoding, f"{separator} separated" if separator else ""]))
+    shape, unfolded = find_shape(table)
+    rows, columns = len(unfolded.rows) + len(unfolded.errors), len(unfolded.columns)
+    st.caption(f"{facts}: {rows:,} rows, {columns} column{'' if columns == 1 else 's'}.")
+    for note in table.notes:
+        st.caption(untrusted.escape(note))
+    options = [*([shape.name] if shape is not None else []), _OWN]
+    how = st.radio("Read as", options, key=f"prompts.shape.{mark}.{shape.name if shape else ''}", horizontal=True)
+    chosen = _columns(unfolded, mark) if how == _OWN else Columns()
+    if chosen is None:
         return None
-    found = build(table, mapping, source=file.name)
+    found = read_prompts(table, chosen, source=name).prompts
     preview(found)
     return found
 
 
-def _mapping(table: Table, mark: str) -> ColumnMapping | None:
-    """What each column means, guessed and changeable."""
-    separator = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}.get(table.delimiter, "")
-    facts = ", ".join(filter(None, [table.format.upper(), table.encoding, f"{separator} separated" if separator else ""]))
-    st.caption(f"{facts}: {len(table.rows):,} rows, {len(table.columns)} column{'' if len(table.columns) == 1 else 's'}.")
-    if len(table.columns) == 1:
-        return ColumnMapping(table.columns[0])
-    guess = guess_mapping(table)
+def _columns(table: Table, mark: str) -> Columns | None:
+    """What each column means, as somebody chooses. None until what is asked is chosen."""
+    key = f"{mark}.{table.header}"
     fields: dict[str, Any] = {}
-    for place, (field, label) in zip(
-        st.columns(4), (("prompt", "Prompt"), ("system", "System"), ("id", "Id"), ("tags", "Tags")), strict=True
-    ):
-        options = list(table.columns) if field == "prompt" else [_NONE, *table.columns]
-        guessed = getattr(guess, field)
-        picked = place.selectbox(
-            label, options, index=options.index(guessed) if guessed in options else 0, key=f"prompts.map.{field}.{mark}"
-        )
-        fields[field] = None if picked == _NONE else picked
-    return ColumnMapping(**fields)
+    prompt = st.selectbox("Prompt", table.columns, index=None, key=f"prompts.map.prompt.{key}", placeholder="Which column is asked?")
+    template = st.text_input(
+        "Or a template",
+        key=f"prompts.map.template.{key}",
+        placeholder="{instruction}\\n{input}",
+        help="What is asked, columns in braces; \\n is a line end",
+        disabled=prompt is not None,
+    )
+    places = zip(st.columns(4), (("expected", "Expected"), ("system", "System"), ("id", "Id"), ("tags", "Tags")), strict=True)
+    for place, (field, label) in places:
+        picked = place.selectbox(label, [_DETECTED, *table.columns], key=f"prompts.map.{field}.{key}")
+        fields[field] = None if picked == _DETECTED else picked
+    if prompt is None and not template.strip():
+        st.caption("Choose the column that is asked, or write a template: no column is taken for the prompt by its looks.")
+        return None
+    return Columns(prompt, None if prompt is not None else template, **fields)
 
 
 def preview(found: PromptSet) -> None:
@@ -118,15 +144,17 @@ def preview(found: PromptSet) -> None:
             "prompt": [row.prompt[:300] for row in found.rows[:_PREVIEW]],
             "turns": [len(row.messages) for row in found.rows[:_PREVIEW]],
             "id": [row.id for row in found.rows[:_PREVIEW]],
+            "expected": [str(row.expected or "")[:100] for row in found.rows[:_PREVIEW]],
             "tags": [list(row.tags) for row in found.rows[:_PREVIEW]],
         }
     )
     used = ["row", "prompt"]
     used += ["turns"] if (frame["turns"] > 1).any() else []
-    used += [name for name in ("id", "tags") if any(frame[name].map(bool))]
-    names = {"row": "Row", "prompt": "Prompt", "turns": "Turns", "id": "Id", "tags": "Tags"}
+    used += [name for name in ("expected", "id", "tags") if any(frame[name].map(bool))]
+    names = {"row": "Row", "prompt": "Prompt", "turns": "Turns", "expected": "Expected", "id": "Id", "tags": "Tags"}
     more = f", the first {_PREVIEW} shown" if len(found.rows) > _PREVIEW else ""
     st.caption(f"{len(found.rows):,} prompt{'' if len(found.rows) == 1 else 's'} can be run{more}.")
+    st.caption(untrusted.escape(f"{found.asked}; {found.account}" if found.asked else found.account))
     if len(frame):
         st.dataframe(
             frame, column_order=used, column_config=names, hide_index=True, height=min(250, 40 + 35 * len(frame)), key="prompts.preview"

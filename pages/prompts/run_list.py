@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from neurons.core.errors import InvalidInput, ModelError
+from neurons.core.percent import percent
 from neurons.core.progress import Progress
 from neurons.core.types import Sampling, Steer
 from neurons.models.loaded import LoadedModel
@@ -124,7 +125,8 @@ def _summary(frame: pd.DataFrame, *, paired: bool) -> str:
     differ = int(pairs["differs"].astype(bool).sum())
     share = differ / len(pairs) if len(pairs) else 0.0
     mean = float(pairs["changed_words"].mean()) if len(pairs) else 0.0
-    return f"{said}. **{differ:,} of {len(pairs):,} answers change ({share:.0%})** with the steers; on average {mean:.0%} of the words."
+    changed = f"**{differ:,} of {len(pairs):,} answers change ({percent(share)})** with the steers"
+    return f"{said}. {changed}; on average {percent(mean)} of the words."
 
 
 def _cut(frame: pd.DataFrame) -> pd.DataFrame:

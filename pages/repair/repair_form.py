@@ -9,7 +9,8 @@ import streamlit as st
 
 from neurons.core.errors import InvalidInput
 from neurons.describing.endpoint import Endpoint
-from neurons.prompts.sets import load_file, load_set, saved_sets
+from neurons.prompts.files import load_file
+from neurons.prompts.sets import load_set, saved_sets
 from neurons.repair.controls import builtin_controls
 from neurons.repair.paraphrases import template_paraphrases
 from neurons.repair.repair import BUDGET
@@ -126,10 +127,9 @@ def _fill(place: Any, key: str) -> None:
         names = saved_sets().names()
         name = st.selectbox("Or a saved set", names, key=f"{key}.set", disabled=file is not None) if names else None
         with server_wide.errors_shown():
-            uploaded = None if file is None else load_file(file.getvalue(), name=file.name)
-            if uploaded is not None and uploaded.errors:
-                first = uploaded.errors[0]
-                st.caption(f"Unusable rows: {len(uploaded.errors)}, the first is row {first.row} ({untrusted.escape(first.message)}).")
+            uploaded = None if file is None else load_file(file.getvalue(), name=file.name).prompts
+            if uploaded is not None:
+                st.caption(untrusted.escape(f"{uploaded.asked}; {uploaded.account}"))
             nothing = uploaded is None and name is None
             if st.button("Use its prompts", key=f"{key}.set.go", type="primary", width="stretch", disabled=nothing):
                 prompts = load_set(str(name)) if uploaded is None else uploaded

@@ -10,6 +10,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from neurons.core.percent import percent
 from neurons.core.types import Steer
 from neurons.models.loaded import LoadedModel
 from neurons.repair.export import python_script, report_html_of
@@ -64,7 +65,7 @@ def _figures(data: Mapping[str, Any]) -> None:
             "Held-out wordings fixed",
             f"{held['fixed']} of {held['total']}",
             border=True,
-            help=f"95% interval {low:.0%} to {high:.0%} (Wilson). The search never saw these wordings.",
+            help=f"95% interval {percent(low)} to {percent(high)} (Wilson). The search never saw these wordings.",
         )
         st.metric(
             "Controls unchanged",

@@ -37,7 +37,7 @@ def take_over(settings: Sampling, system: str) -> None:
 def label() -> str:
     """The settings in a few words, for the bar."""
     now = sampling()
-    how = "greedy" if now.temperature == 0 else f"temperature {now.temperature:g}"
+    how = now.how
     return f"{how} · seed {now.seed} · up to {now.max_new_tokens} tokens"
 
 
@@ -68,7 +68,7 @@ def draw() -> None:
         key="sampling.seed",
         help="The same seed and settings give the same answer. Unused at temperature 0.",
     )
-    greedy = temperature == 0
+    greedy = Sampling(temperature=float(temperature)).greedy
     top_p = left.number_input(
         "Top-p",
         0.01,

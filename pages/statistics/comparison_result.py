@@ -9,10 +9,11 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from neurons.core.percent import percent
 from neurons.statistics.summary import Compared, Summary, summarise
 from pages.shared import untrusted
 from pages.shared.palette import colour
-from pages.shared.tables import downloads
+from pages.shared.tables import choose_rows, downloads
 
 _UNITS = {
     "criterion": "share of answers",
@@ -40,26 +41,28 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> None:
 def _figures(summary: Summary) -> None:
     first = summary.figures[0]
     with st.container(horizontal=True):
-        percent = first.name == "criterion"
-        shown = "{:.0%}".format if percent else "{:.3g}".format
+        is_share = first.name == "criterion"
+        shown = percent if is_share else "{:.3g}".format
         st.metric(f"{first.name}, unsteered", shown(first.plain), border=True, help=_interval(first.plain_rate))
         st.metric(
             f"{first.name}, steered",
             shown(first.steered),
-            f"{first.difference.value:+.0%}" if percent and first.difference.value else None,
+            percent(first.difference.value, signed=True) if is_share and first.difference.value else None,
             border=True,
             help=_interval(first.steered_rate),
         )
         st.metric(
             "KL", f"{summary.kl:.3g}", border=True, help="Mean KL divergence of the next token over the unsteered answers, nats a token"
         )
-        st.metric("Pairs", summary.pairs, border=True, help=f"{summary.prompts} prompts; {summary.failed} rows failed")
+        st.metric("Pairs", summary.pairs, border=True, help=f"{summary.prompts} different prompts; {summary.failed} rows failed")
     if summary.broken:
         st.warning("The steered text repeats itself much more: read some answers before believing any rate.", icon=":material/warning:")
 
 
 def _interval(rate: Any) -> str | None:
-    return None if rate is None else f"{rate.count} of {rate.total}; 95% interval {rate.low:.0%} to {rate.high:.0%} (Wilson)"
+    if rate is None:
+        return None
+    return f"{rate.count:.4g} of {rate.total} prompts; 95% interval {percent(rate.low)} to {percent(rate.high)} (Wilson)"
 
 
 def _rows(summary: Summary) -> list[dict[str, Any]]:
@@ -76,7 +79,7 @@ def _rows(summary: Summary) -> list[dict[str, Any]]:
             "to": f.difference.high,
             "gained": f.difference.gained,
             "lost": f.difference.lost,
-            "McNemar p": f.difference.p_value,
+            "exact p": f.difference.p_value,
             "interval by": f.difference.method,
         }
         for who, f in listed
@@ -106,8 +109,8 @@ def _table(summary: Summary) -> None:
     st.dataframe(pd.DataFrame(_rows(summary)), hide_index=True, key="stats.figures", height="auto")
     chance = "" if summary.random_kl is None else f" Random neurons of the same layers move the next token by {summary.random_kl:.3g} nats."
     st.caption(
-        "Intervals resample prompts (several seeds of one prompt are not independent). McNemar's exact test is given where each prompt "
-        f"has one pair.{chance}"
+        "Every figure is a mean over different prompts; seeds and copies of a prompt are repeats within it. Intervals go by "
+        f"prompts, and p is of the exact test (McNemar's, or by flipping the signs of the prompts' differences).{chance}"
     )
 
 
@@ -132,5 +135,15 @@ def _pairs(rows: Sequence[Mapping[str, Any]]) -> None:
             for row in rows
         ]
     ).dropna(axis=1, how="all")
-    st.dataframe(frame, hide_index=True, key="stats.pairs")
+    identity = [str(row.get("row", n)) for n, row in enumerate(rows)]
+    picked = choose_rows(frame, key="stats.pairs", columns={str(name): str(name) for name in frame}, identity=identity)
+    for row in [rows[n] for n in picked[:1]]:
+        untrusted.draw([*_marked("unsteered", row.get("plain", {})), *_marked("steered", row.get("steered", {}))], key="stats.marked")
     downloads(frame, "comparison", key="stats.out")
+
+
+def _marked(name: str, facts: Mapping[str, Any]) -> list[untrusted.Part]:
+    """An answer with what met the criterion marked in it."""
+    answer = str(facts.get("answer", ""))
+    start, end = facts.get("met_at") or (0, 0)
+    return [(f"{name}\n", "muted"), (answer[:start], ""), (answer[start:end], "added"), (f"{answer[end:]}\n\n", "")]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from neurons.core.percent import percent
 from neurons.core.types import Steer
 from neurons.models.chat import single_token
 from neurons.tracing.sentence import visible
@@ -134,7 +135,7 @@ def _result(found: Sweep) -> None:
         [
             ("Probability of ", ""),
             (token, "token"),
-            (f" at token {found.position}. Unsteered: {found.baseline_probability:.1%}.", ""),
+            (f" at token {found.position}. Unsteered: {percent(found.baseline_probability, exact=False)}.", ""),
         ],
         key="steer.sweep.said",
     )

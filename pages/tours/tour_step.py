@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from neurons.core.percent import percent
 from neurons.core.types import Sampling
 from neurons.runs.steering import parse_steers
 from neurons.tours.tours import Action, Show, Step, fact
@@ -90,11 +91,14 @@ def _difference(data: Mapping[str, Any], key: str) -> None:
     figure = data["figure"]
     change = figure["difference"]
     with st.container(horizontal=True):
-        st.metric("Right, unsteered", f"{figure['plain']:.0%}", border=True)
-        st.metric("Right, steered", f"{figure['steered']:.0%}", f"{change['value']:+.0%}", border=True)
+        st.metric("Right, unsteered", percent(figure["plain"]), border=True)
+        st.metric("Right, steered", percent(figure["steered"]), percent(change["value"], signed=True), border=True)
         if change["low"] is not None:
             st.metric(
-                "95% interval of the difference", f"{change['low']:+.0%} to {change['high']:+.0%}", border=True, help=change["method"]
+                "95% interval of the difference",
+                f"{percent(change['low'], signed=True)} to {percent(change['high'], signed=True)}",
+                border=True,
+                help=change["method"],
             )
         if change["p_value"] is not None:
             st.metric("McNemar's exact p", f"{change['p_value']:.3g}", border=True)

@@ -15,6 +15,7 @@ import streamlit as st
 
 from neurons.attribution.attribute import DEFAULT
 from neurons.core.errors import InvalidInput, NeuronscopeError
+from neurons.core.percent import percent
 from neurons.core.types import Metric, ModelRef, TargetSpec, parse_ranges
 from neurons.models.chat import single_token
 from neurons.tracing.saved_attributions import kept
@@ -177,7 +178,7 @@ def _about(context: TraceContext, attribution: StoredAttribution) -> None:
     where = f"tokens {strip.spoken(parse_ranges(info.sources))}" if info.sources else f"all {info.target.token} tokens before it"
     untrusted.draw(
         f"{_METRICS[info.target.metric]} of {visible(context.word(info.target.token))}{against}: {info.metric_value:.4g}. "
-        f"Sources: {where}. The {info.kept:,} strongest of {info.total:,} entries hold {info.share:.0%} of the absolute attribution.",
+        f"Sources: {where}. The {info.kept:,} strongest of {info.total:,} entries hold {percent(info.share)} of the absolute attribution.",
         key="trace.attr.about",
         size="0.82rem",
     )

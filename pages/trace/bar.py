@@ -74,7 +74,7 @@ def _model(context: TraceContext | None) -> None:
 
 def _about(context: TraceContext) -> None:
     record = context.record
-    how = "greedy" if record.sampling.temperature == 0 else f"temperature {record.sampling.temperature:g}, seed {record.sampling.seed}"
+    how = record.sampling.how if record.sampling.greedy else f"{record.sampling.how}, seed {record.sampling.seed}"
     when = record.created[:16].replace("T", " ")
     tokens = f"{len(record.prompt_ids)} + {len(record.answer_ids)} tokens in {record.seconds:.1f} s"
     st.caption(f"{tokens}, {how}, {_FINISH[record.finish_reason]}, {when} UTC")

@@ -211,7 +211,7 @@ def _steers(context: TraceContext) -> None:
 def _regenerate(context: TraceContext) -> bool:
     """At a temperature above 0, the same seed would give the same answer: take the next one."""
     settings = sampling_settings.sampling()
-    if settings.temperature > 0 and settings == context.record.sampling:
+    if not settings.greedy and settings == context.record.sampling:
         settings = replace(settings, seed=settings.seed + 1)
         sampling_settings.take_over(settings, sampling_settings.system_prompt())
     turns = conversation(context.record, same_model=context.loaded is not None, answered=False)

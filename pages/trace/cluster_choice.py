@@ -16,8 +16,8 @@ from neurons.concepts.clusters import NOISE, Cluster
 from neurons.concepts.sets import Concept, SavedConcepts
 from neurons.concepts.steers import STRENGTHS, Action
 from neurons.core.errors import NeuronscopeError
+from neurons.core.names import MAX_NAME
 from neurons.core.types import ModelRef, Steer
-from neurons.storage.documents import MAX_NAME
 from pages.shared import server_wide, steer_state, untrusted
 from pages.shared.strip import Strip
 from pages.shared.trace_context import TraceContext

@@ -6,8 +6,9 @@ import pandas as pd
 import streamlit as st
 
 from neurons.core.errors import InvalidInput, NeuronscopeError
+from neurons.core.percent import percent
 from neurons.runs.lens import Lens, logit_lens
-from neurons.tracing.sentence import percent, visible
+from neurons.tracing.sentence import visible
 from pages.shared import server_wide
 from pages.shared.trace_context import TraceContext
 
@@ -61,7 +62,7 @@ def table(lens: Lens, context: TraceContext) -> pd.DataFrame:
     rows = []
     for row, name in reversed(list(enumerate(lens.names))):
         top = zip(lens.top_ids_RNK[row, 0], lens.top_probs_RNK[row, 0], strict=True)
-        candidates = {f"{place}.": f"{words[int(i)]}  {percent(float(p))}" for place, (i, p) in enumerate(top, start=1)}
-        taken = {"here": percent(float(lens.target_prob_RN[row, 0])), "rank": int(lens.target_rank_RN[row, 0]) + 1}
+        candidates = {f"{place}.": f"{words[int(i)]}  {percent(float(p), exact=False)}" for place, (i, p) in enumerate(top, start=1)}
+        taken = {"here": percent(float(lens.target_prob_RN[row, 0]), exact=False), "rank": int(lens.target_rank_RN[row, 0]) + 1}
         rows.append({"layer": name, **candidates, **taken})
     return pd.DataFrame(rows)

@@ -107,7 +107,7 @@ def test_files_of_every_kind_are_read(tmp_path: Path) -> None:
         ("binary.txt", b"\x00\x01\x02" * 100, "binary"),
         ("latin.txt", "für Elise, très bien ".encode("latin-1") * 10, "not UTF-8"),
         ("short.txt", b"hello", "shorter than"),
-        ("bad.jsonl", b'{"text": "cut off', "no JSON"),
+        ("bad.jsonl", b'{"text": "cut off', "not JSON"),
         ("columns.csv", b"a,b\n1,2\n", "no text column"),
         ("bad.parquet", b"PAR1 and nothing", "no Parquet"),
     ],

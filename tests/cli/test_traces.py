@@ -185,11 +185,35 @@ def test_prompts(home: Path, model: str, steer: str, tmp_path: Path) -> None:
     plain = cli("prompts", "run", "-", "--model", model, *SETTINGS, stdin="Three?\n")
     assert plain["summary"]["rows"] == 1
     assert cli("prompts", "save", str(file), "mine")["rows"] == 2
+    assert "--replace" in cli("prompts", "save", str(file), "mine", status=2)["error"]
+    assert cli("prompts", "save", str(file), "mine", "--replace")["rows"] == 2
     assert [found["name"] for found in cli("prompts", "sets")["sets"]] == ["mine"]
     assert cli("prompts", "check", "mine", status=1)["rows"] == 2
     assert cli("prompts", "check", "nothing", status=2)["field"] == "file"
     assert cli("prompts", "cancel", done["job_id"])["cancelled"] is False
     assert "2 of 2 answers differ" in text("prompts", "show", done["job_id"])
+
+
+def test_two_runs_of_one_name_stay_two(home: Path, model: str, tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("id,prompt\na,One?\nb,Two?\n")
+    (tmp_path / "two.csv").write_text("id,prompt\na,One?\nc,Three?\nd,Four?\n")
+    first = cli("prompts", "run", str(tmp_path / "one.csv"), "--name", "same", "--model", model, *SETTINGS)
+    second = cli("prompts", "run", str(tmp_path / "two.csv"), "--name", "same", "--model", model, *SETTINGS)
+    assert [(run["run"], run["summary"]["rows"]) for run in (first, second)] == [("same", 2), ("same 2", 3)]
+    assert cli("prompts", "show", first["job_id"])["summary"]["rows"] == 2
+    found = [row["id"] for row in cli("traces", "list", "--set", "same")["traces"]]
+    cli("traces", "export", *found, "-o", str(tmp_path / "out.zip"))
+    cli("traces", "import", str(tmp_path / "out.zip"))
+    assert len(cli("traces", "list", "--set", "same")["traces"]) == 2
+    assert len(cli("traces", "list", "--set", "same 3")["traces"]) == 2
+
+
+def test_dates_are_read_as_people_write_them(home: Path, model: str) -> None:
+    cli("trace", "One?", "--model", model, *SETTINGS)
+    everything = len(cli("traces", "list")["traces"])
+    for since, count in (("2020-9-5", everything), ("2020", everything), ("2020/9/5 7:30", everything), ("9999-1-1", 0)):
+        assert len(cli("traces", "list", "--since", since)["traces"]) == count
+    assert cli("traces", "list", "--since", "yesterday", status=2)["field"] == "since"
 
 
 def test_default_model_as_a_process(home: Path) -> None:

@@ -10,7 +10,8 @@ from streamlit.testing.v1 import AppTest
 from neurons.core.errors import InvalidInput
 from neurons.core.types import NeuronSide, Steer
 from neurons.prompts import runs
-from neurons.prompts.sets import pasted, saved_sets
+from neurons.prompts.files import pasted
+from neurons.prompts.sets import saved_sets
 from pages.prompts import run_list
 from pages.shared import job_progress, server_wide
 from tests.support.app_pages import SHORT, loaded, open_page, texts, until
@@ -45,10 +46,24 @@ def test_upload_maps_columns_and_lists_bad_rows() -> None:
     assert not app.exception
     assert "1 prompt can be run" in texts(app)
     assert app.text_input[0].label == "Name of the run"
-    prompt_box = next(box for box in app.selectbox if box.label == "Prompt")
-    assert prompt_box.value == "question"
-    prompt_box.set_value("id").run()
+    assert "asked is the column 'question'" in texts(app).replace("\\", "")
+    app.radio[0].set_value("columns of my choice").run()
+    assert "Choose the column that is asked" in texts(app)
+    next(box for box in app.selectbox if box.label == "Prompt").set_value("id").run()
     assert "2 prompts can be run" in texts(app)
+
+
+def test_an_unknown_file_is_shown_with_the_choice() -> None:
+    app = open_page("prompts")
+    app.file_uploader(key="prompts.file").set_value(("q.csv", b"topic,style\nbees,short\nants,long\n", "text/csv")).run()
+    assert not app.exception
+    assert "can be run" not in texts(app)
+    box = next(box for box in app.text_input if box.label == "Or a template")
+    box.set_value("A {style} text about {topic}").run()
+    assert not app.exception
+    assert "2 prompts can be run" in texts(app)
+    table = next(frame for frame in app.dataframe if "prompt" in frame.value)
+    assert list(table.value["prompt"]) == ["A short text about bees", "A long text about ants"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from neurons.core.errors import Cancelled, InvalidInput, InvalidSteer
 from neurons.core.types import NeuronSide, Sampling, Steer
 from neurons.models.loaded import LoadedModel
 from neurons.prompts import runs
-from neurons.prompts.sets import load_file
+from neurons.prompts.files import load_file
 from neurons.storage.jobs import JobRunner
 from neurons.tracing.record import run_trace
 from neurons.tracing.sweeps import forced_divergence, sweep
@@ -37,7 +37,7 @@ def runner(tmp_path: Path, tiny: LoadedModel, store: TraceStore) -> Iterator[Job
 
 
 def test_each_prompt_becomes_a_trace_and_failures_stop_nothing(runner: JobRunner, store: TraceStore) -> None:
-    prompts = load_file(CSV, name="x.csv")
+    prompts = load_file(CSV, name="x.csv").prompts
     job = runner.wait(runs.start(runner, prompts, run="first", sampling=SETTINGS, system="Be kind.").id, timeout=60)
     assert (job.state, job.done, job.total, job.errors) == ("done", 4, 4, 2)
     errors = {row["row"]: row["error"] for row in runner.errors(job.id)}
@@ -56,7 +56,7 @@ def test_each_prompt_becomes_a_trace_and_failures_stop_nothing(runner: JobRunner
 
 
 def test_pairs_and_their_summary(runner: JobRunner, store: TraceStore) -> None:
-    prompts = load_file(b"One?\nTwo?\n", name="x.txt")
+    prompts = load_file(b"One?\nTwo?\n", name="x.txt").prompts
     job = runner.wait(runs.start(runner, prompts, run="steered", sampling=SETTINGS, steers=[STEER]).id, timeout=60)
     assert job.state == "done"
     table = runs.results(store, "steered")
@@ -93,7 +93,7 @@ def test_resume_does_only_what_is_left(tmp_path: Path, tiny: LoadedModel) -> Non
     runner = JobRunner(tmp_path / "jobs")
     store = StopsAfterTwo(tmp_path / "traces", examples=None)
     runs.register(runner, lambda params, progress: tiny, lambda: store)
-    prompts = load_file("\n".join(f"Question {n}?" for n in range(1, 7)).encode(), name="x.txt")
+    prompts = load_file("\n".join(f"Question {n}?" for n in range(1, 7)).encode(), name="x.txt").prompts
     store.stop = lambda: runner.cancel(runner.list()[0].id)
     job = runs.start(runner, prompts, run="long", sampling=SETTINGS)
     stopped = runner.wait(job.id, timeout=60)
@@ -113,7 +113,7 @@ def test_resume_does_only_what_is_left(tmp_path: Path, tiny: LoadedModel) -> Non
 
 
 def test_bad_runs_are_refused_or_fail_with_a_reason(runner: JobRunner) -> None:
-    prompts = load_file(b"One?\n", name="x.txt")
+    prompts = load_file(b"One?\n", name="x.txt").prompts
     for wrong in ({"run": " "}, {"run": "x", "sampling": Sampling(top_p=2)}, {"run": "x", "steers": [Steer((), strength=1e9)]}):
         with pytest.raises(InvalidInput):
             runs.start(runner, prompts, **wrong)

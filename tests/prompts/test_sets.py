@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 
 from neurons.core.errors import InvalidFile, InvalidInput, NotFound
-from neurons.prompts.sets import ColumnMapping, build, guess_mapping, load_file, load_set, pasted, read_table, save_set, saved_sets
+from neurons.prompts.files import Columns, load_file, pasted, read_prompts
+from neurons.prompts.sets import PromptSet, load_set, save_set, saved_sets
+from neurons.storage.tables import read_table
 
 
 def prompts(data: bytes | str, name: str = "x.csv") -> list[tuple[int, str]]:
-    found = load_file(data.encode() if isinstance(data, str) else data, name=name)
+    found = load_file(data.encode() if isinstance(data, str) else data, name=name).prompts
     return [(row.row, row.prompt) for row in found.rows]
 
 
 def errors(data: bytes | str, name: str = "x.csv") -> list[tuple[int, str]]:
-    found = load_file(data.encode() if isinstance(data, str) else data, name=name)
+    found = load_file(data.encode() if isinstance(data, str) else data, name=name).prompts
     return [(error.row, error.message) for error in found.errors]
 
 
@@ -30,7 +32,7 @@ def test_txt() -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_csv_delimiters_and_header(delimiter: str) -> None:
     text = delimiter.join(["id", "prompt", "tags", "system"]) + "\n" + delimiter.join(["7", "What?", "a b", "Be brief."]) + "\n"
-    found = load_file(text.encode(), name="x.csv")
+    found = load_file(text.encode(), name="x.csv").prompts
     (row,) = found.rows
     assert (row.row, row.id, row.tags, row.prompt, row.messages[0].content) == (1, "7", ("a b",), "What?", "Be brief.")
 
@@ -70,7 +72,7 @@ def test_jsonl() -> None:
     data = "\n".join(lines)
     table = read_table(data.encode(), name="x.jsonl")
     assert table.columns == ("question", "label", "prompt")
-    found = build(table, ColumnMapping("question", tags="label"))
+    found = read_prompts(table, Columns("question", tags="label")).prompts
     assert [(row.prompt, row.tags) for row in found.rows] == [("one", ("x", "y"))]
     assert [error.row for error in found.errors] == [2, 3, 4, 5, 7, 8, 9, 10, 11]
     messages = {error.row: error.message for error in found.errors}
@@ -86,10 +88,12 @@ def test_conversations() -> None:
         {"role": "assistant", "content": "yo"},
         {"role": "user", "content": "q"},
     ]
-    found = load_file(json.dumps({"messages": talk}).encode(), name="x.jsonl")
+    found = load_file(json.dumps({"messages": talk}).encode(), name="x.jsonl").prompts
     assert [m.role for m in found.rows[0].messages] == ["system", "user", "assistant", "user"]
     assert found.rows[0].prompt == "q"
-    assert "end with the user" in errors(json.dumps({"messages": talk[:3]}), "x.jsonl")[0][1]
+    answered = load_file(json.dumps({"messages": talk[:3]}).encode(), name="x.jsonl").prompts.rows[0]
+    assert (answered.prompt, str(answered.expected)) == ("hi", "yo")
+    assert "end with the user" in errors(json.dumps({"messages": talk[:1]}), "x.jsonl")[0][1]
     assert "role" in errors(json.dumps({"messages": [{"role": "tool", "content": "x"}]}), "x.jsonl")[0][1]
     assert prompts(json.dumps([{"prompt": "a"}, {"prompt": "b"}]), "x.json") == [(1, "a"), (2, "b")]
 
@@ -126,23 +130,17 @@ def test_all_rows_broken() -> None:
         read_table(b"{a\n{b", name="x.jsonl")
 
 
-def test_mapping_is_guessed_and_checked() -> None:
-    table = read_table(b"a,b\nx,this is the longest text of the row\ny,another long text\n", name="x.csv")
-    assert guess_mapping(table).prompt == "b"
-    with pytest.raises(InvalidInput) as caught:
-        build(table, ColumnMapping("c"))
-    assert caught.value.field == "prompt"
-
-
 def test_saved_sets(home: Path) -> None:
-    found = load_file(b"prompt,id\nfine,1\n,2\n", name="x.csv")
+    found = load_file(b"prompt,id\nfine,1\n,2\n", name="x.csv").prompts
     save_set("capitals", found)
     assert load_set("capitals") == found
+    assert load_set("capitals").account == "2 rows read, 1 asked, 1 left out (row 2: the prompt is empty)"
     assert saved_sets().names() == ("capitals",)
     with pytest.raises(InvalidInput):
-        save_set("capitals", found, replace=False)
+        save_set("capitals", found)
+    save_set("capitals", found, replace=True)
     with pytest.raises(InvalidInput):
-        save_set("none", build(read_table(b"prompt\n\n x\n", name="x.csv"), ColumnMapping("prompt")).__class__(()))
+        save_set("none", PromptSet(()))
     with pytest.raises(NotFound):
         load_set("other")
 

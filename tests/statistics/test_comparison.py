@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 from typer.testing import CliRunner
 
+from neurons.atlas.quantiles import quantiles_for
 from neurons.cli.main import app as cli
 from neurons.cli.stats import rows_csv
 from neurons.core.errors import Cancelled, InvalidInput
 from neurons.core.types import Message, NeuronSide, Sampling, Steer
 from neurons.models.chat import decode, encode_prompt
 from neurons.models.loaded import LoadedModel
+from neurons.prompts.files import load_file, pasted
 from neurons.runs.generation import generate
 from neurons.runs.steering import dump_steers
-from neurons.statistics.comparison import JOB_KIND, ComparisonSpec, Conversation, job_worker, measure, spec_from_json, spec_to_json
+from neurons.statistics.comparison import (
+    JOB_KIND,
+    ComparisonSpec,
+    Conversation,
+    differing,
+    from_prompt_set,
+    job_worker,
+    measure,
+    spec_from_json,
+    spec_to_json,
+)
 from neurons.statistics.criteria import Criterion
 from neurons.statistics.paired import Rate, newcombe, paired_means, paired_rates, repetition
-from neurons.statistics.summary import summarise
+from neurons.statistics.summary import summarise, verdict
 from neurons.storage.jobs import JobRunner
 from tests.support.tiny_models import tiny_model, tiny_tokenizer, tiny_torch_model
 
@@ -59,12 +72,93 @@ def test_no_change_is_not_called_certain() -> None:
     assert found.method == "Newcombe, paired"
 
 
-def test_one_prompt_gets_no_interval_and_seeds_no_p_value() -> None:
+def test_the_unit_is_the_prompt() -> None:
     assert paired_rates([0], [False], [True]).low is None
     several = paired_rates([0, 0, 1, 1], [False] * 4, [True, False, True, True])
-    assert several.p_value is None
     assert several.value == pytest.approx(0.75)
+    assert several.p_value == pytest.approx(0.5)
     assert paired_means([], []).low is None
+    twelve = paired_rates([0] * 12, [False] * 12, [True] * 9 + [False] * 3)
+    assert (twelve.low, twelve.p_value, twelve.told, twelve.prompts) == (None, 1.0, False, 1)
+    once = paired_rates(range(6), [False] * 6, [True] * 4 + [False] * 2)
+    copied = paired_rates([*range(6)] * 5, [False] * 30, ([True] * 4 + [False] * 2) * 5)
+    assert (copied.low, copied.high) == (pytest.approx(once.low), pytest.approx(once.high))
+    assert copied.p_value == pytest.approx(once.p_value)
+    assert Rate.of([True] * 5 + [False], [0] * 5 + [1]) == Rate.of([True, False])
+
+
+def row(prompt: str, seed: int, plain: bool, steered: bool, **more: Any) -> dict[str, Any]:
+    facts = {"token_probability": None, "kl": 0.0, "length": 3, "repetition": 0.0, "answer": "x"}
+    sides = {"plain": {**facts, "met": plain}, "steered": {**facts, "met": steered}}
+    return {"row": f"{prompt}/{seed}", "prompt_id": prompt, "prompt": prompt, "seed": seed, **sides, **more}
+
+
+@pytest.mark.parametrize("prompts", [4, 8, 20, 100])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_without_an_effect_it_errs_in_at_most_five_of_a_hundred(prompts: int, seeds: int) -> None:
+    rng = np.random.default_rng(prompts + seeds)
+    rounds = 250
+    wrong = 0
+    for _ in range(rounds):
+        rates = rng.random(prompts)
+        rows = [row(str(n), s, *(rng.random(2) < rates[n]).tolist()) for n in range(prompts) for s in range(seeds)]
+        criterion = [r for r in rows if r["plain"]["met"] != r["steered"]["met"]]
+        wrong += bool(criterion) and "more than chance" in verdict(
+            paired_rates([r["prompt_id"] for r in rows], [r["plain"]["met"] for r in rows], [r["steered"]["met"] for r in rows])
+        )
+    assert wrong / rounds <= 0.05
+
+
+def test_few_prompts_are_said_to_be_too_few() -> None:
+    copies = [row("the same", seed, False, seed < 9) for seed in range(12)]
+    assert "1 prompt is too few to tell" in summarise(copies).message
+    assert summarise(copies).prompts == 1
+    four = [row(str(n), 0, False, True) for n in range(4)]
+    assert "4 prompts are too few to tell (exact test, 4 prompts: p = 0.12)" in summarise(four).message
+    eight = [row(str(n), 0, False, True) for n in range(8)]
+    assert "more than chance (exact test, 8 prompts: p = 0.0078)" in summarise(eight).message
+    many = [row(str(n), 0, n % 2 == 0, n % 2 == 1) for n in range(40)]
+    assert "No difference can be told" in summarise(many).message
+
+
+def test_equal_prompts_under_other_names_are_one() -> None:
+    prompts = pasted("the same\nthe same\nanother")
+    units = [conversation.unit for conversation in from_prompt_set(prompts)]
+    assert units[0] == units[1] != units[2]
+    rows = [{**row(str(n), 0, False, True), "unit": unit} for n, unit in enumerate(units)]
+    assert (summarise(rows).pairs, summarise(rows).prompts) == (3, 2)
+
+
+def test_what_a_prompt_expects_counts_where_nothing_else_is_asked(tiny: LoadedModel) -> None:
+    found = load_file(b"prompt,expected\nCapital of Peru?,Lima.\nCapital of Chile?,\n", name="x.csv").prompts
+    conversations = from_prompt_set(found)
+    assert [c.expected for c in conversations] == [Criterion("Lima"), None]
+    assert from_prompt_set(found, Criterion("x"))[0].expected is None
+    rows: list[dict[str, Any]] = []
+    measure(tiny, ComparisonSpec(conversations, (STEER,), random_sets=0, sampling=Sampling(max_new_tokens=3)), on_row=rows.append)
+    assert [r["plain"]["met"] for r in rows] == [False, None]
+    assert summarise(rows).judged == 1
+    assert "Only 1 of the 2 prompts say what is expected" in summarise(rows).message
+
+
+def test_random_neurons_are_as_strong_for_themselves_however_the_steer_was_saved(tiny: LoadedModel, home: Path) -> None:
+    plain = Steer((NeuronSide(1, 3), NeuronSide(2, 40, "-")), "set", 0.75)
+    quantiles = quantiles_for(tiny)
+    saved = plain.with_values(quantiles.values(plain.neurons))
+    kl = []
+    for steer in (plain, saved):
+        rows: list[dict[str, Any]] = []
+        measure(tiny, ComparisonSpec(spec().prompts, (steer,), random_sets=2, sampling=Sampling(max_new_tokens=3)), on_row=rows.append)
+        kl.append([r["random 1"]["kl"] for r in rows])
+    assert kl[0] == pytest.approx(kl[1], rel=1e-4)
+    assert max(kl[0]) > 0
+
+
+def test_a_job_is_not_resumed_under_other_parameters() -> None:
+    old = json.loads(json.dumps(spec_to_json(spec())))
+    assert differing(old, spec_to_json(spec())) == ()
+    assert differing(old, spec_to_json(spec(seeds=2, token="a"))) == ("token", "seeds")
+    assert differing({**old, "model": "a"}, {**old, "model": "b"}) == ("model",)
 
 
 def test_intervals_cover_as_often_as_they_say() -> None:
@@ -200,7 +294,13 @@ def test_the_command(tmp_path: Path, home: Path) -> None:
     data = json.loads(ran.stdout)
     assert data["pairs"] == 2
     assert len((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()) >= 3
+    assert data["counted"] == "2 rows read, 2 asked, 0 left out"
     assert CliRunner().invoke(cli, [*arguments, "--contains", "a", "--regex", "b"]).exit_code == 2
+    other = CliRunner().invoke(cli, [*arguments, *more, "--token", "a", "--job", data["job"], "--json"])
+    assert other.exit_code == 2
+    assert "started with other token" in other.stderr
+    (tmp_path / "prompts.txt").write_text("one\nthree\n", encoding="utf-8")
+    assert "started with other prompts" in CliRunner().invoke(cli, [*arguments, *more, "--job", data["job"]]).stderr
     gpt2 = json.dumps(dump_steers([STEER], tiny_model("gpt2").ref))
     (tmp_path / "steer.json").write_text(gpt2, encoding="utf-8")
     refused = CliRunner().invoke(cli, [*arguments, "--contains", "a", "--json"])

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from neurons.core.errors import InvalidInput, NotFound, StoreError
-from neurons.storage.documents import MAX_NAME, TRASH_KEPT, NamedDocuments
+from neurons.core.names import MAX_NAME
+from neurons.storage.documents import TRASH_KEPT, NamedDocuments
 
 
 def check_has_neurons(content: Any) -> Any:

@@ -1,0 +1,174 @@
+"""How the rows of known kinds of files are read: which columns are which, and a row as what is asked and expected.
+
+`neurons.prompts.shapes` says which of these a file is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from neurons.core.errors import InvalidInput
+from neurons.core.types import Message
+from neurons.prompts import promptfoo
+from neurons.prompts.values import Asked, conversation, expected_of, id_of, messages_of, tags_of, text_of, with_system
+from neurons.storage.column_names import ASKED, BESIDE, EXPECTED, ID, SPEAKER, SYSTEM, TAGS, plain_name
+from neurons.storage.tables import Table
+
+Row = Mapping[str, Any]
+_LOOKED_AT = 50
+_ASKED = frozenset(plain_name(name) for name in ASKED)
+
+
+# -- looking at columns ------------------------------------------------------------------------------------------------
+
+
+def named(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    """The column with the first of these names."""
+    by_name = {plain_name(column): column for column in reversed(columns)}
+    return next((by_name[plain_name(name)] for name in names if plain_name(name) in by_name), None)
+
+
+def get(row: Row, *names: str) -> Any:
+    column = named(tuple(row), names)
+    return None if column is None else row[column]
+
+
+def has(*names: str) -> Callable[[Table], bool]:
+    return lambda table: all(named(table.columns, (name,)) is not None for name in names)
+
+
+def holds(table: Table, name: str, kind: type | tuple[type, ...]) -> bool:
+    """Whether the column is there and holds this kind of value wherever it holds one."""
+    values = [value for _, row in table.rows[:_LOOKED_AT] if (value := get(row, name)) is not None]
+    return bool(values) and all(isinstance(value, kind) for value in values)
+
+
+def asked_columns(table: Table) -> list[str]:
+    return [column for column in table.columns if plain_name(column) in _ASKED]
+
+
+def is_lone_question(table: Table) -> bool:
+    """One column that is asked, none that the question is not whole without, and none that says who speaks."""
+    asked = asked_columns(table)
+    if len(asked) != 1:
+        return False
+    names = {plain_name(column) for column in table.columns}
+    if names & set(SPEAKER):
+        return False
+    parts = {name for name in names if name in BESIDE or name.startswith(("option", "choice"))} | ({"a", "b"} & names)
+    return not parts or plain_name(asked[0]) in ("prompt", "prompts")
+
+
+def _facts(row: Row) -> dict[str, Any]:
+    return {"id": id_of(get(row, *ID)), "tags": tags_of(get(row, *TAGS))}
+
+
+def _joined(*parts: Any, by: str) -> tuple[Message, ...]:
+    texts = [text_of(part, "prompt") for part in parts if part not in (None, "") and str(part).strip()]
+    return (Message("user", text_of(by.join(texts), "prompt")),)
+
+
+# -- reading rows ------------------------------------------------------------------------------------------------------
+
+
+def read_question(row: Row) -> Asked:
+    column = next((name for name in row if plain_name(name) in _ASKED), None)
+    if column is None:
+        raise InvalidInput("it has nothing that is asked")
+    messages, answer = messages_of(row[column], column)
+    expected = expected_of(get(row, *(name for name in EXPECTED if plain_name(name) != plain_name(column))))
+    return Asked(with_system(messages, get(row, *SYSTEM)), expected or answer, **_facts(row))
+
+
+def read_only_column(row: Row) -> Asked:
+    (column,) = row
+    return Asked((Message("user", text_of(row[column], "row")),))
+
+
+def read_messages(row: Row) -> Asked:
+    messages, answer = conversation(get(row, "messages", "conversations", "conversation", "items"))
+    return Asked(with_system(messages, get(row, *SYSTEM)), answer or expected_of(get(row, *EXPECTED[:12])), **_facts(row))
+
+
+def read_batch(row: Row) -> Asked:
+    body = get(row, "body")
+    if not isinstance(body, Mapping):
+        raise InvalidInput("the body is not an object")
+    given = body.get("messages", body.get("input", body.get("prompt")))
+    messages, answer = messages_of(given, "body's prompt")
+    return Asked(with_system(messages, body.get("instructions")), answer, id_of(get(row, "custom_id")))
+
+
+def read_preference(row: Row) -> Asked:
+    given, preferred = get(row, "input"), get(row, "preferred_output")
+    turns = [*(given.get("messages") or []), *(preferred if isinstance(preferred, list) else [])]
+    messages, answer = conversation(turns)
+    return Asked(messages, answer)
+
+
+def read_evals(row: Row) -> Asked:
+    messages, answer = messages_of(get(row, "input"), "input")
+    return Asked(messages, expected_of(get(row, "ideal")) or answer, **_facts(row))
+
+
+def read_alpaca(row: Row) -> Asked:
+    messages = _joined(get(row, "instruction"), get(row, "input", "context"), by="\n")
+    expected = expected_of(get(row, "output", "response", "expected", "answer"))
+    return Asked(with_system(messages, get(row, *SYSTEM)), expected, **_facts(row))
+
+
+def read_passage(row: Row) -> Asked:
+    messages = _joined(get(row, "context", "passage"), get(row, "question"), by="\n\n")
+    return Asked(messages, expected_of(get(row, *EXPECTED)), **_facts(row))
+
+
+def read_goal(row: Row) -> Asked:
+    goal = text_of(get(row, "goal"), "goal")
+    return Asked((Message("user", goal),), expected_of(get(row, "target")), **_facts(row))
+
+
+def read_harmbench(row: Row) -> Asked:
+    messages = _joined(get(row, "ContextString"), get(row, "Behavior"), by="\n\n---\n\n")
+    return Asked(messages, None, id_of(get(row, "BehaviorID")), tags_of(get(row, "SemanticCategory")))
+
+
+def big_bench_rows(task: Row) -> list[Row]:
+    prefix, choice = str(task.get("task_prefix") or ""), str(task.get("choice_prefix", "\n  choice: "))
+    offered = bool(task.get("append_choices_to_input", True))
+    return [{**example, "__prefix": prefix, "__choice": choice, "__offered": offered} for example in task["examples"]]
+
+
+def read_big_bench(row: Row) -> Asked:
+    scores = row.get("target_scores")
+    text = text_of(row.get("input"), "input")
+    if isinstance(scores, Mapping) and row["__offered"]:
+        text += "".join(f"{row['__choice']}{choice}" for choice in scores)
+    best = [key for key, score in scores.items() if score == max(scores.values())] if isinstance(scores, Mapping) and scores else None
+    return Asked((Message("user", text_of(row["__prefix"] + text, "input")),), expected_of(row.get("target", best)))
+
+
+def read_lm_eval(row: Row) -> Asked:
+    arguments, target = row.get("arguments"), row.get("target")
+    if isinstance(arguments, Mapping):
+        arguments = [list(value.values()) if isinstance(value, Mapping) else value for value in arguments.values()]
+    requests = [request for request in arguments if isinstance(request, list) and request] if isinstance(arguments, list) else []
+    if not requests:
+        raise InvalidInput("it has no arguments")
+    chosen = str(target).strip()
+    if len(requests[0]) > 1 and isinstance(requests[0][1], str) and chosen.isdigit() and int(chosen) < len(requests):
+        target = requests[int(chosen)][1]  # of continuations to choose from, the target is the number
+    return Asked(messages_of(requests[0][0], "first argument")[0], expected_of(target), id_of(row.get("doc_id")))
+
+
+def read_promptfoo_row(row: Row) -> Asked:
+    messages, answer = messages_of(row["prompt"], "prompt")
+    return Asked(messages, row["expected"] or answer, id_of(row["id"]))
+
+
+def read_promptfoo_csv(row: Row) -> Asked:
+    cells = [value for name, value in row.items() if name.startswith("__expected")]
+    expected = next((found for cell in cells if (found := promptfoo.expected_cell(cell)) is not None), None)
+    asked = read_question({name: value for name, value in row.items() if not name.startswith("__")})
+    return replace(asked, expected=expected)

@@ -1,0 +1,134 @@
+"""Cells and JSON values as what a prompt is made of: texts, conversations, expected answers, tags."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from neurons.core.errors import InvalidInput
+from neurons.core.types import Message, Role
+from neurons.storage.tables import kind_of, short
+
+MAX_CHARS = 200_000
+MAX_EXPECTED = 2000
+"""Characters of an expected answer; a longer one is a text to compare with, not a mark of a right answer."""
+_ROLES: dict[str, Role] = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "ai", "bard", "bing"), "assistant"),
+}
+_FINAL = re.compile(r"####\s*(\S[^\n]*)\s*$")
+_BOXED = re.compile(r"\\boxed\s*\{([^{}]+)\}")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a prompt's answer should hold: any of the texts."""
+
+    texts: tuple[str, ...]
+    kind: Literal["contains", "regex", "equals"] = "contains"
+
+    def __str__(self) -> str:
+        return " | ".join(self.texts)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One row, given its meaning."""
+
+    messages: tuple[Message, ...]
+    expected: Expected | None = None
+    id: str = ""
+    tags: tuple[str, ...] = ()
+
+
+def text_of(value: Any, what: str) -> str:
+    """A text that can be asked. Raises `InvalidInput`, which says what is wrong with it."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise InvalidInput(f"the {what} is empty")
+    if not isinstance(value, str):
+        raise InvalidInput(f"the {what} is {kind_of(value)}, not a text")
+    if len(value) > MAX_CHARS:
+        raise InvalidInput(f"the {what} has {len(value):,} characters; the limit is {MAX_CHARS:,}")
+    if any(0xD800 <= ord(char) <= 0xDFFF for char in value):
+        raise InvalidInput(f"the {what} holds half a character (a lone surrogate)")
+    return value.replace("\0", "")
+
+
+def conversation(turns: Sequence[Any]) -> tuple[tuple[Message, ...], Expected | None]:
+    """Messages up to the last user's turn, and the answer that follows it as what is expected.
+
+    Turns are OpenAI's ("role", "content") or ShareGPT's ("from", "value").
+    """
+    messages = []
+    for turn in turns:
+        role = _ROLES.get(str(turn.get("role", turn.get("from"))).casefold()) if isinstance(turn, Mapping) else None
+        if role is None:
+            raise InvalidInput('each message needs a "role" (system, user or assistant) and a "content"')
+        messages.append(Message(role, text_of(_content(turn.get("content", turn.get("value"))), f"{role} message")))
+    answer = messages.pop().content if messages and messages[-1].role == "assistant" else None
+    if not messages or messages[-1].role != "user":
+        raise InvalidInput("the conversation does not end with the user's turn, or with the answer to it")
+    return tuple(messages), None if answer is None else expected_of(answer)
+
+
+def _content(value: Any) -> Any:
+    """A message's text, of OpenAI's parts too."""
+    if not isinstance(value, list):
+        return value
+    for part in value:
+        if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, Mapping) else kind_of(part)
+            raise InvalidInput(f"a message holds {kind!r}; only texts can be asked")
+    return "".join(part["text"] for part in value)
+
+
+def messages_of(value: Any, what: str) -> tuple[tuple[Message, ...], Expected | None]:
+    """A text, or a list of messages."""
+    return conversation(value) if isinstance(value, list) else ((Message("user", text_of(value, what)),), None)
+
+
+def with_system(messages: tuple[Message, ...], system: Any) -> tuple[Message, ...]:
+    """The same with this system prompt, unless it is empty."""
+    if system in (None, ""):
+        return messages
+    return (Message("system", text_of(system, "system prompt")), *(m for m in messages if m.role != "system"))
+
+
+def expected_of(value: Any) -> Expected | None:
+    """An expected answer: a text or number, a list of which any will do, or {"text": [...]}. None where there is none, or too long a one.
+
+    Of a solution that marks its result, as GSM8K (####) and MATH (boxed) do, the result is expected.
+    """
+    if isinstance(value, Mapping):
+        value = value.get("text", value.get("value"))
+    found = [_answer_text(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    texts = tuple(dict.fromkeys(text for text in found if text))
+    if not texts or any(len(text) > MAX_EXPECTED or any(0xD800 <= ord(char) <= 0xDFFF for char in text) for text in texts):
+        return None
+    if len(texts) == 1 and (final := _FINAL.search(texts[0])) is not None:
+        texts = tuple(dict.fromkeys((final[1].strip(), final[1].strip().replace(",", ""))))
+    elif len(texts) == 1 and (boxed := _BOXED.findall(texts[0])):
+        texts = (boxed[-1].strip(),)
+    return Expected(texts)
+
+
+def _answer_text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}" if value == value else ""
+    return str(value).strip()
+
+
+def id_of(value: Any) -> str:
+    if isinstance(value, dict | list):
+        raise InvalidInput("the id is not a text or number")
+    return "" if value is None else short(str(value))
+
+
+def tags_of(value: Any) -> tuple[str, ...]:
+    parts = value if isinstance(value, list) else str(value).replace(";", ",").split(",") if value is not None else []
+    return tuple(dict.fromkeys(short(str(part))[:60] for part in parts if str(part).strip()))[:20]

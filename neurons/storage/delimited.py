@@ -1,0 +1,130 @@
+"""CSV and TSV: separator, quoting and header found or told; every line of the file belongs to a row, a header or a reason."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neurons.core.errors import InvalidFile
+from neurons.storage.column_names import header_of
+
+_SEPARATORS = ",;\t|"
+_UNUSED = "\x1f"  # a separator that no text has: one column
+_SEP_LINE = re.compile(r'"?sep=(.)"?\r?(?:\n|$)', re.IGNORECASE)
+_MAX_CELL = 100 << 20
+_LOOKED_AT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """A delimited text as read."""
+
+    delimiter: str
+    """"" for one column."""
+    quoted: bool
+    header: bool
+    header_in_doubt: bool
+    """The first row may or may not name the columns: it was taken as a header, and somebody should say."""
+    columns: tuple[str, ...]
+    rows: tuple[tuple[int, dict[str, Any]], ...]
+    errors: tuple[tuple[int, str], ...]
+    """Rows that cannot be used: number and reason."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know besides."""
+
+
+def read_delimited(text: str, *, tabs: bool = False, header: bool | None = None, quotes: bool | None = None) -> Delimited:
+    """Read a CSV or TSV text. `tabs`: the file is named as tab-separated. `quotes` None: cells may be quoted, but not between tabs.
+
+    Raises `InvalidFile` when there is no row.
+    """
+    told = _SEP_LINE.match(text)
+    body = text[told.end() :] if told else text
+    delimiter = told[1] if told else "\t" if tabs else _delimiter(body, quotes=quotes)
+    quoted = delimiter != "\t" if quotes is None else quotes
+    records, broken = _records(body, delimiter, quoted=quoted)
+    if not records:
+        raise InvalidFile(broken[0] if broken else "the file has no rows", field="file")
+    looks = header_of(records[0])
+    has_header = looks != "no" if header is None else header
+    columns = _column_names(records[0]) if has_header else tuple(f"column {n}" for n in range(1, len(records[0]) + 1))
+    rows, errors = [], []
+    for number, cells in enumerate(records[has_header:], 1):
+        if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
+            advice = "put the text in quotes" if quoted else "is a tab within a text?"
+            many = "1 column" if len(columns) == 1 else f"{len(columns)} columns"
+            errors.append((number, f"it has {len(cells)} cells, but there {'is' if len(columns) == 1 else 'are'} {many}: {advice}"))
+            continue
+        rows.append((number, dict(zip(columns, cells, strict=False))))
+    errors += enumerate(broken, len(records) + 1 - has_header)
+    shown = "" if delimiter == _UNUSED else delimiter
+    notes = _notes(records[has_header:], shown, quoted=quoted)
+    return Delimited(shown, quoted, has_header, header is None and looks == "in doubt", columns, tuple(rows), tuple(errors), notes)
+
+
+def _reader(text: str, delimiter: str, *, quoted: bool) -> Any:
+    csv.field_size_limit(_MAX_CELL)
+    how: dict[str, Any] = {"strict": True} if quoted else {"quoting": csv.QUOTE_NONE}
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **how)
+
+
+def _records(text: str, delimiter: str, *, quoted: bool) -> tuple[list[list[str]], list[str]]:
+    """The rows that are not blank, and, after one that breaks off, a reason for each line from there on."""
+    reader = _reader(text, delimiter, quoted=quoted)
+    records: list[list[str]] = []
+    before = 0
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                records.append(cells)
+            before = reader.line_num
+    except csv.Error as error:
+        lost = [n for n, line in enumerate(io.StringIO(text, newline=""), 1) if n > before and line.strip()]
+        rest = f"not read, for line {before + 1} breaks off"
+        first = f"line {before + 1}: {error}; the rest was not read: is a quote not closed?"
+        return records, [first, *(f"line {n}: {rest}" for n in lost[1:])]
+    return records, []
+
+
+def _delimiter(text: str, *, quotes: bool | None) -> str:
+    """The separator under which the first row is a header, or under which every row has as many cells; else the text is one column."""
+    sample = text[:_LOOKED_AT]
+    fits: list[tuple[int, str]] = []
+    for candidate in _SEPARATORS:
+        records, _ = _records(sample, candidate, quoted=candidate != "\t" if quotes is None else quotes)
+        records = records[:-1] if len(sample) < len(text) and len(records) > 1 else records
+        if not records or len(records[0]) < 2:
+            continue
+        named = header_of(records[0]) == "yes"
+        even = all(len(cells) == len(records[0]) for cells in records)
+        if named or even:
+            fits.append((len(records[0]) + (1000 if named and even else 500 if named else 0), candidate))
+    return max(fits, key=lambda fit: fit[0])[1] if fits else _UNUSED
+
+
+def _notes(records: Sequence[Sequence[str]], delimiter: str, *, quoted: bool) -> tuple[str, ...]:
+    if not quoted:
+        count = sum(1 for cells in records for cell in cells if len(cell) > 2 and cell[0] == cell[-1] == '"')
+        cells = "1 cell stands" if count == 1 else f"{count:,} cells stand"
+        return (f"{cells} in quotes, kept as they are; --quotes takes them away",) if count else ()
+    hidden = sum(1 for cells in records for cell in cells if "\n" in cell and delimiter and _holds_rows(cell, len(cells), delimiter))
+    held = "1 cell holds lines that look" if hidden == 1 else f"{hidden:,} cells hold lines that look"
+    return (f"{held} like rows of their own: is a quote not closed? --no-quotes reads each line as a row",) if hidden else ()
+
+
+def _holds_rows(cell: str, width: int, delimiter: str) -> bool:
+    """Whether a line in the middle of a cell has as many cells as the table."""
+    return width > 1 and any(line.count(delimiter) == width - 1 for line in cell.split("\n")[1:-1])
+
+
+def _column_names(cells: Sequence[str]) -> tuple[str, ...]:
+    names: list[str] = []
+    for number, cell in enumerate(cells, 1):
+        shown = " ".join("".join(c if c.isprintable() else " " for c in cell).split())[:120]
+        name = shown or f"column {number}"
+        names.append(name if name not in names else f"{name} ({number})")
+    return tuple(names)

@@ -1,0 +1,56 @@
+"""What counts as met: words of their own in every script, Unicode form and case, and where in the answer it stands."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from neurons.statistics.criteria import Criterion, parse_criterion
+
+
+def nfd(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "answer", "found"),
+    [
+        ("东京", "日本的首都是东京。", "东京"),
+        ("東京", "日本の首都は東京です。", "東京"),
+        ("서울", "한국의 수도는 서울입니다.", "서울"),
+        ("한국", nfd("한국어"), nfd("한국")),
+        ("กรุงเทพ", "เมืองหลวงคือกรุงเทพมหานคร", "กรุงเทพ"),
+        ("Tokyo", "我爱Tokyo的", "Tokyo"),
+        ("tokyo", "ＴＯＫＹＯ", "ＴＯＫＹＯ"),
+        ("2024", "在2024年", "2024"),
+        ("café", nfd("Le Café noir"), nfd("Café")),
+        (nfd("café"), "LE CAFÉ", "CAFÉ"),
+        ("STRASSE", "die Straße", "Straße"),
+        ("istanbul", "İSTANBUL", "İSTANBUL"),
+        ("ısparta", "ISPARTA", "ISPARTA"),
+        ("ΟΔΟΣ", "η οδος", "οδος"),
+        ("New York", "in new\n york.", "new\n york"),
+        ("C++", "I like C++.", "C++"),
+        ("9.1", "It is 9.1.", "9.1"),
+        ("서울", "남서울", None),
+        ("cafe", nfd("café"), None),
+        ("mice", "micelle", None),
+        ("9.1", "9.11", None),
+        ("5", "5,000", None),
+        ("92", "9\u00b2", None),
+        ("fi", "\ufb01n", None),
+    ],
+)
+def test_contains(wanted: str, answer: str, found: str | None) -> None:
+    span = Criterion(wanted).span(answer)
+    assert (None if span is None else answer[slice(*span)]) == found
+    assert Criterion(wanted).met(answer) == (found is not None)
+
+
+def test_any_of_several_texts_and_its_json() -> None:
+    several = Criterion("Lima", others=("Lima, Peru", "City of Kings"))
+    assert several.span("It is the city of kings, Lima.") == (10, 23)
+    assert parse_criterion(several.to_json()) == several
+    assert parse_criterion(Criterion("a", "equals").to_json()) == Criterion("a", "equals")
+    assert Criterion("lima", "equals").span(" LIMA. ") == (0, 7)
