@@ -1,6 +1,6 @@
 """How long clustering takes: `python bench/clusters.py [--sides 5000] [--rounds 5]`. Goal: 2 s for 5,000 neuron sides.
 
-The sides are spread evenly over the shipped atlas; each round clusters and labels them whole. Importing scikit-learn (once a process) is
+The sides are spread evenly over the shipped atlas; each round clusters and labels them whole. Importing scikit-learn (once per process) is
 timed apart.
 """
 

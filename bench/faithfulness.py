@@ -1,13 +1,13 @@
 """How well each attribution method agrees with measured single-neuron effects, and what it costs.
 
-For every prompt of bench/data/faithfulness_prompts.jsonl: the model's own next token is explained, against its runner-up. Every
-method names its top 60 (neuron, token) entries; the effect of zeroing each entry of the union is measured (`neurons.effect`), so
-that no method picks its own exam. Reported for each metric: Spearman and Pearson of attribution with effect over the union, median
-over prompts; the cost as a multiple of one forward pass of the same text, timed in turn in the same run; deletion and insertion
-curves (every few prompts): what the log-probability loses when the most promoting entries are zeroed together, and how much of it
-comes back when, with the whole union zeroed, they are put back.
+For every prompt of bench/data/faithfulness_prompts.jsonl: the model's own next token is explained, against its runner-up. Every method
+names its top 60 (neuron, token) entries; the effect of zeroing each entry of the union is measured, so that no method picks its own exam.
+Reported for each metric: Spearman and Pearson of attribution with effect over the union, median over prompts; the cost as a multiple of
+one forward pass of the same text, timed in turn in the same run; deletion and insertion curves (every few prompts): what the log-
+probability loses when the most promoting entries are zeroed together, and how much of it comes back when, with the whole union zeroed,
+they are put back.
 
-    python bench/faithfulness.py [--limit N] [--out FILE]     results are appended a prompt at a time: run again to go on
+    python bench/faithfulness.py [--limit N] [--out FILE]     results are appended prompt by prompt: run again to go on
 """
 
 from __future__ import annotations

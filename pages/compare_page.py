@@ -24,9 +24,7 @@ def page() -> None:
         left, middle, right = st.columns([5, 1, 5], vertical_alignment="bottom")
         with left:
             a = _choose("a", "First trace", rows)
-        if middle.button(
-            "Swap", icon=":material/swap_horiz:", key="compare.swap", help="Exchange the two", width="stretch", disabled=not a
-        ):
+        if middle.button("Swap", icon=":material/swap_horiz:", key="compare.swap", help="Swap the two", width="stretch", disabled=not a):
             _show(str(st.query_params.get("b", "")), str(a))
         with right:
             b = _choose("b", "Second trace", rows)

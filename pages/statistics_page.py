@@ -49,7 +49,7 @@ def _form() -> None:
     sampling = sampling_settings.sampling()
     greedy = sampling.greedy
     seeds = left.number_input(
-        "Seeds a prompt", 1, 1000, 1, key="stats.seeds", disabled=greedy, help="Greedy decoding gives the same answer for every seed"
+        "Seeds per prompt", 1, 1000, 1, key="stats.seeds", disabled=greedy, help="Greedy decoding gives the same answer for every seed"
     )
     draws = right.number_input(
         "Random sets", 0, 100, 3, key="stats.random", help="Random neurons matched in number and layer, for comparison"
@@ -81,7 +81,7 @@ def _form() -> None:
 
 
 def _prompts() -> str:
-    """The prompts, one a line, or "set:" and the name of a saved set."""
+    """The prompts, one per line, or "set:" and the name of a saved set."""
     names = list(saved_sets().names())
     source = st.selectbox("Prompts", ["typed here", *names], key="stats.source", help="Sets are uploaded and saved on the Prompts page")
     if source != "typed here":
@@ -90,7 +90,7 @@ def _prompts() -> str:
         return f"set:{source}"
     return str(
         st.text_area(
-            "One prompt a line",
+            "One prompt per line",
             key="stats.prompts",
             height=130,
             placeholder="What is the capital of Turkey?\nWhat is the capital of Brazil?",

@@ -1,6 +1,6 @@
 """Measures the facts of the guided tours on the default model: writes neurons/tours/data/tours.json.
 
-    python bench/build_tours.py [--only capital]
+    python scripts/build_tours.py [--only capital]
 
 Each tour's cases were found by trying. The prose is in neurons/tours/tours.py and holds no number of its own.
 """

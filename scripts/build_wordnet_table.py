@@ -1,6 +1,6 @@
 """Build `data/supersenses.txt` from a WordNet 3.0 dictionary folder (Debian: package wordnet-base, /usr/share/wordnet).
 
-    python -m neurons.describe.wordnet_build /usr/share/wordnet
+    python scripts/build_wordnet_table.py /usr/share/wordnet
 
 Kept: single-word lemmas of letters only, each with the supersense (lexicographer file) of its most frequent sense. The part of
 speech is the one with the most tagged occurrences in `cntlist.rev`, ties to nouns, then verbs. Irregular forms are kept for

@@ -1,6 +1,6 @@
 """Shared fixtures. Nothing here or in any test touches the user's own data: NEURONSCOPE_HOME is a temporary folder.
 
-Its models/ folder is a link to the real cache, so that the default model is fetched and converted once a machine.
+Its models/ folder is a link to the real cache, so that the default model is fetched and converted once per machine.
 """
 
 from __future__ import annotations
@@ -32,6 +32,19 @@ def _make_home(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "models").symlink_to(_REAL_MODELS, target_is_directory=True)
     return folder
+
+
+_OUT_OF_MAKE_CHECK = {"browser", "pages", "cli"}
+_DEAR_FIXTURES = {"default_model", "described", "alone", "wheel"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `fast` what `make check` runs: no browser, page or command, no default model, atlas to describe, cluster or wheel."""
+    for item in items:
+        folder = item.path.parent.name
+        dear = _DEAR_FIXTURES.intersection(getattr(item, "fixturenames", ())) or item.get_closest_marker("slow")
+        if folder not in _OUT_OF_MAKE_CHECK and not dear:
+            item.add_marker(pytest.mark.fast)
 
 
 # At import, so that subprocesses and session fixtures of every test module see it.

@@ -1,4 +1,4 @@
-"""The trace store: one folder a trace, whole or absent, with a searchable catalogue and a disk budget for the tensors.
+"""The trace store: one folder per trace, whole or absent, with a searchable catalogue and a disk budget for the tensors.
 
 <root>/<id>/trace.json          the record, never changed
             manifest.json       size and SHA-256 of trace.json and of every file of tensors.zarr
@@ -41,7 +41,7 @@ DEFAULT_BUDGET = 5 * 10**9
 
 
 class Evicted(StoreError):
-    """The activations were removed to keep the disk budget. `neurons.replaying.recompute` brings them back, bit for bit."""
+    """The activations were removed to keep the disk budget. `neurons.tracing.replay.recompute` brings them back, bit for bit."""
 
 
 class TraceStore:

@@ -118,7 +118,7 @@ class Collection:
         return self._means("token", layer, self.plan.token_ids_U, self.plan.token_row_R)
 
     def previous_means(self, layer: int) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float32]]:
-        """The same by the token before."""
+        """(ids_U, counts_U, mean_UI): the mean activation just after each of the most frequent tokens, over `counts_U` occurrences."""
         return self._means("previous", layer, self.plan.previous_ids_U, self.plan.previous_row_R)
 
     def body(self, layer: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -49,7 +49,7 @@ class ImportedDescriptions:
 
 
 def neuron_table(atlas: Atlas, token_text: Callable[[int], str], *, progress: Progress = no_progress) -> pd.DataFrame:
-    """One row a neuron side: description columns where there are some, quantile, extreme, mean, and its tokens as texts."""
+    """One row per neuron side: description columns where there are some, quantile, extreme, mean, and its tokens as texts."""
     quantile, extreme, mean = atlas.quantile(1e-5), atlas.quantile(1e-7), atlas.mean_LI()
     rows = []
     for layer in range(atlas.n_layers):

@@ -27,7 +27,7 @@ _TOKENS = 8192
 
 
 def quantiles_for(loaded: LoadedModel, *, progress: Progress = no_progress) -> QuantileTable:
-    """The model's quantiles: its atlas's, else a calibration over about 8,000 tokens of built-in text, computed once a model."""
+    """The model's quantiles: its atlas's, else a calibration over about 8,000 tokens of built-in text, computed once per model."""
     atlas = open_atlas(loaded.ref)
     if atlas is not None and atlas.has_figures:
         return QuantileTable(atlas.tokens, "atlas", atlas.quantile(NORM_LEVEL), atlas.quantile(STEER_LEVEL))

@@ -1,4 +1,4 @@
-"""Reading exemplars with the activation of every token: recomputed from the stored corpus tokens by one forward pass a window."""
+"""Reading exemplars with the activation of every token: recomputed from the stored corpus tokens by one forward pass per window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Atlases on disk: one folder a weights hash, whose manifest names each file with its size and SHA-256. Read lazily, written atomically.
+"""Atlases on disk: one folder per weights hash, whose manifest names each file with its size and SHA-256. Read lazily, written atomically.
 
 `open_atlas` finds the user's atlas of a model, else the shipped one, else one of near weights (said so in its note).
 """

@@ -24,7 +24,7 @@ from neurons.runs.hooks import Edit, Replace, run_forward
 FIXED_COST = 24
 """What starting a layer costs, counted in tokens run through it: what batches are planned by."""
 MAX_TOKENS = 4096
-"""Most tokens (rows x tokens a row) in one batch, for memory's sake."""
+"""Most tokens (rows x tokens per row) in one batch, for memory's sake."""
 TOLERANCE = 1e-4
 """Largest difference between the shortened and the plain way, relative to the largest logit."""
 CANNOT = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError)

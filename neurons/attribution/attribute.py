@@ -2,8 +2,8 @@
 
     attr[l, s, n] estimates effect[l, s, n] = metric - metric with neuron n of layer l set to 0 at token s
 
-in the metric's unit; positive promotes, negative suppresses. `neurons.attribution_methods` has the methods ("grad" is activation
-x gradient, as published), `neurons.effect` measures what they estimate.
+in the metric's unit; positive promotes, negative suppresses. `neurons.attribution.methods` has the methods ("grad" is activation
+x gradient, as published), `neurons.attribution.effect` measures what they estimate.
 """
 
 from __future__ import annotations

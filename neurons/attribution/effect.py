@@ -44,7 +44,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Effects:
-    """The measured effects of several neurons (one each) or sets of neurons (one a set) on one token."""
+    """The measured effects of several neurons (one each) or sets of neurons (one per set) on one token."""
 
     target: TargetSpec
     metric_value: float

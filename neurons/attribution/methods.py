@@ -4,7 +4,7 @@
 
     grad       activation x gradient of the metric, as published
     logodds    the same through the log-odds, from which the change of the probability or log-probability is computed exactly
-    refined    logodds, and the strongest entries re-estimated by running their own token without them (`neurons.refine`)
+    refined    logodds, and the strongest entries re-estimated by running their own token without them (`neurons.attribution.refine`)
     ig         gradient averaged while all activations are scaled from nearly 0 to nearly 1 (integrated gradients)
     direct     what the neuron writes straight to the unembedding, the final norm frozen
     frozen     gradient with attention patterns and norms frozen
@@ -73,7 +73,7 @@ def log_odds(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits:
 def refined_log_odds(
     loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit], run: GraphRun | None = None
 ) -> Estimate:
-    """`log_odds`, its strongest entries re-estimated by running their own token: see `neurons.refine`. `run` saves the first pass."""
+    """`log_odds`, its strongest entries re-estimated by running their own token (`attribution.refine`). `run` saves the first pass."""
     found = refined(loaded, ids, target, edits, run=run)
     return Estimate(found.value, found.acts, found.attrs, found.count, found.gradients, found.stands_in)
 
@@ -96,7 +96,7 @@ def integrated(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edit
 
 
 def by_rules(rules: Rules) -> Method:
-    """activation x gradient under changed backward rules: see `neurons.attribution_rules`."""
+    """activation x gradient under changed backward rules: see `neurons.attribution.rules`."""
 
     def method(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]) -> Estimate:
         replace = halved(loaded) if rules == "relp" else None

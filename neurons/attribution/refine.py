@@ -1,7 +1,7 @@
 """Gradient attributions whose least certain and strongest entries are re-estimated, each by running its own token without it.
 
 A gradient is wrong where the model bends, and it bends most at the neuron's own token: the norms after a large write, the MLPs
-that read it, the softmax over the vocabulary. So some entries are run again (`neurons.own_token`), all in one batch, each only
+that read it, the softmax over the vocabulary. So some entries are run again (`attribution.single_token`), all in one batch, each only
 its own token. At the last token the result is the measured effect. At earlier tokens the later tokens' attention answers in
 closed form, and from there on the gradient is taken as it is.
 
@@ -47,7 +47,7 @@ MAX_SCORES = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """Activations, attributions and (when asked) activation x gradient a layer, each (T, I) float32; `count` entries were re-estimated."""
+    """Activations, attributions and (if asked) activation x gradient per layer, each (T, I) float32; `count` entries were re-estimated."""
 
     value: float
     acts: list[Tensor]
@@ -66,7 +66,7 @@ class _Gradients:
     attrs: list[Tensor]
     """activation x gradient, (T, I)."""
     calls: list[AttentionCall]
-    """One a layer, or none where the model's attention cannot be seen."""
+    """One per layer, or none where the model's attention cannot be seen."""
     out: list[Tensor | None]
     """Of each attention call's output, (H, T, D); None where it has none (layer 0)."""
     residual_LT: Tensor

@@ -1,4 +1,4 @@
-"""Reading a metric off few columns of the unembedding, which is as dear as several layers.
+"""Reading a metric off few columns of the unembedding, which costs as much as several layers.
 
 A logit needs its own column and a contrast two. A probability needs all of them, but the likeliest few thousand hold nearly all
 of it: they are computed, and the others move together, like their probability-weighted mean, which is one more column.

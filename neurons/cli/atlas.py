@@ -24,7 +24,7 @@ _Tokens = Annotated[int | None, typer.Option(help="At most this many tokens. [de
 _Chat = Annotated[int, typer.Option(help="Conversations that the model writes itself for the chat part.")]
 _Licence = Annotated[str, typer.Option(help="The licence of your texts, recorded in the atlas.")]
 _Folder = Annotated[Path | None, typer.Option(help="Where the collection is kept. [default: the model's own place]", show_default=False)]
-_Extremes = Annotated[int, typer.Option(help="Largest activations kept exactly a neuron side.")]
+_Extremes = Annotated[int, typer.Option(help="Largest activations kept exactly per neuron side.")]
 _Memory = Annotated[float, typer.Option(help="Gigabytes for the token tables.")]
 _Probe = Annotated[bool, typer.Option(help="Also run every token of the vocabulary alone.")]
 
@@ -83,7 +83,7 @@ def collect_shard(
     memory: _Memory = 1.25,
     folder: _Folder = None,
     ray: Annotated[int, typer.Option(help="Do all shards on a Ray cluster with this many actors instead.")] = 0,
-    gpus: Annotated[float, typer.Option(help="With --ray: GPUs an actor.")] = 0,
+    gpus: Annotated[float, typer.Option(help="With --ray: GPUs per actor.")] = 0,
     device: Device = None,
     dtype: Dtype = None,
     as_json: Json = False,
@@ -158,7 +158,7 @@ def export(
     what: Annotated[
         str, typer.Option(help="neurons, exemplars, explanations or activations (the last two in Neuronpedia's format).")
     ] = "neurons",
-    count: Annotated[int, typer.Option(help="Exemplars a neuron side.")] = 24,
+    count: Annotated[int, typer.Option(help="Exemplars per neuron side.")] = 24,
     as_json: Json = False,
 ) -> None:
     """Write an atlas out, for other tools or another machine."""

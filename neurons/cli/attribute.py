@@ -68,7 +68,7 @@ def attribute(
     """
     from neurons.attribution import attribute as attribution
     from neurons.descriptions.known import known_descriptions
-    from neurons.tracing.saved_attributions import kept
+    from neurons.tracing.saved_attributions import storable
 
     case = _open(trace, token, model, device, dtype, quiet=as_json)
     target = _target(case, token, metric, against, of)
@@ -77,7 +77,7 @@ def attribute(
     )
     found = attribution.top_rows(result, top, tokens=_numbers(tokens, token), layers=_numbers(layers, case.loaded.n_layers))
     if layers is None:
-        case.store.save_attribution(case.record.id, kept(result, sources=_ranges_text(tokens, token)))
+        case.store.save_attribution(case.record.id, storable(result, sources=_ranges_text(tokens, token)))
     said = known_descriptions(case.loaded.ref)
     grad_LTI = result.grad_LTI
     rows = [
@@ -216,7 +216,7 @@ def paths(
 def lens(
     trace: Trace,
     token: Token,
-    top: Annotated[int, typer.Option("--top", "-k", help="Tokens a layer.", min=1, max=1000)] = 3,
+    top: Annotated[int, typer.Option("--top", "-k", help="Tokens per layer.", min=1, max=1000)] = 3,
     model: OtherModel = None,
     device: Device = None,
     dtype: Dtype = None,

@@ -94,7 +94,7 @@ def concepts(
     by: Annotated[str, typer.Option("--by", help="activation: which concepts are active.")] = "activation",
     token: Annotated[int | None, typer.Option("--token", help="One position, from 0.", min=0, show_default=False)] = None,
     tokens: Annotated[str | None, typer.Option("--tokens", help="Positions, such as 3:9,12. [default: all]", show_default=False)] = None,
-    all_tokens: Annotated[bool, typer.Option("--all-tokens", help="Take the template's and control tokens in, too.")] = False,
+    all_tokens: Annotated[bool, typer.Option("--all-tokens", help="Include template and control tokens.")] = False,
     top: Annotated[int, typer.Option("--top", "-k", help="Concepts to print.", min=1, max=10_000)] = 10,
     model: OtherModel = None,
     as_json: Json = False,

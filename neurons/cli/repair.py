@@ -29,7 +29,7 @@ def repair(
     device: Device = None,
     dtype: Dtype = None,
     compare: Annotated[bool, typer.Option("--compare/--no-compare", help="Also measure random neurons and simple baselines.")] = True,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, even if an earlier search of the same repair was stopped.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, even if an earlier search of the same repair was stopped.")] = False,
     save: Annotated[str, typer.Option(help="Keep the result as an experiment of this name.")] = "",
     steer_out: Annotated[Path | None, typer.Option(help="Write the steer to this file.", show_default=False)] = None,
     report: Annotated[Path | None, typer.Option(help="Write a report page (HTML) to this file.", show_default=False)] = None,

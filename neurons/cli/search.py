@@ -69,7 +69,7 @@ def search(
 
 def neuron(
     name: Annotated[str, typer.Argument(metavar="L:I", help="Layer and index, such as 17:803 or 17:803-.")],
-    examples: Annotated[int, typer.Option(help="Strongest places to print, each side.", min=0, max=24)] = 5,
+    examples: Annotated[int, typer.Option(help="Strongest places to print per side.", min=0, max=24)] = 5,
     model: Model = "default",
     as_json: Json = False,
 ) -> None:

@@ -45,9 +45,9 @@ def stats(
         str, typer.Option(help="Text that an answer should hold, as a word of its own. [default: what each prompt's row says is expected]")
     ] = "",
     regex: Annotated[str, typer.Option(help="Regular expression that an answer should match.")] = "",
-    equals: Annotated[str, typer.Option(help="What an answer should be, spaces and final full stop aside.")] = "",
+    equals: Annotated[str, typer.Option(help="What an answer should equal; spaces around it and a final full stop are ignored.")] = "",
     token: Annotated[str, typer.Option(help="Token whose probability as the answer's first is compared, such as ' Paris'.")] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs a prompt, with different seeds.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per prompt, with different seeds.")] = 1,
     random_sets: Annotated[int, typer.Option(min=0, help="Draws of random neurons matched in number and layer.")] = 3,
     max_new_tokens: Annotated[int, typer.Option(help="Most tokens to generate.")] = 32,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
@@ -130,7 +130,7 @@ def _check_same(runner: JobRunner, job: str, params: Mapping[str, Any]) -> None:
         raise InvalidInput(f"job {job} is no comparison ({old.kind})", field="job")
     if other := differing(old.params, params):
         raise InvalidInput(
-            f"job {job} was started with other {' and '.join(other)}; give it what it had, or leave --job out to begin anew", field="job"
+            f"job {job} was started with other {' and '.join(other)}; give it what it had, or leave --job out to start over", field="job"
         )
 
 
@@ -141,7 +141,7 @@ def _one(criteria: Sequence[Criterion]) -> Criterion | None:
 
 
 def rows_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The pairs as CSV, one a line. Cells that a spreadsheet would take for a formula begin with an apostrophe."""
+    """The pairs as CSV, one per line. Cells that a spreadsheet would take for a formula begin with an apostrophe."""
     stream = io.StringIO()
     writer = csv.writer(stream)
     names = ("met", "token_probability", "kl", "length", "repetition", "answer")
@@ -181,5 +181,5 @@ def _tell(summary: Summary) -> str:
     shown = table(("figure", "unsteered", "steered", "difference", "95% from", "to", "exact p"), rows)
     failed = f"\n{summary.failed} rows failed" if summary.failed else ""
     chance = "" if summary.random_kl is None else f" (random neurons: {summary.random_kl:.4g})"
-    pairs = f"{summary.pairs} pairs of {summary.prompts} different prompts; KL {summary.kl:.4g} nats a token{chance}{failed}"
+    pairs = f"{summary.pairs} pairs of {summary.prompts} different prompts; KL {summary.kl:.4g} nats per token{chance}{failed}"
     return f"{summary.message}\n\n{shown}\n\n{pairs}"

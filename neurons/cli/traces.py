@@ -44,7 +44,7 @@ def list_traces(
     sort: Annotated[str, typer.Option(help="created, name, prompt, model_name, answer_tokens, seconds or bytes.")] = "created",
     ascending: Annotated[bool, typer.Option("--ascending", help="Smallest or oldest first.")] = False,
     limit: Annotated[int, typer.Option(help="Most rows to print.", min=1)] = 50,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the catalogue anew from the folders first.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="First rebuild the catalogue from the folders.")] = False,
     as_json: Json = False,
 ) -> None:
     """List saved runs, newest first."""
@@ -140,7 +140,7 @@ def replay(
     keep: Annotated[
         bool, typer.Option("--keep", help="Put recomputed activations back where they were removed to save disk space.")
     ] = False,
-    times: Annotated[int, typer.Option(help="Replay this often; the report is of the first that differs.", min=1, max=10_000)] = 1,
+    times: Annotated[int, typer.Option(help="Replay this many times; reports the first run that differs.", min=1, max=10_000)] = 1,
     device: Device = None,
     dtype: Dtype = None,
     as_json: Json = False,
@@ -248,7 +248,7 @@ def restore(ids: Annotated[list[str], typer.Argument(help="Ids of deleted traces
 
 
 def purge(
-    yes: Annotated[bool, typer.Option("--yes", help="Do it: what is in the trash is removed for good.")] = False, as_json: Json = False
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm: what is in the trash is removed for good.")] = False, as_json: Json = False
 ) -> None:
     """Remove everything in the trash for good."""
     traces = store()
@@ -266,7 +266,7 @@ def rename(trace_id: TraceId, name: Annotated[str, typer.Argument(help="The new 
 def tag(
     trace_id: TraceId,
     tags: Annotated[list[str] | None, typer.Argument(help="The tags to add.", show_default=False)] = None,
-    remove: Annotated[list[str] | None, typer.Option(help="A tag to take off; may be given several times.", show_default=False)] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="A tag to remove; may be given several times.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
     """Add tags to a trace, or take some off."""

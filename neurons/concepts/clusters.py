@@ -161,7 +161,7 @@ def cluster_sides(
     settings: ClusterSettings = ClusterSettings(),
     progress: Progress = no_progress,
 ) -> Clustering:
-    """Cluster sides by meaning and label the clusters. `weights` (one a side, such as activation or attribution) sort them."""
+    """Cluster sides by meaning and label the clusters. `weights` (one per side, such as activation or attribution) sort them."""
     sides = list(dict.fromkeys(sides)) if weights is None else list(sides)
     if weights is not None and len(weights) != len(sides):
         raise InvalidInput(f"{len(sides)} sides but {len(weights)} weights", field="weights")

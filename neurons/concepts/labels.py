@@ -31,7 +31,7 @@ def terms(description: str, theme: str = "") -> list[str]:
 
 
 def label_groups(members: Sequence[Sequence[Sequence[str]]], *, most: int = 4) -> list[str]:
-    """One label a group. `members[g]` holds the terms of each member of group g.
+    """One label per group. `members[g]` holds the terms of each member of group g.
 
     Class-based tf-idf (Grootendorst 2022): tf in the group * log(1 + mean group size in terms / tf over all groups). A term must belong to
     at least two members (or a sixth of them). "" where nothing is shared.

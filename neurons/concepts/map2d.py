@@ -44,7 +44,7 @@ def choose_points(usable_N: NDArray[np.bool_], strength_N: NDArray[np.float32], 
 
 
 def lay_out(vectors: NDArray[np.float32], *, progress: Progress = no_progress) -> NDArray[np.float32]:
-    """Two coordinates a row, each from -1 to 1: t-SNE (van der Maaten & Hinton 2008) started from PCA, PCA alone for a few points.
+    """Two coordinates per row, each from -1 to 1: t-SNE (van der Maaten & Hinton 2008) started from PCA, PCA alone for a few points.
     Seeded.
     """
     progress(0, None, f"drawing the map of {len(vectors)} neurons")

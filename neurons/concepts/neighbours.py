@@ -117,7 +117,7 @@ def _rows(loaded: LoadedModel, layer: int, kind: str) -> Tensor:
 
 
 def _places(sequence: NDArray[np.int32], position: NDArray[np.int32]) -> NDArray[np.int64]:
-    """One number a place; -10 where there is none. Windows are at most 2^20 tokens long."""
+    """One number per place; -10 where there is none. Windows are at most 2^20 tokens long."""
     return np.where(sequence >= 0, sequence.astype(np.int64) * (1 << 20) + position + NEAR_TOKENS, -10)
 
 

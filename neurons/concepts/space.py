@@ -127,7 +127,7 @@ class ConceptSpace:
         return cls(nothing.sum(1), nothing, np.zeros((sides, 0), np.int8), np.zeros(sides, np.float32), (), _NO_PARTS, _NO_LEVELS)
 
     def described(self, descriptions: Sequence[str], encode: Encode) -> ConceptSpace:
-        """The same readings with the parts of these descriptions, one a side in the order of the rows."""
+        """The same readings with the parts of these descriptions, one per side in the order of the rows."""
         parts, levels_NP = part_levels(descriptions)
         part_PE = np.rint(encode([part_words(text) for text in parts]) * 127).astype(np.int8) if parts else _NO_PARTS
         return replace(self, parts=parts, part_PE=part_PE, levels_NP=levels_NP)

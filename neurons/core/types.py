@@ -1,6 +1,6 @@
 """The plain data types of the engine: no torch, no streamlit, no disk.
 
-Shape letters, used as suffixes of array names everywhere: L layers, I neurons a layer, T tokens (prompt + answer),
+Shape letters, used as suffixes of array names everywhere: L layers, I neurons per layer, T tokens (prompt + answer),
 V vocabulary, K kept items, N rows, B batch. `acts_LTI` is indexed layer, token, neuron.
 """
 
@@ -228,7 +228,7 @@ class Steer:
     name: str = ""
     enabled: bool = True
     values: tuple[float, ...] | None = None
-    """One value a neuron, in activation units. None: looked up from the model's quantiles when the run starts."""
+    """One value per neuron, in activation units. None: looked up from the model's quantiles when the run starts."""
 
     def check(self) -> Steer:
         """Return self, or raise `InvalidSteer`. Does not know the model: see `steering.resolve` for that."""

@@ -50,7 +50,7 @@ class Endpoint:
     max_tokens: int = 300
     temperature: float = 0.7
     price_in: float = 0.0
-    """Price of a million prompt tokens, in any currency; 0 where it costs nothing."""
+    """Price per million prompt tokens, in any currency; 0 where it costs nothing."""
     price_out: float = 0.0
 
     def check(self) -> Endpoint:

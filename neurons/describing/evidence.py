@@ -161,7 +161,7 @@ def _shown(name: str) -> bool:
 def second_lines(
     found: Places, promoted: TokenArrays, suppressed: TokenArrays, words: Words, alike: Likeness | None = None
 ) -> tuple[list[str], NDArray[np.float64]]:
-    """(a line a side on what it promotes and suppresses, the share of its strongest places that a promoted token follows)."""
+    """(a line per side on what it promotes and suppresses, the share of its strongest places that a promoted token follows)."""
     lines, said = [], []
     up_ids, up = (np.concatenate(list(a)) for a in (promoted.ids_2IK, promoted.values_2IK))
     down_ids, down = (np.concatenate(list(a)) for a in (suppressed.ids_2IK, suppressed.values_2IK))

@@ -129,7 +129,7 @@ def _choose(parts: Sequence[Part], candidates: Sequence[tuple[NDArray[np.int64],
 
 
 def normalised(parts: Sequence[tuple[Part, int]]) -> Pattern:
-    """Levels shifted so that the highest reads plainly where nothing is far below it; parts in order of level, then as they were chosen."""
+    """The same levels, shifted together so that the highest one needs no adverb. Parts in order of level, then as they were chosen."""
     top = max((level for _, level in parts), default=0)
     low = min((abs(level) for _, level in parts), default=0)
     parts = list(parts)

@@ -142,7 +142,7 @@ def _ask_all(
     path: Path,
     progress: Progress,
 ) -> dict[NeuronSide, tuple[Pattern, ...]]:
-    """Candidates a side, from the file of an earlier run or from the endpoint. Failures are left out, so a later run asks again."""
+    """Candidates per side, from the file of an earlier run or from the endpoint. Failures are left out, so a later run asks again."""
     known = _read_answers(path, client.endpoint.model, str(atlas.manifest["created"]))
     found = {side: known[side] for side in sides if side in known}
     open_sides = [side for side in sides if side not in found]

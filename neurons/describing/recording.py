@@ -52,7 +52,7 @@ def record_windows(
 ) -> Recording:
     """Run the model over `windows`, or go on where a stopped run with the same `key` left off.
 
-    Raises `StoreError` when the disk has no room: about 2 bytes a neuron and token.
+    Raises `StoreError` when the disk has no room: about 2 bytes per neuron and token.
     """
     total = windows.tokens
     state_path = folder / _STATE

@@ -44,7 +44,7 @@ class LayerSummary:
 
 
 def summarise(table: pd.DataFrame) -> list[LayerSummary]:
-    """One row a layer, and one over all at the end."""
+    """One row per layer, and one over all at the end."""
     layers = [(int(str(layer)), rows) for layer, rows in table.groupby("layer")]
     return [_summary(layer, rows) for layer, rows in [*layers, (-1, table)]]
 

@@ -24,7 +24,7 @@ _ARRAY = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One value a neuron side, shape (N,). NaN where the side never fires in the held-out windows, or nothing is predicted."""
+    """One value per neuron side, shape (N,). NaN where the side never fires in the held-out windows, or nothing is predicted."""
 
     pearson: _ARRAY
     pearson_null: _ARRAY

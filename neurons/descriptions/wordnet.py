@@ -13,7 +13,7 @@ _ENDINGS = (("ies", "y"), ("es", ""), ("s", ""), ("ied", "y"), ("ed", ""), ("ed"
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[MappingProxyType[str, str], MappingProxyType[str, str]]:
-    """Read (lemma -> supersense, irregular form -> lemma); about 0.1 s, once a process."""
+    """Read (lemma -> supersense, irregular form -> lemma); about 0.1 s, once per process."""
     senses: dict[str, str] = {}
     forms: dict[str, str] = {}
     heading = ""

@@ -21,7 +21,7 @@ from neurons.runs.hooks import hooked
 MAX_TOKENS = 256
 """Tokens of a text that are read."""
 BATCH_TOKENS = 1024
-"""Tokens a pass, the padding included."""
+"""Tokens per pass, the padding included."""
 Prefixes = dict[tuple[int, ...], DynamicCache]
 """What the model keeps of the beginnings that were run."""
 

@@ -1,4 +1,4 @@
-"""Detectors on disk and in use: one folder a weights hash, a manifest and one file of arrays; scores, rarity and what is active.
+"""Detectors on disk and in use: one folder per weights hash, a manifest and one file of arrays; scores, rarity and what is active.
 
 `open_detectors` finds the user's own of a model, else the shipped ones, else those of near weights (its note says so).
 """

@@ -28,7 +28,7 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     ref: ModelRef
     sites: tuple[NeuronSite, ...]
-    """One a layer, in order."""
+    """One per layer, in order."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     kept: dict[str, Any] = field(default_factory=dict)
     """What others leave with the model for their next call, under `lock`; it goes with the model, so it must not refer to it."""

@@ -34,7 +34,7 @@ _COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
 class Part:
     """Neurons of one layer that are computed together: a dense MLP's, a shared expert's, or those of all routed experts.
 
-    The input of `module` is their activation, a row a token.
+    The input of `module` is their activation, one row per token.
     """
 
     layer: int

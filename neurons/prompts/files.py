@@ -1,6 +1,6 @@
 """A file of prompts read whole: as a known shape, or as somebody says; what was asked is said and every row is accounted for.
 
-TXT     one prompt a line, empty lines skipped
+TXT     one prompt per line, empty lines skipped
 CSV     comma, semicolon, tab or bar; TSV without quoting
 JSON    one value a line, an array, or an object that holds a list; pretty-printed or not
 YAML    promptfoo's configuration, or a list
@@ -77,9 +77,9 @@ def load_file(
 
 
 def pasted(text: str) -> PromptSet:
-    """One prompt a line. Raises `InvalidFile` when there is none."""
+    """One prompt per line. Raises `InvalidFile` when there is none."""
     if not text.strip():
-        raise InvalidFile("paste at least one prompt, one a line", field="prompts")
+        raise InvalidFile("paste at least one prompt, one per line", field="prompts")
     return read_prompts(read_table(text.encode("utf-8", errors="surrogatepass"), kind="txt"), source="pasted").prompts
 
 

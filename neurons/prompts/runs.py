@@ -140,7 +140,7 @@ def _one(context: JobContext, loaded: LoadedModel, store: TraceStore, row: Promp
 
 
 def results(store: TraceStore, run: str) -> pd.DataFrame:
-    """One row a prompt of a run: row, name, prompt, answer, trace; for pairs also steered_answer, steered, differs, changed_words."""
+    """One row per prompt of a run: row, name, prompt, answer, trace; for pairs also steered_answer, steered, differs, changed_words."""
     found = store.list(set_name=run, sort="created", descending=False)
     steered = {item.baseline_id: item for item in found if item.baseline_id}
     rows = []

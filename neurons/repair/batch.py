@@ -86,7 +86,7 @@ class Batcher:
     def logits(self, rows: Sequence[Row], picks: Sequence[Sequence[int]], plans: Sequence[Plan] = ()) -> list[Tensor]:
         """Logits (float32) of each row at its own `picks` (positions counted from 0 over prefix + row), shape (len(picks[r]), V).
 
-        `plans` holds one plan for all rows, or one a row, or nothing.
+        `plans` holds one plan for all rows, or one per row, or nothing.
         """
         out: list[Tensor | None] = [None] * len(rows)
         for chunk in _chunks(rows):

@@ -13,7 +13,7 @@ _COMMON = 2  # a word of more of the prompts than this says how is asked, not wh
 
 @cache
 def builtin_controls() -> tuple[str, ...]:
-    """Sixty-odd short everyday prompts, one a line in data/controls.txt."""
+    """Sixty-odd short everyday prompts, one per line in data/controls.txt."""
     text = (files("neurons.repair") / "data" / "controls.txt").read_text(encoding="utf-8")
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 

@@ -154,7 +154,7 @@ class Evaluator:
         return self._confirmed(self.with_controls(self.questions([plan])[0]), answers)
 
     def question_gradients(self, plan: Plan) -> RowGradients:
-        """K = PAIRS + 1 objectives a question: its wanted tokens over their nearest others, and the least margin of the answer before."""
+        """K = PAIRS + 1 objectives per question: its wanted tokens over their nearest others, and the least margin of the answer before."""
 
         def objectives(n: int, logits_PV: Tensor) -> Tensor:
             decision = self.decisions[n]
@@ -166,7 +166,7 @@ class Evaluator:
         return self.problem.batcher.gradients([d.row for d in self.decisions], [d.picks for d in self.decisions], objectives, plan)
 
     def control_gradients(self, plan: Plan, probes: int) -> RowGradients:
-        """K = PAIRS + probes objectives a control: its tokens over the nearest others, random-sign sums of (margin change / margin)."""
+        """K = PAIRS + probes objectives per control: its tokens over the nearest others, random-sign sums of (margin change / margin)."""
         problem = self.problem
 
         def objectives(n: int, logits_PV: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class Weights:
     guard: float = 0.1
     """Margin each pair of a control should keep, or the one it has where that is smaller."""
     broken: float = 3.0
-    """What a control's pair costs a logit, where a question's costs one a question."""
+    """What a control's pair costs a logit, where a question's costs one per question."""
     low: float = -4.0
     high: float = 5.0
     """Bounds of x."""

@@ -9,7 +9,7 @@ from neurons.describing.endpoint import Endpoint
 
 _ASK = (
     "Write {count} different ways to ask the following question. Keep its meaning and every name and number in it. "
-    "One a line, no numbering, nothing else.\n\n{prompt}"
+    "One per line, no numbering, nothing else.\n\n{prompt}"
 )
 _MARKER = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s*")
 _LONGEST = 2000

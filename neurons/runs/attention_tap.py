@@ -20,7 +20,7 @@ SOFTMAXES = (functional.softmax, torch.softmax, Tensor.softmax)
 
 @dataclass(frozen=True, eq=False)
 class AttentionCall:
-    """One layer's attention: what went in and came out. H heads, G key/value heads (H or fewer), D channels a head."""
+    """One layer's attention: what went in and came out. H heads, G key/value heads (H or fewer), D channels per head."""
 
     query_BHTD: Tensor
     key_BGTD: Tensor

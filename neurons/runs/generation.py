@@ -23,7 +23,7 @@ from neurons.runs.hooks import run_forward
 from neurons.runs.steering import compile_edits
 
 TOP_K = 10
-_PREFILL = 512  # tokens a pass: bounds the memory of attention and of the logits of a long prompt
+_PREFILL = 512  # tokens per pass: bounds the memory of attention and of the logits of a long prompt
 _FLOAT16_MAX = 65_504.0
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]

@@ -23,7 +23,7 @@ from neurons.runs.hooks import Edit, GraphActs, run_forward
 SHARED_BYTES = 512_000_000
 """A shared run stays in memory: texts that would take more (see `_bytes`) are run anew for every token."""
 WIDTHS = 4
-"""Numbers that a layer keeps a token for its backward pass (measured 3.4), in widths of the neurons and the residual stream together."""
+"""Numbers that a layer keeps per token for its backward pass (measured 3.4), in widths of the neurons and the residual stream together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class GraphRun:
     keys: list[tuple[Tensor, Tensor]]
     """A layer's keys and values, (1, G, T, D); empty for a model that has no such cache."""
     calls: list[AttentionCall]
-    """One a layer, or none where the model's attention cannot be seen."""
+    """One per layer, or none where the model's attention cannot be seen."""
     logits_KV: Tensor
     """Of the last K tokens of the run."""
     end: int
@@ -101,8 +101,8 @@ def shared_run(
 ) -> GraphRun | None:
     """The run of prompt and answer, seen up to `token`; the newest one stays with the model.
 
-    None where the tokens had better be run for this target alone: a target in the prompt or so early that going back through the whole text
-    costs more than a run of what precedes it, or a text too long to keep.
+    None where sharing does not pay: the text is too long to keep, or the target stands so early (in the prompt, for one) that a backward
+    pass through the whole text costs more than a run of the tokens before it.
     """
     logits = len(ids) - prompt_tokens + 1
     if token < prompt_tokens or len(ids) > 2 * token or _bytes(loaded, len(ids), logits) > SHARED_BYTES:

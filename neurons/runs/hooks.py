@@ -188,7 +188,7 @@ class _Rows:
     def by_token(self, part: Part, acts: Tensor) -> Tensor:
         """The activations as (B, T, I). Raises `UnsupportedModel` where a row's token cannot be told."""
         if id(part) in self._ran:
-            raise UnsupportedModel(f"{self._name} runs {part.name} more than once a pass: its neurons have no one activation at a token")
+            raise UnsupportedModel(f"{self._name} runs {part.name} more than once per pass: its neurons have no one activation at a token")
         self._ran.add(id(part))
         tokens = self._tokens
         if acts.dim() == 3 and tokens in (None, acts.shape[1]):
@@ -216,7 +216,7 @@ class _Whole:
             self._record(self._site.layer, pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1))
 
     def nothing(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A layer without neurons: no columns, a row a token."""
+        """A layer without neurons: no columns, one row per token."""
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
         self._record(self._site.layer, hidden[..., :0])
 

@@ -78,7 +78,7 @@ def logit_lens(
     if wrong is not None or not tokens:
         raise InvalidInput(f"token {wrong} has no lens; choose from 1 to {len(ids)}", field="token")
     if not 1 <= k <= loaded.ref.n_vocab:
-        raise InvalidInput(f"{k} tokens a layer cannot be shown; use 1 to {loaded.ref.n_vocab}", field="top")
+        raise InvalidInput(f"{k} tokens per layer cannot be shown; use 1 to {loaded.ref.n_vocab}", field="top")
     start = time.perf_counter()
     edits = compile_edits(loaded, steers, len(ids) if prompt_tokens is None else prompt_tokens)
     run_ids = list(ids[: max(tokens)])

@@ -70,7 +70,7 @@ class ComparisonSpec:
     token: str | None = None
     """A token whose probability as the answer's first is compared."""
     seeds: int = 1
-    """Runs a prompt, with seeds 0, 1...; greedy decoding needs one."""
+    """Runs per prompt, with seeds 0, 1...; greedy decoding needs one."""
     random_sets: int = 3
     """Draws of random neurons matched in number and layer; 0 for none."""
     sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=32))

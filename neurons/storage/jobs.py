@@ -92,7 +92,7 @@ Worker = Callable[[JobContext], Mapping[str, Any] | None]
 
 
 class JobRunner:
-    """The jobs of one folder and the threads that work on them. One a server (or a command); close it when done.
+    """The jobs of one folder and the threads that work on them. One per server (or command); close it when done.
 
     Threads are daemons: a program that ends leaves its running jobs behind as "interrupted", to be resumed.
     """

@@ -1,4 +1,4 @@
-"""Attributions in the traces they explain: what is kept of one, and asking a trace before computing anew."""
+"""What is saved of an attribution in its trace: the strongest rows, and the absolute mass of all by layer and token."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from neurons.attribution.attribute import Attribution, top_rows
 from neurons.core.types import parse_ranges
 from traces.attributions import AttributionInfo, StoredAttribution, from_rows
 
-KEPT = 5_000
-"""Rows kept of each attribution: the strongest."""
+MOST_ROWS = 5_000
+"""Rows that are saved of each attribution: the strongest."""
 
 
-def kept(full: Attribution, *, sources: str = "") -> StoredAttribution:
+def storable(full: Attribution, *, sources: str = "") -> StoredAttribution:
     """The strongest rows of an attribution among its source tokens (`sources` such as "3:9,12"; "" is all), ready to be stored.
 
     The absolute mass of every layer and token goes with them, so that what the rows leave out can be shown.
     """
     layers, tokens, neurons = full.attr_LTI.shape
     positions = sorted({n for start, stop in parse_ranges(sources) for n in range(start, min(stop, tokens))}) if sources else None
-    top = top_rows(full, KEPT, tokens=positions)
+    top = top_rows(full, MOST_ROWS, tokens=positions)
     mass_LT = np.abs(full.attr_LTI).sum(axis=2)
     if positions is not None:
         mass_LT[:, np.setdiff1d(np.arange(tokens), positions)] = 0

@@ -33,8 +33,8 @@ from pages.shared.model_jobs import shared_model
 
 BUILD, DESCRIBE, SCORE, ASK, EXPORT = "atlas-build", "atlas-describe", "atlas-score", "atlas-ask", "atlas-export"
 EXPORTS = {
-    "neurons": "One row a neuron: figures, tokens, description",
-    "exemplars": "One row an exemplar: where each neuron is strongest",
+    "neurons": "One row per neuron: figures, tokens, description",
+    "exemplars": "One row per exemplar: where each neuron is strongest",
     "explanations": "Descriptions as Neuronpedia's records",
     "activations": "Exemplars as Neuronpedia's records",
     "atlas": "The whole atlas, for another machine",

@@ -78,7 +78,7 @@ def _form(loaded: LoadedModel) -> None:
             help="Paths on the server, or Hugging Face data set ids",
         )  # fmt: skip
         column, licence = st.columns(2)
-        text_column = column.text_input("Text column", key="atlas.build.column", placeholder="found by itself", persist_state="session")
+        text_column = column.text_input("Text column", key="atlas.build.column", placeholder="detected", persist_state="session")
         stated = licence.text_input("Licence of your texts", "not stated", key="atlas.build.licence", help="Recorded in the atlas")
         uploads = _uploads(files, text_column or None)
     with right:
@@ -94,7 +94,7 @@ def _form(loaded: LoadedModel) -> None:
         probe = st.toggle("Vocabulary probe", True, key="atlas.build.probe", help="Also runs each token alone: helps early and late layers")
         with st.expander("More"):
             extremes = st.number_input(
-                "Extremes kept a side",
+                "Extremes kept per side",
                 1,
                 100_000,
                 128,
@@ -182,7 +182,7 @@ def look_into(path: Path, column: str | None) -> tuple[int, list[Skipped]]:
     return _look_into(str(path), column)
 
 
-@st.cache_data(show_spinner="Looking into the file", max_entries=200)
+@st.cache_data(show_spinner="Reading the file", max_entries=200)
 def _look_into(path: str, column: str | None) -> tuple[int, list[Skipped]]:
     try:
         found = list(itertools.islice(read_corpus(path, column=column), _LOOKED_AT))

@@ -114,19 +114,19 @@ def _ask(loaded: LoadedModel, atlas: Atlas, *, disabled: bool) -> None:
         values: dict[str, Any] = {
             "base_url": url.strip(),
             "model": model.strip(),
-            "candidates": int(one.number_input("Candidates", 1, 16, 3, key="atlas.ask.candidates", help="Phrases asked for, a neuron")),
-            "concurrency": int(two.number_input("At a time", 1, 64, 4, key="atlas.ask.concurrency", help="Requests in flight")),
+            "candidates": int(one.number_input("Candidates", 1, 16, 3, key="atlas.ask.candidates", help="Descriptions per neuron side")),
+            "concurrency": int(two.number_input("Requests at a time", 1, 64, 4, key="atlas.ask.concurrency", help="Sent in parallel")),
             "requests_per_minute": float(
-                three.number_input("A minute at most", 0, None, 0, key="atlas.ask.rate", help="Requests; 0 is no limit")
+                three.number_input("Per minute, at most", 0, None, 0, key="atlas.ask.rate", help="Requests; 0 sets no limit")
             ),
         }
         limit = int(
             one.number_input("Neurons", 1, 1_000_000, 200, key="atlas.ask.limit", help="Those that need it most are asked about first")
         )
         values["price_in"] = float(
-            two.number_input("Price in", 0.0, key="atlas.ask.price_in", help="Of a million prompt tokens, for the forecast")
+            two.number_input("Price in", 0.0, key="atlas.ask.price_in", help="Per million prompt tokens, for the forecast")
         )
-        values["price_out"] = float(three.number_input("Price out", 0.0, key="atlas.ask.price_out", help="Of a million answer tokens"))
+        values["price_out"] = float(three.number_input("Price out", 0.0, key="atlas.ask.price_out", help="Per million answer tokens"))
         typed = st.text_input("Or just these neurons", key="atlas.ask.neurons", placeholder="17:803, 4:12-")
         check, go = st.columns(2)
         if check.button("Forecast", icon=":material/calculate:", key="atlas.ask.check", width="stretch", disabled=disabled or not url):

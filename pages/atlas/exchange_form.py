@@ -51,7 +51,7 @@ def _export(loaded: LoadedModel) -> None:
         suffix = one.selectbox("Format", atlas_jobs.FORMATS[what], key=f"atlas.export.format.{what}")
     count = 24
     if what in ("exemplars", "activations"):
-        count = int(two.number_input("A neuron side", 1, 24, 5, key="atlas.export.count", help="How many of its strongest places"))
+        count = int(two.number_input("Exemplars per side", 1, 24, 5, key="atlas.export.count", help="How many of its strongest places"))
     if st.button("Prepare the file", icon=":material/inventory:", type="primary", key="atlas.export.go"):
         params = {"what": what, "format": suffix, "count": count}
         atlas_jobs.start(atlas_jobs.EXPORT, params, title=f"Exporting {what} of {loaded.ref.name}")

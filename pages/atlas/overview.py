@@ -105,12 +105,12 @@ def _head(atlas: Atlas) -> None:
         if not info.shipped and not info.near:
             button.button(
                 "Remove", icon=":material/delete:", key="atlas.remove", on_click=atlas_list.remove, args=(info.model,), width="stretch",
-                help="Takes this atlas away; can be undone. A shipped one is used again where there is one",
+                help="Removes this atlas; can be undone. The shipped atlas is used again where there is one",
             )  # fmt: skip
 
 
 def summary(atlas: Atlas) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """(one row a layer, one row a kind), or None without descriptions."""
+    """(one row per layer, one row per kind), or None without descriptions."""
     return _summary(atlas_index.stamp(atlas), atlas) if "descriptions" in atlas.manifest else None
 
 

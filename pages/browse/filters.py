@@ -84,7 +84,7 @@ def _filters(found: Known) -> Wanted:
             help="Keeps neurons whose description, second line or theme holds every word",
         )
         low, high = st.slider("Layers", 0, last, key=f"{KEY}.layers", width=120, **keep)
-        side = st.selectbox("Side", ["both", "+", "-"], key=f"{KEY}.side", width=82, **keep, help="+ fires upwards, - downwards")
+        side = st.selectbox("Side", ["both", "+", "-"], key=f"{KEY}.side", width=82, **keep, help="+ is the positive side, - the negative")
         least = st.number_input(
             "Least score", 0.0, 1.0, step=0.05, key=f"{KEY}.score", width=110, **keep, help="0 keeps those without a score too"
         )

@@ -43,7 +43,7 @@ def draw(found: Known, side: NeuronSide) -> None:
                 "share": st.column_config.TextColumn("Strongest", width=110),
                 "positive": st.column_config.NumberColumn("+ side", format="%.3f", width=70),
                 "negative": st.column_config.NumberColumn("− side", format="%.3f", width=70),
-                "rank": st.column_config.TextColumn("Rank", width=110, help="Which place among all tokens, sorted, that is"),
+                "rank": st.column_config.TextColumn("Rank", width=110, help="The rank of this value among all tokens"),
                 "method": st.column_config.TextColumn("How", width=130),
             }
             st.dataframe(

@@ -27,7 +27,7 @@ COLUMNS: dict[str, Any] = {
     "layer": _number("Layer", width=50),
     "index": _number("Index", width=60),
     "polarity": _text("Side", width=40, help="+ what the neuron does when its activation is positive, - when it is negative"),
-    "description": _text("Fires on", width=300, help="What it fires on, as far as words can tell; yours where you wrote one"),
+    "description": _text("Fires on", width=300, help="What it fires on; your own text where you wrote one"),
     "second": _text("Also", width=230, help="What it promotes and suppresses, and where it stands"),
     "kind": _text("Type", width=85, help="What carries the description: a token, a class of words, what came before..."),
     "similarity": _number(
@@ -89,14 +89,14 @@ def matching(found: Known, wanted: Wanted) -> pd.DataFrame | None:
 
 def warm() -> None:
     """Begin to load what a search needs, so that the first one does not wait."""
-    background.ensure(_EMBEDDER, "getting the search ready", _load)
+    background.ensure(_EMBEDDER, "preparing the search", _load)
 
 
 def _ready() -> bool:
     """Whether queries can be embedded; else why not, or how far it is."""
-    job = background.ensure(_EMBEDDER, "getting the search ready", _load)
+    job = background.ensure(_EMBEDDER, "preparing the search", _load)
     return background.watch(job, key=f"{KEY}.embedder") and background.ended(
-        job, key=f"{KEY}.embedder", retry=lambda: background.ensure(_EMBEDDER, "getting the search ready", _load, again=True)
+        job, key=f"{KEY}.embedder", retry=lambda: background.ensure(_EMBEDDER, "preparing the search", _load, again=True)
     )
 
 

@@ -36,7 +36,7 @@ def draw(a_id: str, b_id: str, *, key: str, wide: bool = False) -> None:
     words, tokens, neurons = st.tabs(["Words", "Probabilities", "Neurons"], key=f"{key}.tab")
     with words:
         untrusted.draw(word_changes.parts(found.words), key=f"{key}.words")
-        st.caption(f"Struck: only in {names[0].lower()}. Underlaid: only in {names[1].lower()}.")
+        st.caption(f"Struck through: only in {names[0].lower()}. Highlighted: only in {names[1].lower()}.")
     with tokens:
         charts.draw_divergence(found, names, key=key)
         exact = _exact_kl(a, b, found, key=key)
@@ -110,7 +110,7 @@ def _height(a: TraceRecord, b: TraceRecord, tokens_a_line: int, limit: float) ->
 
 
 def _steers(record: TraceRecord, *, key: str) -> None:
-    """What was done to the run, one line a steer."""
+    """What was done to the run, one line per steer."""
     from pages.shared import steer_state
 
     active = [steer for steer in record.steers if not steer.is_noop]

@@ -25,7 +25,7 @@ class Draft:
     said: str
     """How it was found, in one or two sentences."""
     extra: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
-    """Columns to show beside the neurons, one value a side."""
+    """Columns to show beside the neurons, one value per side."""
     number: int = 0
     """Another one for each draft: names its widgets."""
 

@@ -24,7 +24,7 @@ COLUMNS: dict[str, Any] = {
     "link": link_column(),
     "layer": st.column_config.NumberColumn("Layer", width=50),
     "index": st.column_config.NumberColumn("Index", width=55),
-    "polarity": st.column_config.TextColumn("Side", width=40, help="+ fires upwards, - downwards"),
+    "polarity": st.column_config.TextColumn("Side", width=40, help="+ is the positive side, - the negative"),
     "description": st.column_config.TextColumn("Description", width=215, help="What it fires on, from the model's atlas"),
     "kind": st.column_config.TextColumn("Kind", width=88, help="What sort of thing it fires on"),
     "score": st.column_config.NumberColumn(
@@ -59,7 +59,7 @@ def index_of(ref: ModelRef | None) -> SearchIndex | None:
 
 
 def frame_of(sides: Sequence[NeuronSide], index: SearchIndex | None, extra: Mapping[str, Sequence[float | None]] = {}) -> pd.DataFrame:
-    """One row a side, in order. `extra` adds columns of `EXTRA`."""
+    """One row per side, in order. `extra` adds columns of `EXTRA`."""
     frame = pd.DataFrame(
         {
             "neuron": [str(side) for side in sides],

@@ -48,7 +48,7 @@ def _words() -> None:
         )  # fmt: skip
         count, side, clear = st.columns([1, 1, 1.4], vertical_alignment="bottom")
         top = count.number_input("Neurons", 1, 5_000, 50, key="concepts.search.top")
-        polarity = side.selectbox("Side", list(_SIDES), key="concepts.search.side", help="+ fires upwards, - downwards")
+        polarity = side.selectbox("Side", list(_SIDES), key="concepts.search.side", help="+ is the positive side, - the negative")
         only = clear.toggle("Described clearly", key="concepts.search.clear", help="Leaves out neurons whose description is 'unclear'")
         last = max(1, loaded.ref.n_layers - 1) if loaded is not None else 1
         layers = st.slider("Layers", 0, last, (0, last), key=f"concepts.search.layers.{last}")
@@ -149,7 +149,7 @@ def _typed() -> None:
         text = st.text_area(
             "Neurons, layer:index", key="concepts.typed.text", placeholder="17:803, 4:12-", help="A minus is the negative side"
         )
-        sent = st.form_submit_button("Look at them", icon=":material/keyboard:", type="primary", disabled=loaded is None)
+        sent = st.form_submit_button("Show them", icon=":material/keyboard:", type="primary", disabled=loaded is None)
     if sent and loaded is not None:
         sides = steer_state.read_neurons(text, loaded)
         concept = Concept.of(sides, ref=loaded.ref, origin="hand-picked")
@@ -169,7 +169,7 @@ def _two() -> None:
     first, second = saved.load(one), saved.load(other)
     result = getattr(first, how)(second)
     st.caption(f"{len(first.sides):,} and {len(second.sides):,} neurons give {len(result.sides):,}.")
-    if st.button("Look at them", icon=":material/join_inner:", type="primary", key="concepts.two.go", disabled=not result.sides):
+    if st.button("Show them", icon=":material/join_inner:", type="primary", key="concepts.two.go", disabled=not result.sides):
         result = replace(result, origin=f"{how} of {one} and {other}")
         words = {"union": "or", "intersection": "and", "difference": "without"}[how]
         draft.begin(Draft(result, f"{one} {words} {other}"[:200], f"The {how} of “{one}” and “{other}”."))

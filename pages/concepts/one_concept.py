@@ -142,7 +142,7 @@ def _members(name: str, concept: Concept, frame: pd.DataFrame) -> None:
         if st.button("Open neuron", icon=":material/open_in_new:", key="concepts.open", disabled=len(picked) != 1, help="Tick one"):
             open_neuron(concept.sides[picked[0]])
         if st.button(
-            f"Take {len(picked)} out" if picked else "Take out", icon=":material/remove:", key="concepts.remove",
+            f"Remove {len(picked)}" if picked else "Remove", icon=":material/remove:", key="concepts.remove",
             disabled=not 0 < len(picked) < len(concept.sides), help="Removes the ticked neurons from the concept",
         ):  # fmt: skip
             with server_wide.errors_shown():

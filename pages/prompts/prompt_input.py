@@ -42,7 +42,7 @@ def draw() -> PromptSet | None:
 
 def _paste() -> PromptSet | None:
     text = st.text_area(
-        "One prompt a line", key="prompts.text", height=160, placeholder="What is the capital of Turkey?\nWhat is the capital of Brazil?"
+        "One prompt per line", key="prompts.text", height=160, placeholder="What is the capital of Turkey?\nWhat is the capital of Brazil?"
     )
     if not text.strip():
         st.caption("Each line becomes one prompt.")
@@ -70,7 +70,7 @@ def _upload() -> PromptSet | None:
         type=PROMPT_FILES,
         key="prompts.file",
         max_upload_size=_MAX_MB,
-        help="TXT: one prompt a line. CSV: any separator. JSON: an array, or a value a line. Known kinds (Alpaca, ShareGPT, OpenAI chat, "
+        help="TXT: one prompt per line. CSV: any separator. JSON: an array, or a value a line. Known kinds (Alpaca, ShareGPT, OpenAI chat, "
         "BIG-bench, lm-eval, promptfoo, HarmBench...) are read as what they are",
     )
     if file is None:

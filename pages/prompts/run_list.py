@@ -81,7 +81,7 @@ def _results(root: str, run: str, ids: tuple[str, ...]) -> pd.DataFrame:
 
 
 def results(run: str) -> pd.DataFrame:
-    """One row a prompt, see `promptruns.results`."""
+    """One row per prompt, see `prompt_runs.results`."""
     store = server_wide.store()
     return _results(store.root.as_posix(), run, tuple(row.id for row in store.list(set_name=run)))
 

@@ -43,7 +43,7 @@ def draw(*, disabled: bool) -> tuple[RepairSpec | None, dict[str, Any], bool, bo
         max_chars=2000,
         help="What the model says instead. An answer counts as fixed when the wanted text comes, and this does not come before it.",
     )
-    right.caption("Found as a word of its own, upper or lower case alike.")
+    right.caption("Found as a whole word; upper and lower case count the same.")
     paraphrases = _paraphrases(prompt)
     controls = _controls()
     options = _options()
@@ -79,11 +79,11 @@ def _take_address() -> None:
 
 
 def _paraphrases(prompt: str) -> list[str]:
-    """Other wordings, one a line."""
+    """Other wordings, one per line."""
     if st.session_state.pop("repair.propose", False):
         _put("repair.paraphrases", template_paraphrases(prompt))
     lines = _lines(
-        "Other wordings that should change too, one a line",
+        "Other wordings that should change too, one per line",
         "repair.paraphrases",
         height=150,
         placeholder="Name the capital city of Turkey.\nWhich city is the capital of Turkey?",
@@ -138,7 +138,7 @@ def _fill(place: Any, key: str) -> None:
 
 
 def _lines(label: str, key: str, **look: Any) -> list[str]:
-    """A text area of prompts, one a line, filled with what `_put` gave it. `look` goes to the text area."""
+    """A text area of prompts, one per line, filled with what `_put` gave it. `look` goes to the text area."""
     if (put := st.session_state.pop(f"{key}.put", None)) is not None:
         st.session_state[key] = put
     text = st.text_area(label, key=key, **look)
@@ -166,11 +166,11 @@ def _controls() -> list[dict[str, str]] | None:
         )
         return None
     typed = _lines(
-        "Controls, one a line",
+        "Controls, one per line",
         "repair.controls",
         height=120,
         placeholder="What is the capital of Japan?\nWhat is 2 + 2? => 4",
-        help="What stands after => has to be in the unsteered answer: a control that is wrong already guards nothing, and is refused.",
+        help="What stands after => has to be in the unsteered answer: a control answered wrong protects nothing, and is refused.",
     )
     _fill(st, "repair.controls")
     parts = (line.partition(_EXPECTED) for line in typed)
@@ -196,7 +196,7 @@ def _options() -> dict[str, Any]:
             256,
             RepairSpec.max_new_tokens,
             key="repair.tokens",
-            help="How far into an answer the wanted text is looked for.",
+            help="How many tokens of an answer are searched for the wanted text.",
         )
         control_tokens = right.number_input(
             "Control tokens",
@@ -204,7 +204,7 @@ def _options() -> dict[str, Any]:
             256,
             RepairSpec.control_tokens,
             key="repair.control-tokens",
-            help="How many tokens of a control's answer have to stay.",
+            help="How many tokens of a control's answer must stay the same.",
         )
         scope = st.segmented_control(
             "The steer acts on",

@@ -77,7 +77,7 @@ def _figures(data: Mapping[str, Any]) -> None:
             "KL on controls",
             f"{controls['kl']:.4f}",
             border=True,
-            help="Mean KL divergence of the next token, nats a token; 0: no change at all.",
+            help="Mean KL divergence of the next token, nats per token; 0: no change at all.",
         )
     st.caption(f"{data['forward_passes']:,} forward passes, {data['seconds']:.0f} seconds in all.")
 

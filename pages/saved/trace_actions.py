@@ -137,7 +137,7 @@ def _export(picked: Sequence[TraceSummary]) -> None:
         )
         size = sum(row.bytes - (0 if whole else row.tensor_bytes) for row in picked) / 1e6
         if size > _MAX_ZIP_MB:
-            st.caption(f"{size:,.0f} MB is much for a browser: use `neuronscope traces export` instead.")
+            st.caption(f"{size:,.0f} MB is a lot for a browser: use `neuronscope traces export` instead.")
         st.download_button(
             f"Download {len(ids)} trace{'s' if len(ids) > 1 else ''} (about {size:.1f} MB)",
             lambda: _zip_of(ids, whole),

@@ -1,4 +1,4 @@
-"""The search index of a model's atlas, built once a server and shared by every page that looks neurons up by what they do."""
+"""The search index of a model's atlas, built once per server and shared by every page that looks neurons up by what they do."""
 
 from __future__ import annotations
 

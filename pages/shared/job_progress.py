@@ -1,4 +1,4 @@
-"""Long jobs on a page: one runner a server, and each job's progress, time left, stop, resume and failed rows.
+"""Long jobs on a page: one runner per server, and each job's progress, time left, stop, resume and failed rows.
 
 The jobs themselves are `neurons.storage.jobs`: on disk, so that a reload or a restart finds them again.
 """

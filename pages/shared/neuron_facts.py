@@ -1,4 +1,4 @@
-"""What the Neurons page reads of an atlas, each part once a server: the atlas, its search, and the table of all neuron sides."""
+"""What the Neurons page reads of an atlas, each part once per server: the atlas, its search, and the table of all neuron sides."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def stamp_of(atlas: Atlas, ref: ModelRef) -> str:
 
 
 def index_of(atlas: Atlas, stamp: str, edits: Edits) -> SearchIndex | None:
-    """The descriptions of an atlas with the user's edits, or None when there are none. One a server, whichever page asks."""
+    """The descriptions of an atlas with the user's edits, or None when there are none. One per server, whichever page asks."""
     try:
         base = _index(stamp, atlas)
     except NotFound:

@@ -69,7 +69,7 @@ def _filtered(
         floor(least)
     else:
         smallest = least.number_input(
-            "At least", 0.0, None, 0.0, key=f"{key}.least", format="%.4f", help="Keeps rows of this size, whatever the sign."
+            "At least", 0.0, None, 0.0, key=f"{key}.least", format="%.4f", help="Keeps rows at least this large, whatever the sign."
         )
         kept = kept[kept["strength"] >= smallest]
     if side != "both":
@@ -108,7 +108,7 @@ def actions(
 def buttons(chosen: Sequence[NeuronSide], *, key: str, ref: ModelRef) -> None:
     """Keep, suppress, strengthen some neurons; off when there are none."""
     none = not chosen
-    with st.popover("Keep", icon=":material/bookmark_add:", disabled=none, key=f"{key}.keep", help="Keep the neurons as a concept"):
+    with st.popover("Keep", icon=":material/bookmark_add:", disabled=none, key=f"{key}.keep", help="Save the neurons as a concept"):
         _keep(chosen, key=key, ref=ref)
     if st.button(
         "Suppress", icon=":material/volume_off:", key=f"{key}.suppress", disabled=none,
@@ -142,7 +142,7 @@ def _keep(chosen: Sequence[NeuronSide], *, key: str, ref: ModelRef) -> None:
         except NeuronscopeError as error:
             server_wide.show_error(error)
         else:
-            st.toast(f"Kept {len(chosen)} neurons as a concept.", icon=":material/bookmark_added:")
+            st.toast(f"Saved {len(chosen)} neurons as a concept.", icon=":material/bookmark_added:")
 
 
 def keep_concept(name: str, chosen: Sequence[NeuronSide], ref: ModelRef) -> None:

@@ -57,7 +57,7 @@ def draw() -> None:
     left, right = st.columns(2)
     temperature = left.number_input(
         "Temperature", 0.0, 10.0, now.temperature, 0.1, key="sampling.temperature", format="%.2f",
-        help="0 always takes the most probable token (greedy). 1 samples as the model's probabilities say; more is wilder.",
+        help="0 always takes the most probable token (greedy). 1 samples as the model's probabilities say; higher values are more random.",
     )  # fmt: skip
     seed = right.number_input(
         "Seed",

@@ -79,7 +79,7 @@ class Job:
 
 
 class Server:
-    """One a process and home: models, traces and jobs."""
+    """One per process and home: models, traces and jobs."""
 
     def __init__(self) -> None:
         self.store = TraceStore()

@@ -22,14 +22,14 @@ Ranges = tuple[tuple[int, int], ...]
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("strip_tip.js", "strip_select.js", "strip.js")
-_MANY_TOKENS = 600  # above this, fewer candidates a token are sent
+_MANY_TOKENS = 600  # above this, fewer candidates per token are sent
 _WINDOW = "strip.window"
 _PLACE = (900, 184)
 
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """What one strip shows. Arrays have one entry a token."""
+    """What one strip shows. Arrays have one entry per token."""
 
     trace_id: str
     pieces: Sequence[str]

@@ -47,7 +47,7 @@ class TraceContext:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """The arrays with one row a token (topk_ids, topk_probs, rank, logprob, entropy); missing ones left out."""
+        """The arrays with one row per token (topk_ids, topk_probs, rank, logprob, entropy); missing ones left out."""
         return _facts(server_wide.server().store.root.as_posix(), self.id)
 
     @property

@@ -52,7 +52,7 @@ def _figures(summary: Summary) -> None:
             help=_interval(first.steered_rate),
         )
         st.metric(
-            "KL", f"{summary.kl:.3g}", border=True, help="Mean KL divergence of the next token over the unsteered answers, nats a token"
+            "KL", f"{summary.kl:.3g}", border=True, help="Mean KL divergence of the next token over the unsteered answers, nats per token"
         )
         st.metric("Pairs", summary.pairs, border=True, help=f"{summary.prompts} different prompts; {summary.failed} rows failed")
     if summary.broken:

@@ -23,11 +23,11 @@ def draw(loaded: LoadedModel | None) -> None:
             "Texts that are not (optional)",
             key="steer.examples.others",
             placeholder="neutral sentences, when left empty",
-            help="Best of the same kind and length as those above, only not about it",
+            help="Best of the same kind and length as the texts above, but about something else",
         )
         left, right = st.columns(2)
         name = left.text_input("Name", max_chars=120, key="steer.examples.name", placeholder="the sea")
-        count = right.number_input("Neurons", 1, 5000, NEURONS, key="steer.examples.count", help="Those whose difference writes most")
+        count = right.number_input("Neurons", 1, 5000, NEURONS, key="steer.examples.count", help="Those that change the model's state most")
         sent = st.form_submit_button("Add", type="primary", width="stretch", disabled=loaded is None)
     if not sent or loaded is None:
         return

@@ -1,4 +1,4 @@
-"""The steers over many prompts: one row a prompt, both answers, whether they differ, and a summary."""
+"""The steers over many prompts: one row per prompt, both answers, whether they differ, and a summary."""
 
 from __future__ import annotations
 

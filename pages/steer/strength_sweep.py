@@ -79,7 +79,7 @@ def _settings(context: TraceContext, *, busy: bool) -> None:
     text = word.text_input(
         "Followed token",
         key="steer.sweep.token",
-        placeholder="the one the model said there",
+        placeholder="the token of the unsteered answer",
         disabled=busy,
         help="Its text, with a leading space where it has one",
     )

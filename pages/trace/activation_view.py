@@ -26,7 +26,7 @@ _THRESHOLD = "trace.threshold"
 DEFAULT_THRESHOLD = 0.5
 _WORDS_SHOWN = 6
 COLUMNS: dict[str, Any] = {
-    "neuron": st.column_config.TextColumn("Neuron", width=80, help="layer:index and side: + fires upwards, - downwards"),
+    "neuron": st.column_config.TextColumn("Neuron", width=80, help="layer:index and side: + is the positive side, - the negative"),
     "normalised": st.column_config.NumberColumn(
         "Strength", format="%.2f", width=70, help="The peak over the tokens, normalised: 1.0 is as strong as the threshold text above says"
     ),

@@ -18,7 +18,7 @@ from neurons.core.errors import InvalidInput, NeuronscopeError
 from neurons.core.percent import percent
 from neurons.core.types import Metric, ModelRef, TargetSpec, parse_ranges
 from neurons.models.chat import single_token
-from neurons.tracing.saved_attributions import kept
+from neurons.tracing.saved_attributions import storable
 from neurons.tracing.sentence import visible
 from pages.shared import neuron_table, server_wide, strip, untrusted
 from pages.shared.descriptions import descriptions_for
@@ -162,7 +162,7 @@ def _controls(context: TraceContext, attribution: StoredAttribution | None) -> N
     elif attribution is not None:
         with middle:
             _about(context, attribution)
-    help_text = "Lift the restriction to the selected tokens"
+    help_text = "Consider all earlier tokens again"
     if sources and right.button("All", key="trace.sources.all", icon=":material/select_all:", help=help_text, width="stretch"):
         st.session_state[_FOCUS]["sources"] = ()
         strip.select(STRIP_KEY, context.id, ((token, token + 1),))
@@ -192,7 +192,7 @@ def _answer(context: TraceContext, question: Question) -> StoredAttribution | No
     full = attribution_job.whole(context, question.target)
     if full is None:
         return None
-    result = kept(full, sources=question.source_text)
+    result = storable(full, sources=question.source_text)
     store.save_attribution(context.id, result)
     return result
 

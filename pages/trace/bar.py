@@ -16,7 +16,7 @@ _HELP = (
 _FINISH = {
     "stop": "ended by the model",
     "length": "cut at the token limit",
-    "context": "the model's positions ran out",
+    "context": "the model's context was full",
     "cancelled": "stopped: partial answer",
     "error": "broken off by an error: partial answer",
 }

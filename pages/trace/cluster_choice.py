@@ -144,5 +144,5 @@ def narrowed(context: TraceContext, frame: pd.DataFrame, *, key: str) -> pd.Data
             key=f"{key}.cluster.name",
             size="0.85rem",
         )
-        st.button("Show all", icon=":material/filter_alt_off:", key=f"{key}.cluster.clear", on_click=let_go, help="Let the cluster go")
+        st.button("Show all", icon=":material/filter_alt_off:", key=f"{key}.cluster.clear", on_click=let_go, help="Show all neurons again")
     return kept

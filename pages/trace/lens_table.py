@@ -57,7 +57,7 @@ def _lens(root: str, trace_id: str, token: int) -> Lens:
 
 
 def table(lens: Lens, context: TraceContext) -> pd.DataFrame:
-    """One row a layer, the last first: its top tokens with their probabilities, and how the token that stands there fares."""
+    """One row per layer, the last first: its top tokens with their probabilities, and how the token that stands there fares."""
     words = {int(i): visible(context.words([int(i)])[0]) for i in set(lens.top_ids_RNK[:, 0].ravel().tolist())}
     rows = []
     for row, name in reversed(list(enumerate(lens.names))):

@@ -113,6 +113,7 @@ def test_shards_in_any_order_equal_one_process(tmp_path: Path) -> None:
         forward.add(load_state(tmp_path / "many", 0, 3))
 
 
+@pytest.mark.slow
 def test_cancelled_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     loaded, corpus = tiny_model(), tiny_corpus()
     collected(loaded, corpus, tmp_path / "one")
@@ -144,6 +145,7 @@ collect(loaded, folder, checkpoint_seconds=0.0, progress=lambda done, total, tex
 """
 
 
+@pytest.mark.slow
 def test_killed_without_warning_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     loaded, corpus = tiny_model(), tiny_corpus(120)
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "two")], stdout=subprocess.PIPE, text=True)

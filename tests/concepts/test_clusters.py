@@ -52,6 +52,7 @@ def test_the_same_as_the_reference_implementations_other_algorithm() -> None:
     assert (ours[tree == NOISE] == NOISE).all()
 
 
+@pytest.mark.slow
 def test_many_sides_are_clustered_by_a_sample() -> None:
     vectors, truth = blobs(16_000, 8, size=12, seed=2)
     found, note = cluster_vectors(vectors, ClusterSettings(min_size=50))
@@ -90,6 +91,7 @@ def test_terms_leave_out_what_counts_against() -> None:
     assert found == ["words in -ing", "than", "of", "months", "court", "law"]
 
 
+@pytest.mark.slow
 def test_clusters_of_a_described_atlas(tmp_path: Path, home: Path) -> None:
     loaded, atlas = tiny_atlas(tmp_path)
     done = describe_atlas(loaded, atlas, settings=DescribeSettings(**DESCRIBE), encode=letter_pairs, work=tmp_path / "work")

@@ -15,6 +15,7 @@ from tests.support.tiny_models import tiny_model
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 
 
+@pytest.mark.slow
 def test_the_page_runs_from_top_to_bottom(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL))
     tiny = tiny_model("llama")
@@ -26,7 +27,7 @@ def test_the_page_runs_from_top_to_bottom(home: Path, tmp_path: Path, monkeypatc
     names: dict[str, object] = {"tiny": tiny, "torch": torch}
     exec(compile(code, str(PAGE), "exec"), names)
     assert names["report"].same  # type: ignore[attr-defined]
-    assert len(names["promptruns"].results(names["store"], "capitals, steered")) == 2  # type: ignore[attr-defined]
+    assert len(names["prompt_runs"].results(names["store"], "capitals, steered")) == 2  # type: ignore[attr-defined]
 
 
 def test_every_public_name_can_be_had() -> None:

@@ -87,7 +87,7 @@ def test_words_find_what_the_engine_finds_and_are_saved() -> None:
 def test_only_ticked_neurons_are_saved() -> None:
     app = way(open_page("concepts"), "typed")
     app.text_area(key="concepts.typed.text").set_value("0:1, 1:2-, 2:3")
-    next(button for button in app.button if button.label == "Look at them").click().run()
+    next(button for button in app.button if button.label == "Show them").click().run()
     number = app.session_state["concepts.drafts"]
     select(app, f"concepts.draft.{number}.table", ["0:1+", "1:2-", "2:3+"], 1, 2)
     save(app, "two of three")
@@ -97,7 +97,7 @@ def test_only_ticked_neurons_are_saved() -> None:
 def test_typed_neurons_that_are_not_there_are_refused() -> None:
     app = way(open_page("concepts"), "typed")
     app.text_area(key="concepts.typed.text").set_value("0:1, 99:2")
-    next(button for button in app.button if button.label == "Look at them").click().run()
+    next(button for button in app.button if button.label == "Show them").click().run()
     assert not app.exception
     assert "has layers 0 to 2" in plain(app)
     assert "concepts.draft" not in app.session_state

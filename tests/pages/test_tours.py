@@ -19,7 +19,7 @@ def test_every_step_of_a_tour_is_drawn_from_measured_facts(tour: str) -> None:
         missing = [show.fact for show in step.shows if fact(tour, show.fact) is None] + [
             a.fact for a in step.actions if fact(tour, a.fact) is None
         ]
-        assert not missing, f"{tour}, step {number}: bench/build_tours.py has not measured {missing}"
+        assert not missing, f"{tour}, step {number}: scripts/build_tours.py has not measured {missing}"
         app = open_page("tours", tour=tour, step=str(number))
         assert not app.exception
         assert step.title in [s.value for s in app.subheader]

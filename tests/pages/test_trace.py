@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from neurons.concepts.sets import SavedConcepts
 from neurons.core.types import Message, NeuronSide, Steer, TokenScope
-from neurons.tracing.saved_attributions import KEPT
+from neurons.tracing.saved_attributions import MOST_ROWS
 from pages.shared import server_wide
 from pages.trace import attribution_job, chat
 from tests.support.app_pages import SHORT, loaded, open_page, saved, select, texts, until
@@ -114,7 +114,7 @@ def test_attribution_is_computed_stored_and_restricted(record: TraceRecord) -> N
     stored = server_wide.store().attributions(record.id)
     assert {info.target.token for info in stored} >= {token}
     table = app.dataframe[0].value
-    assert 0 < len(table) <= KEPT
+    assert 0 < len(table) <= MOST_ROWS
     assert table["token"].max() < token
     _select(app, record, [1, 3])
     assert set(app.dataframe[0].value["token"]) <= {1, 2}

@@ -56,6 +56,7 @@ def test_a_budget_stops_the_search(tiny: LoadedModel) -> None:
     assert "No fix found" in result.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [Cancelled, KeyboardInterrupt])
 def test_cancel_and_resume(tiny: LoadedModel, home: Path, how: type[BaseException]) -> None:
     spec = wish(tiny)
@@ -82,6 +83,7 @@ def test_cancel_and_resume(tiny: LoadedModel, home: Path, how: type[BaseExceptio
     assert back.best == Point(PLAN, True, 1, 1, 0.5, 0.0, 2, 2, True, 0.1)
 
 
+@pytest.mark.slow
 def test_the_result_is_what_generate_says(tiny: LoadedModel, tiny_result: RepairResult) -> None:
     verdict = tiny_result.verdict
     assert verdict is not None
@@ -103,6 +105,7 @@ def test_json_has_what_is_promised(tiny_result: RepairResult) -> None:
     assert data["heldout"]["seen_by_search"] is False
 
 
+@pytest.mark.slow
 def test_exports(tiny: LoadedModel, tiny_result: RepairResult, tmp_path: Path) -> None:
     assert parse_steers_text(steer_file(tiny_result.steers, tiny_result.model), ref=tiny.ref) == tiny_result.steers
     other = tiny_model("gpt2").ref
@@ -161,6 +164,7 @@ def test_verdicts_agree_between_batched_and_unbatched(tiny_problem: Problem) -> 
     assert verifier.quick({}).controls.share == 1
 
 
+@pytest.mark.slow
 def test_the_command(tiny: LoadedModel, tmp_path: Path, home: Path) -> None:
     folder = tmp_path / "model"
     tiny.model.save_pretrained(folder)
@@ -184,6 +188,7 @@ def test_the_command(tiny: LoadedModel, tmp_path: Path, home: Path) -> None:
     assert CliRunner().invoke(cli, ["repair", str(tmp_path / "none.json")]).exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_repair_acts_from_the_questions_start_under_any_system_prompt(tiny: LoadedModel, tmp_path: Path) -> None:
     """Prompts that share more than the template: the plan still acts on the whole question, and the script does the same."""
     shared = {"prompt": "What is it?", "paraphrases": ["What is this?", "What was it?"], "controls": ["What a day", "What now"]}

@@ -115,6 +115,7 @@ def test_questions_and_controls_have_answers_of_their_own_length() -> None:
     assert max(len(c.answer_ids) for c in problem.controls) == 5
 
 
+@pytest.mark.slow
 def test_the_search_gets_closer_and_counts_its_passes(tiny_problem: Problem) -> None:
     evaluator = Evaluator(tiny_problem)
     start = evaluator.questions([{}])[0]
@@ -186,6 +187,7 @@ def test_an_unconfirmed_point_is_no_fix() -> None:
     assert SearchState([replace(point, confirmed=True)]).found
 
 
+@pytest.mark.slow
 def test_a_round_that_did_not_move_needs_no_new_slopes(tiny_problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator = Evaluator(tiny_problem)
     asked: list[object] = []

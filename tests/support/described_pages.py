@@ -1,4 +1,4 @@
-"""Page tests whose tiny model has a described atlas: real figures of that model, made once a test run."""
+"""Page tests whose tiny model has a described atlas: real figures of that model, made once per test run."""
 
 from __future__ import annotations
 

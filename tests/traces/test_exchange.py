@@ -214,6 +214,7 @@ def test_links_duplicates_and_encryption_are_refused(packed: tuple[list[str], by
         assert nothing_left(other)
 
 
+@pytest.mark.slow
 def test_bombs_are_refused(packed: tuple[list[str], bytes], other: TraceStore) -> None:
     (_trace_id, _), files = packed[0], unzip(packed[1])
     buffer = io.BytesIO()

@@ -333,6 +333,7 @@ def _start_saver(root: Path, count: int) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_kill_during_writes_leaves_whole_traces_or_none(tmp_path: Path) -> None:
     root = tmp_path / "traces"
     for attempt in range(4):
@@ -350,6 +351,7 @@ def test_kill_during_writes_leaves_whole_traces_or_none(tmp_path: Path) -> None:
         store.read(row.id, "activations")
 
 
+@pytest.mark.slow
 def test_two_processes_save_at_once(tmp_path: Path) -> None:
     root = tmp_path / "traces"
     with _start_saver(root, 12) as one, _start_saver(root, 12) as two:

@@ -1,0 +1,1 @@
+"""Which neurons caused a token, and what really happens without them."""

@@ -1,0 +1,1 @@
+"""Plain types, errors, the home folder and progress. Imports nothing else of ours."""

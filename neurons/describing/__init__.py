@@ -1,0 +1,1 @@
+"""How descriptions are made: survey, fit, score, a language model's candidates."""

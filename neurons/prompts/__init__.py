@@ -1,0 +1,1 @@
+"""Prompt files, prompt sets, and runs over them."""

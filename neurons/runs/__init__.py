@@ -1,0 +1,1 @@
+"""Passes of a model: hooks, steering, generation, the logit lens."""

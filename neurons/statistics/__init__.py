@@ -1,0 +1,1 @@
+"""What a steer does over many prompts, with intervals."""

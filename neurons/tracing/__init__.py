@@ -1,0 +1,1 @@
+"""Runs that are saved: record, replay, pairs, sweeps, ranking, the sentence about one token."""
