@@ -102,8 +102,10 @@ def shared_run(
     """The run of prompt and answer, seen up to `token`; the newest one stays with the model.
 
     None where the tokens had better be run for this target alone: a target in the prompt or so early that going back through the whole text
-    costs more than a run of what precedes it, or a text too long to keep.
+    costs more than a run of what precedes it, a text too long to keep, or a model whose tokens come out otherwise in a longer text.
     """
+    if loaded.running.cached is not None:
+        return None
     logits = len(ids) - prompt_tokens + 1
     if token < prompt_tokens or len(ids) > 2 * token or _bytes(loaded, len(ids), logits) > SHARED_BYTES:
         return None
