@@ -91,10 +91,12 @@ def attribute(
     end), for steers that act on one of the two; a steered neuron is attributed at its steered value. With `share`, for who asks
     about one token of an answer after the other, the whole is run and kept with the model (where `graph_run.shared_run` finds
     that worthwhile): the next target saves a pass.
+    Where the model's check found that a method does not run on it, the one that stands in is used (`Attribution.method` says which).
     Raises `InvalidInput` for a target that is not there, `InvalidSteer` for a steer that does not fit the model, and what
     `progress` raises, which is called at every layer.
     """
     target = check_target(loaded, ids, target)
+    asked, method = method, loaded.running.method(method)
     start = time.perf_counter()
     prompt_tokens = len(ids) if prompt_tokens is None else prompt_tokens
     edits = compile_edits(loaded, steers, prompt_tokens)
@@ -103,10 +105,9 @@ def attribute(
         run = shared_run(loaded, ids, edits, token=target.token, prompt_tokens=prompt_tokens, steers=steers) if sharing else None
         found = estimate(loaded, ids[: target.token], target, edits, method, run)
     attr_LTI, acts_LTI = _stacked(found.attrs, loaded.n_neurons), _stacked(found.acts, loaded.n_neurons)
+    stands_in = found.stands_in if method == asked else f"{method} stands in for {asked}, which does not run on this model"
     gradients = _later(method, attr_LTI, found.gradients, loaded.n_neurons)
-    return Attribution(
-        target, method, found.value, attr_LTI, acts_LTI, time.perf_counter() - start, found.refined, gradients, found.stands_in
-    )
+    return Attribution(target, method, found.value, attr_LTI, acts_LTI, time.perf_counter() - start, found.refined, gradients, stands_in)
 
 
 def _later(
