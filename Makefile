@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHONS := python3.11 python3.12 python3.13 python3 python
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test model lint format docs atlas bench lock clean
+.PHONY: run test model lint format docs atlas detectors bench lock clean
 
 run: $(VENV)/.installed
 	@$(BIN)/neuronscope run $(ARGS)
@@ -31,6 +31,10 @@ docs: $(VENV)/.installed-dev
 # The atlas that ships: hours on a laptop. One's own model: `neuronscope atlas build`.
 atlas: $(VENV)/.installed model
 	$(BIN)/python scripts/ship_atlas.py $(ARGS)
+
+# The detectors of named concepts that ship, after the lexicon or the method changed: about a quarter of an hour.
+detectors: $(VENV)/.installed model
+	$(BIN)/python scripts/ship_detectors.py $(ARGS)
 
 bench: $(VENV)/.installed-bench model
 	for script in bench/*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
