@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from neurons.cli.main import build
 from tests.support.lexicons import letter_lexicon
-from tests.support.tiny_models import tiny_tokenizer, tiny_torch_model
 
 
 def run(*arguments: str | Path, status: int = 0) -> Any:
@@ -21,13 +20,10 @@ def run(*arguments: str | Path, status: int = 0) -> Any:
 
 
 @pytest.fixture
-def model(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def model(tiny_folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A saved tiny model, and a lexicon that it can tell apart."""
-    folder = tmp_path / "tiny-llama"
-    tiny_torch_model("llama").save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
     monkeypatch.setattr("neurons.detectors.build.load_lexicon", letter_lexicon)
-    return folder
+    return tiny_folder
 
 
 @pytest.fixture
