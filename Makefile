@@ -8,7 +8,7 @@ ENGINE_COVERED := 90
 PAGES_COVERED := 80
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: run check fast test coverage model lint format docs atlas bench lock clean
+.PHONY: run check fast test coverage model lint format docs atlas detectors bench lock clean
 
 run: $(VENV)/.installed
 	@$(BIN)/neuronscope run $(ARGS)
@@ -52,6 +52,10 @@ docs: $(VENV)/.installed-docs
 # The atlas that ships: hours on a laptop. One's own model: `neuronscope atlas build`.
 atlas: $(VENV)/.installed model
 	$(BIN)/python scripts/ship_atlas.py $(ARGS)
+
+# The detectors of named concepts that ship, after the lexicon or the method changed: about a quarter of an hour.
+detectors: $(VENV)/.installed model
+	$(BIN)/python scripts/ship_detectors.py $(ARGS)
 
 bench: $(VENV)/.installed-bench model
 	for script in bench/*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done

@@ -26,6 +26,7 @@ _Licence = Annotated[str, typer.Option(help="The licence of your texts, recorded
 _Folder = Annotated[Path | None, typer.Option(help="Where the collection is kept. [default: the model's own place]", show_default=False)]
 _Extremes = Annotated[int, typer.Option(help="Largest activations kept exactly per neuron side.")]
 _Memory = Annotated[float, typer.Option(help="Gigabytes for the token tables.")]
+_Concepts = Annotated[bool, typer.Option("--concepts/--no-concepts", help="Afterwards also find the neurons of every named concept.")]
 _Probe = Annotated[bool, typer.Option(help="Also run every token of the vocabulary alone.")]
 
 
@@ -56,6 +57,7 @@ def build(
     extremes: _Extremes = 128,
     memory: _Memory = 1.25,
     probe: _Probe = True,
+    named: _Concepts = True,
     folder: _Folder = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -63,12 +65,18 @@ def build(
 ) -> None:
     """Build a model's atlas: one pass over a corpus, all layers at once. Stopped or killed, it goes on when started again."""
     from neurons.atlas.build import build_atlas
+    from neurons.detectors.build import build_detectors, up_to_date
 
     settings = _settings(corpus, column, licence, tokens, conversations, extremes, memory, probe)
     loaded = load(model, device=device, dtype=dtype)
     with stderr_progress() as progress:
         atlas, skipped = build_atlas(loaded, settings, folder=folder, progress=progress)
-    emit({**_fields(atlas.info), "folder": atlas.folder, "skipped": skipped}, as_json, lambda: _human(atlas.info, len(skipped)))
+        made = (up_to_date(loaded.ref) or build_detectors(loaded, progress=progress)) if named else None
+    answer = {**_fields(atlas.info), "folder": atlas.folder, "skipped": skipped}
+    if made is not None:
+        answer["concepts"] = {"concepts": len(made), "found": int(made.found.sum())}
+    lines = [_human(atlas.info, len(skipped)), *([] if made is None else [atlas_concepts.human(made)])]
+    emit(answer, as_json, "\n".join(lines))
 
 
 def collect_shard(

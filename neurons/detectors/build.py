@@ -18,6 +18,7 @@ from scipy import sparse
 from neurons.atlas.corpus import Corpus
 from neurons.core.errors import InvalidInput
 from neurons.core.progress import Progress, no_progress
+from neurons.core.types import ModelRef
 from neurons.detectors.calibrate import calibrate, calibration_corpus
 from neurons.detectors.collect import FeatureFile, Texts, collect_features
 from neurons.detectors.evaluate import HeldOut, false_discovery, held_out
@@ -25,15 +26,13 @@ from neurons.detectors.fit import FitSettings, Labelled, Scale, Sparse, directio
 from neurons.detectors.lexicon import Lexicon, load_lexicon
 from neurons.detectors.records import ConceptLabel, DetectorArrays
 from neurons.detectors.sides import strongest_concepts
-from neurons.detectors.store import Detectors, detectors_folder, save_detectors
+from neurons.detectors.store import Detectors, detectors_folder, open_detectors, save_detectors
 from neurons.models.loaded import LoadedModel
 from neurons.storage.jobs import JobContext
 
 JOB_KIND = "detectors"
 MOST_FALSE = 0.01
 """The false discovery rate held over all concepts that count as found."""
-LEAST_AUROC = 0.7
-"""And the least held-out area: below it a detector would be wrong too often to show, however sure its existence."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def build_detectors(
         auroc_near_C=real.auroc_near_C.astype(np.float32),
         auroc_shuffled_C=chance.auroc_C.astype(np.float32),
         q_C=q_C.astype(np.float32),
-        found_C=(q_C <= MOST_FALSE) & (real.auroc_C >= LEAST_AUROC),
+        found_C=q_C <= MOST_FALSE,
         mean_LI=fitted.scale.mean_LI.numpy().astype(np.float16),
         tail_3CQ=calibrated.tail_3CQ,
         side_concept_2LI=side_concept,
@@ -113,6 +112,13 @@ def build_detectors(
     if not keep_work:
         shutil.rmtree(work, ignore_errors=True)
     return made
+
+
+def up_to_date(ref: ModelRef) -> Detectors | None:
+    """The model's detectors where they were fitted to the lexicon as it is now, on these very weights."""
+    found = open_detectors(ref)
+    fits = found is not None and found.ref.weights_hash == ref.weights_hash and found.lexicon == load_lexicon().fingerprint
+    return found if fits else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +149,13 @@ def fit_detectors(
     features: FeatureFile, texts: Texts, n_concepts: int, settings: DetectorSettings, *, progress: Progress = no_progress
 ) -> Fitted:
     """Fit on the training part, measure on the held-out part; the same with shuffled labels."""
-    train, held = np.flatnonzero(~texts.held_N), np.flatnonzero(texts.held_N)
-    labelled = Labelled(train, texts.class_N[train], texts.near_N[train], n_concepts)
+    train, held = np.flatnonzero(~texts.held_N & ~texts.near_N), np.flatnonzero(texts.held_N)
+    labelled = Labelled(train, texts.class_N[train], n_concepts)
     scale = Scale.of(features, labelled)
     inner_NN = inner_products(features, scale, labelled, progress=progress)
     mixed = np.random.default_rng(settings.seed).permutation(len(train))
     results = []
-    for one in (labelled, replace(labelled, class_N=labelled.class_N[mixed], near_N=labelled.near_N[mixed])):
+    for one in (labelled, replace(labelled, class_N=labelled.class_N[mixed])):
         sparse_, centre_C, spread_C, score_HC = _fit_one(features, scale, inner_NN, one, held, settings.fit, progress)
         results.append((sparse_, centre_C, spread_C, score_HC, held_out(score_HC, texts.class_N[held], texts.near_N[held])))
     real, chance = results
@@ -174,7 +180,7 @@ def _fit_one(
     final = refit(chosen, z_UN, used_U, labelled, settings)
     weights_CU = _matrix(final, used_U)
     score_NC = np.asarray((weights_CU @ z_UN).T, dtype=np.float32)
-    other_NC = (labelled.class_N[:, None] != np.arange(labelled.n_concepts)) & ~labelled.near_N[:, None]
+    other_NC = labelled.class_N[:, None] != np.arange(labelled.n_concepts)
     centre_C = np.mean(score_NC, axis=0, where=other_NC)
     spread_C = np.maximum(np.std(score_NC, axis=0, where=other_NC), 1e-6)
     held_HC = np.asarray((weights_CU @ gather(features, scale, used_U, held)).T, dtype=np.float32)

@@ -1,11 +1,11 @@
-"""Which neurons mean a concept: multi-class linear discriminants with one covariance for all, shrunk half way to a sphere, made sparse.
+"""Which neurons mean a concept: multi-class linear discriminants, one covariance for all, shrunk most of the way to a sphere, made sparse.
 
-The neurons outnumber the sentences by far, so the covariance is never formed: everything goes through the texts' inner products (the dual).
-With Z the standardised features (N texts, F neurons), R their residuals within classes, S = R'R / N and s = tr(S) / F:
+The neurons outnumber the sentences by far, so the covariance is never formed: everything goes through the sentences' inner products (the
+dual). With Z the standardised features (N sentences, F neurons), R their residuals within concepts, S = R'R / N and s = tr(S) / F:
 
-    w_c = ((1 - g) S + g s 1)^-1 d_c,     d_c = (mean of the concept's sentences - mean of all) - b (mean of its near misses - mean of all)
+    w_c = ((1 - g) S + g s 1)^-1 d_c,     d_c = (mean of the concept's sentences - mean of all)
 
-and every d_c is a combination of texts, so by Woodbury w_c is one too. Then each concept keeps its largest weights only, and these
+and every d_c is a combination of sentences, so by Woodbury w_c is one too. Then each concept keeps its largest weights only, and these
 are solved for again among themselves. Features are read a layer at a time: memory goes with N x N and with the neurons that are kept.
 """
 
@@ -36,55 +36,39 @@ class Features(Protocol):
 class FitSettings:
     """How detectors are fitted. Found on folds of the training sentences."""
 
-    shrink: float = 0.5
+    shrink: float = 0.95
     """g: how far the covariance goes to a sphere."""
-    near: float = 0.25
-    """b: how much a concept is set against its near misses."""
     neurons: int = 100
     """Weights kept a concept."""
-    refit_shrink: float = 0.5
+    refit_shrink: float = 0.95
     """g among the kept neurons."""
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Training texts: which rows of the features, which concept, and whether a near miss of it."""
+    """Training sentences: which rows of the features, and which concept."""
 
     row_N: NDArray[np.int64]
     class_N: NDArray[np.int64]
-    near_N: NDArray[np.bool_]
     n_concepts: int
 
-    @property
-    def group_N(self) -> NDArray[np.int64]:
-        """Groups within which residuals are taken: the concepts, then their near misses."""
-        return self.class_N + self.n_concepts * self.near_N
-
-    def means_GN(self) -> NDArray[np.float32]:
-        """Each group's mean as a combination of the texts."""
-        hot = np.zeros((2 * self.n_concepts, len(self.class_N)), dtype=np.float32)
-        hot[self.group_N, np.arange(len(self.class_N))] = 1
+    def means_CN(self) -> NDArray[np.float32]:
+        """Each concept's mean as a combination of the sentences."""
+        hot = np.zeros((self.n_concepts, len(self.class_N)), dtype=np.float32)
+        hot[self.class_N, np.arange(len(self.class_N))] = 1
         return np.asarray(hot / np.maximum(hot.sum(1, keepdims=True), 1), dtype=np.float32)
-
-    def differences_CN(self, near: float) -> NDArray[np.float32]:
-        """Each concept's d as a combination of the texts."""
-        means_GN = self.means_GN()
-        centre_N = (~self.near_N).astype(np.float32) / max(int((~self.near_N).sum()), 1)
-        own, misses = means_GN[: self.n_concepts], means_GN[self.n_concepts :]
-        d_CN = own - centre_N - near * (misses - centre_N) * misses.any(1, keepdims=True)
-        return np.asarray(d_CN, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Mean and spread of every neuron over the concepts' sentences, (L, I); the spread of a dead neuron is infinite."""
+    """Mean and spread of every neuron over the training sentences, (L, I); the spread of a dead neuron is infinite."""
 
     mean_LI: Tensor
     spread_LI: Tensor
 
     @classmethod
     def of(cls, features: Features, labelled: Labelled) -> Scale:
-        rows = labelled.row_N[~labelled.near_N]
+        rows = labelled.row_N
         means, spreads = [], []
         for layer in range(features.shape_LNI[0]):
             block = features.layer(layer, rows)
@@ -108,33 +92,34 @@ class Sparse:
 
 
 def inner_products(features: Features, scale: Scale, labelled: Labelled, *, progress: Progress = no_progress) -> NDArray[np.float32]:
-    """(N, N): of every two training texts."""
-    total = torch.zeros(len(labelled.row_N), len(labelled.row_N))
+    """(N, N): of every two training sentences."""
+    total_NN = np.zeros((len(labelled.row_N), len(labelled.row_N)), dtype=np.float32)
     n_layers = features.shape_LNI[0]
     for layer in range(n_layers):
-        block = scale.standardised(features, layer, labelled.row_N)
-        total.addmm_(block, block.T)
+        z_NI = scale.standardised(features, layer, labelled.row_N).numpy()
+        total_NN += z_NI @ z_NI.T  # NumPy sees that the halves are the same and does one
         progress(layer + 1, n_layers, "layers compared between sentences")
-    return total.numpy()
+    return total_NN
 
 
 def directions(inner_NN: NDArray[np.float32], labelled: Labelled, n_neurons: int, settings: FitSettings) -> NDArray[np.float32]:
-    """(C, N): each concept's dense direction as a combination of the texts."""
-    n_texts, group_N = len(labelled.class_N), labelled.group_N
-    means_GN, d_CN = labelled.means_GN(), labelled.differences_CN(settings.near)
-    to_means_NG = inner_NN @ means_GN.T
-    between_GG = means_GN @ to_means_NG
-    residual_NN = inner_NN - to_means_NG[:, group_N]
-    residual_NN -= to_means_NG[:, group_N].T
-    residual_NN += between_GG[np.ix_(group_N, group_N)]
+    """(C, N): each concept's dense direction as a combination of the sentences."""
+    n_texts, class_N = len(labelled.class_N), labelled.class_N
+    means_CN = labelled.means_CN()
+    d_CN = means_CN - np.float32(1 / n_texts)
+    to_means_NC = inner_NN @ means_CN.T
+    between_CC = means_CN @ to_means_NC
+    residual_NN = inner_NN - to_means_NC[:, class_N]
+    residual_NN -= to_means_NC[:, class_N].T
+    residual_NN += between_CC[np.ix_(class_N, class_N)]
     sphere = settings.shrink * max(float(np.trace(residual_NN)), 1e-6) / n_texts / n_neurons
     right_NC = inner_NN @ d_CN.T
-    right_NC -= (means_GN @ right_NC)[group_N]  # R d
+    right_NC -= (means_CN @ right_NC)[class_N]  # R d
     residual_NN[np.diag_indices(n_texts)] += sphere * n_texts / (1 - settings.shrink)
     solved_NC = linalg.solve(residual_NN, right_NC, assume_a="pos", overwrite_a=True, overwrite_b=True, check_finite=False)
-    sums_CG = np.zeros((labelled.n_concepts, len(means_GN)), dtype=np.float32)
-    np.add.at(sums_CG.T, group_N, solved_NC)
-    return np.asarray((d_CN - (solved_NC.T - sums_CG @ means_GN)) / sphere, dtype=np.float32)
+    sums_CC = np.zeros((labelled.n_concepts, labelled.n_concepts), dtype=np.float32)
+    np.add.at(sums_CC.T, class_N, solved_NC)
+    return np.asarray((d_CN - (solved_NC.T - sums_CC @ means_CN)) / sphere, dtype=np.float32)
 
 
 def largest(
@@ -168,17 +153,16 @@ def gather(features: Features, scale: Scale, neurons_U: NDArray[np.int64], rows:
 
 def refit(sparse: Sparse, z_UN: NDArray[np.float32], used_U: NDArray[np.int64], labelled: Labelled, settings: FitSettings) -> Sparse:
     """The kept neurons' weights solved for again among themselves, with their own covariance."""
-    means_GN, d_CN = labelled.means_GN(), labelled.differences_CN(settings.near)
-    mean_UG = z_UN @ means_GN.T
-    root_G = np.sqrt(np.bincount(labelled.group_N, minlength=len(means_GN))).astype(np.float32)
+    mean_UC = z_UN @ labelled.means_CN().T
+    root_C = np.sqrt(np.bincount(labelled.class_N, minlength=labelled.n_concepts)).astype(np.float32)
+    centre_U = z_UN.mean(1)
     weight_CK = np.empty_like(sparse.weight_CK)
     g = settings.refit_shrink
     for c in range(labelled.n_concepts):
         at = np.searchsorted(used_U, sparse.neuron_CK[c])
-        z_KN = z_UN[at]
-        mean_KG = mean_UG[at] * root_G
-        covariance = (z_KN @ z_KN.T - mean_KG @ mean_KG.T) / len(labelled.class_N)
-        sphere = float(np.trace(covariance)) / len(at)
+        z_KN, mean_KC = z_UN[at], mean_UC[at] * root_C
+        covariance = (z_KN @ z_KN.T - mean_KC @ mean_KC.T) / len(labelled.class_N)
+        sphere = max(float(np.trace(covariance)) / len(at), 1e-6)
         covariance = (1 - g) * covariance + g * sphere * np.eye(len(at), dtype=np.float32)
-        weight_CK[c] = linalg.solve(covariance, z_KN @ d_CN[c], assume_a="pos", check_finite=False)
+        weight_CK[c] = linalg.solve(covariance, mean_UC[at, c] - centre_U[at], assume_a="pos", check_finite=False)
     return Sparse(sparse.neuron_CK, weight_CK)

@@ -212,7 +212,7 @@ class Detectors:
         return out.reshape(np.shape(scores_NC))
 
     def active(self, acts_LTI: NDArray[Any], tokens: Sequence[int] | None = None, k: int = 20) -> tuple[ActiveConcept, ...]:
-        """The `k` concepts most active over the tokens together (all tokens where None), strongest first.
+        """The `k` concepts most active over the tokens together (None: all), strongest first; at one or two tokens, rarest first.
 
         Leave template and control tokens out of `tokens` unless they are meant. Concepts not found in this model are left out.
         Raises `InvalidInput` when there is no token, or a token outside the trace.
@@ -226,9 +226,10 @@ class Detectors:
         mean_U = used_TU.mean(axis=0, dtype=np.float64)
         score_C = np.asarray(self._weights_CU @ mean_U + self.arrays.bias_C, dtype=np.float32)
         rarity_C = self.rarity(score_C[None], tokens=len(positions))[0]
-        order = np.argsort(-np.where(self.found, score_C, -np.inf), kind="stable")[:k]
-        best = [int(c) for c in order if self.found[c] and score_C[c] > 0]
         level = LEVELS[level_of(len(positions))]
+        by_C = rarity_C if level == "token" else score_C  # scores are in sentences' units: at one token their spreads differ by concept
+        order = np.argsort(-by_C, kind="stable")
+        best = [int(c) for c in order if self.found[c] and score_C[c] > 0][:k]
         rows = []
         for c in best:
             score_T = np.asarray(self._weights_CU[[c]] @ used_TU.T)[0] + self.arrays.bias_C[c]

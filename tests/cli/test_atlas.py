@@ -51,14 +51,14 @@ def run(*arguments: str | Path, status: int = 0) -> dict:  # type: ignore[type-a
 
 
 def test_build_info_export_import(home: Path, model: str, texts: Path, tmp_path: Path) -> None:
-    made = run("build", "--model", model, "--corpus", texts, "--licence", "mine", "--extremes", "64")
+    made = run("build", "--no-concepts", "--model", model, "--corpus", texts, "--licence", "mine", "--extremes", "64")
     assert made["tokens"] > 1000
     assert [one["reason"] for one in made["skipped"]] == ["the file is empty", "is no JSON"]
     assert made["sources"][0]["licence"] == "mine"
     listed = run("info")["atlases"]
     assert any(one["model"]["name"] == Path(model).name for one in listed)
     assert run("info", "--model", model)["tokens"] == made["tokens"]
-    again = run("build", "--model", model, "--corpus", texts)
+    again = run("build", "--no-concepts", "--model", model, "--corpus", texts)
     assert again["tokens"] == made["tokens"]
     assert run("export", tmp_path / "n.csv", "--model", model)["rows"] == 2 * 3 * 48
     assert run("export", tmp_path / "x.jsonl", "--model", model, "--what", "exemplars", "--count", "1")["rows"] == 2 * 3 * 48
@@ -74,7 +74,7 @@ def test_build_info_export_import(home: Path, model: str, texts: Path, tmp_path:
 def test_an_exported_atlas_is_taken_in_elsewhere(
     home: Path, model: str, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("build", "--model", model, "--corpus", texts, "--extremes", "64", "--no-probe")
+    run("build", "--no-concepts", "--model", model, "--corpus", texts, "--extremes", "64", "--no-probe")
     run("export", tmp_path / "whole.zip", "--model", model)
     (tmp_path / "other").mkdir()
     monkeypatch.setenv("NEURONSCOPE_HOME", str(tmp_path / "other"))
@@ -110,4 +110,5 @@ def test_what_is_wrong_is_named(home: Path, model: str, arguments: tuple[str, ..
 
 def test_too_little_text_is_refused(home: Path, model: str, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("A short text about a cat that sat on a mat.")
-    assert "fewer than the 128 extremes" in run("build", "--model", model, "--corpus", tmp_path / "short.txt", status=2)["error"]
+    refused = run("build", "--no-concepts", "--model", model, "--corpus", tmp_path / "short.txt", status=2)
+    assert "fewer than the 128 extremes" in refused["error"]

@@ -50,7 +50,7 @@ def test_planted_concepts_are_found_and_others_are_not(made: Detectors) -> None:
     assert not made.found[6:].any()
     rates = [made.rates(n) for n in range(len(made))]
     assert all(rate.auroc > 0.9 and rate.auroc_near > 0.8 and rate.q < 0.01 for rate in rates[:6])
-    assert 0.3 < np.mean([rate.auroc_shuffled for rate in rates]) < 0.7
+    assert np.mean([rate.auroc_shuffled for rate in rates]) < 0.6
 
 
 def test_a_new_text_shows_its_concept_first(loaded: LoadedModel, made: Detectors) -> None:
