@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import pandas as pd
@@ -12,8 +11,7 @@ from neurons.core.errors import NeuronscopeError
 from neurons.models.catalogue import ModelCard, cached_models, describe
 from neurons.models.findings import Finding
 from neurons.models.loaded import LoadedModel
-from pages.shared import server_wide, untrusted
-from pages.shared.server_wide import Job
+from pages.shared import progress_row, server_wide, untrusted
 from pages.shared.tables import choose_rows
 
 _COLUMNS = {
@@ -129,8 +127,7 @@ def _load(card: ModelCard | None, device: str | None, dtype: str | None) -> None
     )
     spec = typed.strip() or (card.spec if card else "")
     job = server_wide.server().loading
-    if job is not None and job.running:
-        _progress(job)
+    if job is not None and not progress_row.watch(job, key="models", body=_meanwhile):
         return
     if job is not None and (error := job.error()) is not None:
         server_wide.show_error(error)
@@ -164,11 +161,6 @@ def _needs(spec: str, card: ModelCard | None, device: str | None, dtype: str | N
     return parts
 
 
-@st.fragment(run_every=0.5)
-def _progress(job: Job) -> None:
-    if not job.running:
-        st.rerun()
-    share = min(1.0, job.done / job.total) if job.total else 0.0
-    st.progress(share, text=f"{untrusted.escape(job.message or job.what)} ({time.monotonic() - job.started:.0f} s)")
-    st.caption("The present model stays in use until the new one is ready.")
-    st.button("Stop", icon=":material/stop_circle:", on_click=job.stop, key="models.stop", disabled=job.stopping.is_set())
+def _meanwhile() -> None:
+    if server_wide.server().loaded is not None:
+        st.caption("The present model stays in use until the new one is ready.")

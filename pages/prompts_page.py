@@ -68,7 +68,7 @@ def _start(found: PromptSet) -> None:
 
 def _runs() -> None:
     """The run in the address, else the newest: its progress and its answers."""
-    jobs = [str(job.params.get("run")) for job in run_list.runner().list("prompts")]
+    jobs = [str(job.params.get("run")) for job in job_progress.runner().list("prompts")]
     names = list(dict.fromkeys([*jobs, *reversed(run_names(server_wide.store()))]))
     if not names:
         with st.container(border=True):
@@ -87,7 +87,7 @@ def _runs() -> None:
         _show(chosen, rerun=False)
     job = run_list.job_of(chosen)
     if job is not None:
-        job_progress.show(job.id, key=f"prompts.{job.id}")
+        job_progress.show(job, key=f"prompts.{job.id}")
     run_list.draw_results(chosen, key="prompts.results")
 
 

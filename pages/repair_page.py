@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from neurons.core.tasks import Task
 from neurons.repair.experiments import experiments
-from neurons.repair.job import JOB_KIND, job_params
-from neurons.repair.problem import prepare
+from neurons.repair.job import JOB_KIND, Repaired, job_params
+from neurons.repair.problem import Problem, prepare
 from neurons.repair.result import FORMAT
 from neurons.repair.spec import RepairSpec, is_fixed
+from neurons.storage.job_files import Job
 from pages.repair import repair_form, repair_result
-from pages.shared import deleting, job_progress, model_jobs, server_wide, untrusted
+from pages.shared import deleting, job_progress, progress_row, server_wide, untrusted
 
 _RUN = "repair.run"
+
+
+@dataclass(eq=False, kw_only=True)
+class Checking(Task[Problem]):
+    """The unsteered model being asked all questions of a repair."""
+
+    spec: RepairSpec
 
 
 def page() -> None:
@@ -35,11 +45,11 @@ def page() -> None:
 
 
 def _begin_search(spec: RepairSpec, options: dict[str, Any]) -> None:
-    taken = set(experiments().names()) | {str(job.params.get("name")) for job in model_jobs.runner().list(JOB_KIND)}
+    taken = set(experiments().names()) | {str(job.params.get("name")) for job in job_progress.runner().list(JOB_KIND)}
     base = " ".join(spec.prompt.split())[:60]
     name = next(text for n in range(1, 10_000) if (text := base if n == 1 else f"{base} ({n})") not in taken)
     params = job_params(spec, model="", name=name, budget=options["budget"], compare=options["compare"])
-    job = model_jobs.start(JOB_KIND, params, title=f"Repair: {name}")
+    job = job_progress.start(JOB_KIND, params, title=f"Repair: {name}")
     st.query_params["job"] = job.id
     st.session_state.pop(_RUN, None)
     st.rerun()
@@ -48,20 +58,18 @@ def _begin_search(spec: RepairSpec, options: dict[str, Any]) -> None:
 def _begin_check(spec: RepairSpec) -> None:
     loaded = server_wide.model()
     if loaded is not None:
-        job = server_wide.server().start("asking the unsteered model", lambda job: (spec, prepare(loaded, spec, progress=job.progress)))
-        st.session_state["repair.checking"] = job.id
+        task = Checking(what="asking the unsteered model", spec=spec)
+        server_wide.server().start(task, lambda: prepare(loaded, spec, progress=task.progress))
+        st.session_state["repair.checking"] = task.id
 
 
 def _unsteered() -> None:
     """The unsteered answers, once they were asked for."""
-    job = server_wide.server().job(st.session_state.get("repair.checking"))
-    if job is None:
-        return
-    if job.running:
-        _waiting()
+    task = server_wide.server().task(st.session_state.get("repair.checking"), Checking)
+    if task is None or not progress_row.watch(task, key="repair.checking"):
         return
     with server_wide.errors_shown():
-        spec, problem = job.result()
+        spec, problem = task.spec, task.result()
         rows = [
             {"part": part, "right": is_fixed(spec, q.answer) if part != "control" else None, "prompt": q.prompt, "answer": q.answer}
             for part, group in (("searched with", problem.train), ("held out", problem.heldout), ("control", problem.controls))
@@ -73,19 +81,11 @@ def _unsteered() -> None:
             st.caption(f"{already} of the wordings are answered right already; they show less of what a fix is worth.")
 
 
-@st.fragment(run_every=0.7)
-def _waiting() -> None:
-    job = server_wide.server().job(st.session_state.get("repair.checking"))
-    if job is None or not job.running:
-        st.rerun()
-    st.progress((job.done / job.total) if job.total else 0.0, text=untrusted.escape(job.message or "asking the unsteered model"))
-
-
 def _results() -> None:
     """The repair in the address, else the newest."""
     saved = experiments()
     finished = [e.name for e in saved.list() if e.content["format"] == FORMAT]
-    jobs = {job.id: job for job in model_jobs.runner().list(JOB_KIND)}
+    jobs = {job.id: job for job in job_progress.runner().list(JOB_KIND)}
     open_jobs = [job for job in jobs.values() if job.state != "done"]
     options = [*(f"job:{job.id}" for job in open_jobs), *sorted(finished, key=lambda n: last_change(saved, n), reverse=True)]
     if not options:
@@ -95,17 +95,17 @@ def _results() -> None:
     asked = st.query_params.get("job")
     if asked in jobs and st.session_state.get(f"{_RUN}.seen") != (asked, jobs[asked].state):
         st.session_state[f"{_RUN}.seen"] = (asked, jobs[asked].state)
-        done = jobs[asked].result.get("experiment") if jobs[asked].state == "done" else None
+        done = jobs[asked].outcome(Repaired).experiment if jobs[asked].state == "done" else None
         st.session_state[_RUN] = done if done in options else f"job:{asked}"
     if st.session_state.get(_RUN) not in options:
         st.session_state[_RUN] = options[0]
-    titles = {f"job:{job.id}": f"{job.title} ({job_progress.state_text(job)})" for job in open_jobs}
+    titles = {f"job:{job.id}": f"{job.title} ({progress_row.ended_text(job)})" for job in open_jobs}
     chosen = st.selectbox("Repair", options, key=_RUN, format_func=lambda key: titles.get(key, key))
     if chosen.startswith("job:"):
         job = jobs[chosen.removeprefix("job:")]
-        _progress(job.id)
+        _progress(job)
         if not job.active:
-            deleting.offer(lambda: deleting.job(model_jobs.runner(), job.id), key="repair")
+            deleting.offer(lambda: deleting.job(job_progress.runner(), job.id), key="repair")
     else:
         repair_result.draw(saved.load(chosen))
         deleting.offer(lambda: deleting.entry(saved, chosen), key="repair")
@@ -117,12 +117,12 @@ def last_change(saved: Any, name: str) -> str:
     return next((e.changed for e in saved.list() if e.name == name), "")
 
 
-def _progress(job_id: str) -> None:
-    job = job_progress.show(job_id, key=f"repair.{job_id}")
-    if job is not None and job.active:
-        _best_so_far(job_id)
-    elif job is not None:
-        _best(job_id)
+def _progress(job: Job) -> None:
+    job_progress.show(job, key=f"repair.{job.id}")
+    if job.active:
+        _best_so_far(job.id)
+    else:
+        _best(job.id)
 
 
 @st.fragment(run_every=1.5)
@@ -132,7 +132,7 @@ def _best_so_far(job_id: str) -> None:
 
 def _best(job_id: str) -> None:
     """The best steer so far, usable at any time."""
-    row = next((row for row in model_jobs.runner().rows(job_id) if row.get("row") == "best"), None)
+    row = next((row for row in job_progress.runner().rows(job_id) if row.get("row") == "best"), None)
     if row is None or not row.get("neurons"):
         st.caption("The best steer so far will stand here. Checking it on the held-out wordings comes last.")
         return

@@ -14,7 +14,8 @@ from neurons.repair.experiments import experiments, save_statistics
 from neurons.runs.steering import parse_steers
 from neurons.statistics.comparison import FORMAT, JOB_KIND, ComparisonSpec, from_prompt_set, spec_from_json, spec_to_json
 from neurons.statistics.criteria import Criterion
-from pages.shared import deleting, job_progress, model_jobs, sampling_settings, server_wide, steer_state, untrusted
+from neurons.storage.job_files import Job
+from pages.shared import deleting, job_progress, progress_row, sampling_settings, server_wide, steer_state, untrusted
 from pages.statistics import comparison_result
 from pages.steer import sources
 
@@ -74,7 +75,7 @@ def _form() -> None:
             random_sets=int(draws),
             sampling=sampling,
         ).check()
-        job = model_jobs.start(JOB_KIND, spec_to_json(spec), title=f"{len(spec.prompts)} prompts, {len(steers)} steers")
+        job = job_progress.start(JOB_KIND, spec_to_json(spec), title=f"{len(spec.prompts)} prompts, {len(steers)} steers")
         st.query_params["job"] = job.id
         st.session_state.pop(_RUN, None)
         st.rerun()
@@ -115,7 +116,7 @@ def _steers() -> tuple[Steer, ...]:
 
 def _results() -> None:
     """The comparison in the address, else the newest; kept experiments below the running ones."""
-    runner = model_jobs.runner()
+    runner = job_progress.runner()
     jobs = {job.id: job for job in runner.list(JOB_KIND)}
     kept = [e.name for e in experiments().list() if e.content["format"] == FORMAT]
     options = [*(f"job:{i}" for i in jobs), *kept]
@@ -132,31 +133,31 @@ def _results() -> None:
         st.session_state[f"{_RUN}.seen"], st.session_state[_RUN] = asked, f"job:{asked}"
     if st.session_state.get(_RUN) not in options:
         st.session_state[_RUN] = options[0]
-    titles = {f"job:{j.id}": f"{j.title} ({job_progress.state_text(j)}, {j.created[:16].replace('T', ' ')})" for j in jobs.values()}
+    titles = {f"job:{j.id}": f"{j.title} ({progress_row.ended_text(j)}, {j.created[:16].replace('T', ' ')})" for j in jobs.values()}
     chosen = st.selectbox("Comparison", options, key=_RUN, format_func=lambda key: titles.get(key, key))
     if chosen.startswith("job:"):
-        _job(chosen.removeprefix("job:"))
+        _job(jobs[chosen.removeprefix("job:")])
     else:
         comparison_result.draw(experiments().load(chosen)["rows"])
         deleting.offer(lambda: deleting.entry(experiments(), chosen), key="stats")
     deleting.offer_undo(key="stats")
 
 
-def _job(job_id: str) -> None:
+def _job(job: Job) -> None:
     """One comparison as a job: how far it is, and what came of it."""
-    runner = model_jobs.runner()
-    job = job_progress.show(job_id, key=f"stats.job:{job_id}")
-    if job is None or job.active:
+    runner = job_progress.runner()
+    job_progress.show(job, key=f"stats.job:{job.id}")
+    if job.active:
         return
-    if rows := runner.rows(job_id):
+    if rows := runner.rows(job.id):
         comparison_result.draw(rows)
-        _keep(job_id)
-    deleting.offer(lambda: deleting.job(runner, job_id), key="stats")
+        _keep(job.id)
+    deleting.offer(lambda: deleting.job(runner, job.id), key="stats")
 
 
 def _keep(job_id: str) -> None:
     """Save a finished comparison under a name."""
-    runner, loaded = model_jobs.runner(), server_wide.model()
+    runner, loaded = job_progress.runner(), server_wide.model()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input("Keep it as an experiment named", key="stats.name", max_chars=200)
         if (

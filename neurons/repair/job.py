@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from neurons.core.errors import Cancelled, InvalidInput
@@ -19,6 +20,16 @@ from neurons.storage.jobs import JobContext
 JOB_KIND = "repair"
 LoadFor = Callable[[Mapping[str, Any], Progress], LoadedModel]
 """Gives the model a job belongs to, or raises."""
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What a repair came to."""
+
+    experiment: str
+    """The name under which its result is kept."""
+    found: bool
+    message: str
 
 
 def job_params(spec: RepairSpec, *, model: str, name: str, budget: int = BUDGET, compare: bool = True) -> dict[str, Any]:
@@ -47,7 +58,7 @@ def job_worker(load: LoadFor) -> Callable[[JobContext], Mapping[str, Any]]:
         if result.stopped == "cancelled":
             raise Cancelled("stopped")
         save_repair(str(params["name"]), result)
-        return {"experiment": str(params["name"]), "found": result.found, "message": result.message}
+        return asdict(Repaired(str(params["name"]), result.found, result.message))
 
     return work
 

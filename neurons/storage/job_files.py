@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -24,6 +24,7 @@ from neurons.core.errors import StoreError
 from neurons.core.progress import Standing
 from neurons.storage.files import write_json
 
+D = TypeVar("D")
 _STATE_FIELDS = ("state", "done", "total", "message", "errors", "result", "eta_seconds", "seconds")
 
 
@@ -36,6 +37,14 @@ class Job(Standing):
     created: str
     params: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)
+    """What its worker returned, once it is done: `outcome` gives it as the kind's own dataclass."""
+
+    def outcome(self, kind: type[D]) -> D:
+        """The result as the dataclass that jobs of this kind return. Raises `StoreError` where it holds something else."""
+        try:
+            return kind(**self.result)
+        except TypeError as error:
+            raise StoreError(f"the result of job {self.id} is of another version ({error}); run it again") from error
 
 
 def write_job(folder: Path, job: Job) -> None:

@@ -19,8 +19,9 @@ from neurons.atlas.store import SHIPPED
 from neurons.atlas.writer import CORPUS
 from neurons.core.errors import NeuronscopeError
 from neurons.core.home import subfolder
+from neurons.describing import atlas_jobs
 from neurons.models.loaded import LoadedModel
-from pages.atlas import atlas_jobs
+from pages.atlas import running
 from pages.shared import job_progress, server_wide, untrusted
 
 _KINDS = ["txt", "md", "jsonl", "ndjson", "csv", "tsv", "parquet"]
@@ -38,10 +39,10 @@ def draw() -> None:
         [("An atlas of ", "muted"), (loaded.ref.name, "strong"), (": one pass over a corpus, all layers at once.", "muted")],
         key="atlas.build.of",
     )
-    jobs = atlas_jobs.jobs_of(loaded.ref, atlas_jobs.BUILD)
+    jobs = running.jobs_of(loaded.ref, atlas_jobs.BUILD)
     if jobs:
-        job = job_progress.show(jobs[0].id, key="atlas.build")
-        if job is not None and job.active:
+        job_progress.show(jobs[0], key="atlas.build")
+        if jobs[0].active:
             st.caption(
                 "It goes on when you leave this page. Stopped or interrupted, it is resumed where it was: nothing collected is lost."
             )
@@ -125,12 +126,12 @@ def _form(loaded: LoadedModel) -> None:
 
 def begin(loaded: LoadedModel, settings: BuildSettings) -> None:
     """Start a build from the beginning. Raises `InvalidInput` while another job works on this model's atlas."""
-    busy = [job for job in atlas_jobs.jobs_of(loaded.ref, atlas_jobs.BUILD) if job.active]
+    busy = [job for job in running.jobs_of(loaded.ref, atlas_jobs.BUILD) if job.active]
     if not busy:
-        for job in atlas_jobs.jobs_of(loaded.ref, atlas_jobs.BUILD):
-            atlas_jobs.runner().delete(job.id)
+        for job in running.jobs_of(loaded.ref, atlas_jobs.BUILD):
+            job_progress.runner().delete(job.id)
         shutil.rmtree(collection_folder(loaded.ref), ignore_errors=True)
-    atlas_jobs.start(atlas_jobs.BUILD, atlas_jobs.build_params(settings), title=f"Atlas of {loaded.ref.name}")
+    running.start(atlas_jobs.BUILD, atlas_jobs.build_params(settings), title=f"Atlas of {loaded.ref.name}")
 
 
 def _uploads(files: list[Any], column: str | None) -> list[Path]:

@@ -8,17 +8,23 @@ from typing import Any
 import streamlit as st
 
 from neurons.atlas.store import Atlas, open_atlas
+from neurons.core.tasks import Task
+from neurons.describing import atlas_jobs
 from neurons.describing.endpoint import KEY_VARIABLE, Client, Forecast
 from neurons.describing.explainer import DescribeSettings
 from neurons.describing.improve import predict_run
 from neurons.describing.survey import piece_table
 from neurons.models.loaded import LoadedModel
-from pages.atlas import atlas_jobs
-from pages.shared import job_progress, server_wide, untrusted
-from pages.shared.server_wide import Job
+from neurons.storage.job_files import Job
+from pages.atlas import running
+from pages.shared import job_progress, progress_row, server_wide
 
 _FORECAST = "atlas.ask.forecast"
 _STANDARD = DescribeSettings()
+
+
+class Forecasting(Task[Forecast]):
+    """How long asking an endpoint will take, found by asking it once."""
 
 
 def draw() -> None:
@@ -31,13 +37,14 @@ def draw() -> None:
     if atlas is None or atlas.info.near or not atlas.has_figures:
         st.info("There is no atlas of exactly this model with figures: build one first (the Build tab).", icon=":material/construction:")
         return
-    jobs = atlas_jobs.jobs_of(loaded.ref, atlas_jobs.DESCRIBE, atlas_jobs.SCORE, atlas_jobs.ASK)
+    jobs = running.jobs_of(loaded.ref, atlas_jobs.DESCRIBE, atlas_jobs.SCORE, atlas_jobs.ASK)
     active = False
     if jobs:
-        job = job_progress.show(jobs[0].id, key="atlas.describe")
-        active = job is not None and job.active
-        if job is not None and job.state == "done":
-            _outcome(job.kind, dict(job.result))
+        job = jobs[0]
+        job_progress.show(job, key="atlas.describe")
+        active = job.active
+        if job.state == "done":
+            _outcome(job)
     if atlas.shipped:
         st.caption("The shipped atlas is never changed: the first of these copies it to your own.")
     left, right = st.columns(2, gap="medium")
@@ -49,14 +56,15 @@ def draw() -> None:
         _ask(loaded, atlas, disabled=active)
 
 
-def _outcome(kind: str, result: dict[str, Any]) -> None:
-    if kind == atlas_jobs.ASK:
+def _outcome(job: Job) -> None:
+    if job.kind == atlas_jobs.ASK:
+        made = job.outcome(atlas_jobs.Asked)
         st.caption(
-            f"Of {result['asked']:,} neurons, {result['replaced']:,} got a better description, {result['kept']:,} kept the one they had "
-            f"(it predicts as well), {result['failed']:,} got no usable answer and are asked again by the next run."
+            f"Of {made.asked:,} neurons, {made.replaced:,} got a better description, {made.kept:,} kept the one they had "
+            f"(it predicts as well), {made.failed:,} got no usable answer and are asked again by the next run."
         )
     else:
-        st.caption(f"{result['described']:,} neuron sides are described. The Overview tab shows how well.")
+        st.caption(f"{job.outcome(atlas_jobs.Described).described:,} neuron sides are described. The Overview tab shows how well.")
 
 
 def _template(loaded: LoadedModel, *, disabled: bool) -> None:
@@ -76,7 +84,7 @@ def _template(loaded: LoadedModel, *, disabled: bool) -> None:
         )
         if st.button("Describe", icon=":material/edit_note:", type="primary", key="atlas.describe.go", disabled=disabled, width="stretch"):
             params = {"tokens": int(tokens), "held": int(held), "secondary": secondary}
-            atlas_jobs.start(atlas_jobs.DESCRIBE, params, title=f"Describing the neurons of {loaded.ref.name}")
+            running.start(atlas_jobs.DESCRIBE, params, title=f"Describing the neurons of {loaded.ref.name}")
             st.rerun()
 
 
@@ -90,7 +98,7 @@ def _score(loaded: LoadedModel, *, disabled: bool) -> None:
         )
         if st.button("Score", icon=":material/grading:", key="atlas.score.go", disabled=disabled, width="stretch"):
             params = {"tokens": int(tokens), "secondary": secondary}
-            atlas_jobs.start(atlas_jobs.SCORE, params, title=f"Scoring the descriptions of {loaded.ref.name}")
+            running.start(atlas_jobs.SCORE, params, title=f"Scoring the descriptions of {loaded.ref.name}")
             st.rerun()
 
 
@@ -136,7 +144,7 @@ def _ask(loaded: LoadedModel, atlas: Atlas, *, disabled: bool) -> None:
             atlas_jobs.endpoint_of(values)
             atlas_jobs.sides_to_ask(atlas, typed, limit)
             params = {"endpoint": values, "neurons": typed, "limit": limit}
-            atlas_jobs.start(atlas_jobs.ASK, params, title=f"Asking {values['model']} about neurons")
+            running.start(atlas_jobs.ASK, params, title=f"Asking {values['model']} about neurons")
             st.session_state.pop(_FORECAST, None)
             st.rerun()
         _forecast()
@@ -147,8 +155,10 @@ def _begin_forecast(loaded: LoadedModel, atlas: Atlas, values: dict[str, Any], t
     endpoint = atlas_jobs.endpoint_of(values)
     sides = atlas_jobs.sides_to_ask(atlas, typed, limit)
 
-    def work(job: Job) -> Forecast:
-        job.progress(0, None, "asking the endpoint something short")
+    task = Forecasting(what="forecasting")
+
+    def work() -> Forecast:
+        task.progress(0, None, "asking the endpoint something short")
         client = Client(endpoint)
         try:
             seconds = client.probe()
@@ -156,27 +166,18 @@ def _begin_forecast(loaded: LoadedModel, atlas: Atlas, values: dict[str, Any], t
             client.close()
         return predict_run(atlas, piece_table(loaded), sides, endpoint, seconds_each=seconds * endpoint.candidates)
 
-    st.session_state[_FORECAST] = server_wide.server().start("forecasting", work).id
+    server_wide.server().start(task, work)
+    st.session_state[_FORECAST] = task.id
 
 
 def _forecast() -> None:
-    job = server_wide.server().job(st.session_state.get(_FORECAST))
-    if job is None:
+    task = server_wide.server().task(st.session_state.get(_FORECAST), Forecasting)
+    if task is None or not progress_row.watch(task, key="atlas.ask.forecast"):
         return
-    if job.running:
-        _waiting(job)
-        return
-    found: Forecast = job.result()
+    found = task.result()
     cost = f"{found.cost:,.2f} in the currency of the prices" if found.cost else "no cost at these prices"
-    took = f"about {job_progress.time_text(found.seconds)}" if found.seconds is not None else "unknown"
+    took = f"about {progress_row.time_text(found.seconds)}" if found.seconds is not None else "unknown"
     st.caption(
         f":material/calculate: {found.sides:,} neurons: about {found.prompt_tokens:,} prompt tokens, {found.answer_tokens:,} answer "
         f"tokens, {cost}, time {took}."
     )
-
-
-@st.fragment(run_every=0.5)
-def _waiting(job: Job) -> None:
-    if not job.running:
-        st.rerun()
-    st.progress(0.0, text=untrusted.escape(job.message or "asking the endpoint"))

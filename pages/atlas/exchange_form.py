@@ -12,9 +12,10 @@ import streamlit as st
 from neurons.atlas.exchange import import_zip, read_descriptions
 from neurons.atlas.store import atlas_folder, open_atlas
 from neurons.core.errors import NeuronscopeError
+from neurons.describing import atlas_jobs
 from neurons.describing.imported import import_descriptions
 from neurons.models.loaded import LoadedModel
-from pages.atlas import atlas_jobs
+from pages.atlas import running
 from pages.shared import job_progress, server_wide, untrusted
 
 _IMPORTED = "atlas.imported"
@@ -54,14 +55,17 @@ def _export(loaded: LoadedModel) -> None:
         count = int(two.number_input("Exemplars per side", 1, 24, 5, key="atlas.export.count", help="How many of its strongest places"))
     if st.button("Prepare the file", icon=":material/inventory:", type="primary", key="atlas.export.go"):
         params = {"what": what, "format": suffix, "count": count}
-        atlas_jobs.start(atlas_jobs.EXPORT, params, title=f"Exporting {what} of {loaded.ref.name}")
+        running.start(atlas_jobs.EXPORT, params, title=f"Exporting {what} of {loaded.ref.name}")
         st.rerun()
-    jobs = atlas_jobs.jobs_of(loaded.ref, atlas_jobs.EXPORT)
+    jobs = running.jobs_of(loaded.ref, atlas_jobs.EXPORT)
     if jobs:
-        job = job_progress.show(jobs[0].id, key="atlas.export")
-        path = atlas_jobs.file_of(job) if job is not None and job.state == "done" else None
-        if job is not None and path is not None:
-            rows = job.result.get("rows")
+        job = jobs[0]
+        job_progress.show(job, key="atlas.export")
+        if job.state != "done":
+            return
+        made = job.outcome(atlas_jobs.Exported)
+        path, rows = atlas_jobs.file_of(made), made.rows
+        if path is not None:
             st.download_button(
                 f"Download {path.name} ({path.stat().st_size / 1e6:.1f} MB{f', {rows:,} rows' if rows is not None else ''})",
                 lambda: path.read_bytes(),

@@ -1,4 +1,4 @@
-"""Work on one neuron in the background: started once for all browsers, kept, shown with progress and a stop where it was asked for.
+"""Work on one neuron in the background: started once for all browsers, and kept.
 
 A session that goes on to another neuron stops what it had started for the one before; coming back starts it again.
 """
@@ -6,29 +6,39 @@ A session that goes on to another neuron stops what it had started for the one b
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from neurons.core.errors import Cancelled
 from neurons.core.home import home
-from pages.shared import server_wide, untrusted
-from pages.shared.server_wide import Job
+from neurons.core.tasks import R, Task
+from pages.shared import server_wide
 
-_MINE = "neurons.storage.jobs"
-_LOOK_EVERY = 0.7
-_LEFT = "left"
+_MINE = "neurons.tasks"
+
+
+@dataclass(eq=False, kw_only=True)
+class NeuronTask(Task[R]):
+    """Work on one neuron."""
+
+    live: list[tuple[int, NDArray[np.float32]]] = field(default_factory=list)
+    """What it has read so far: the rank of an exemplar and the activations at its tokens."""
+    left: bool = False
+    """It was stopped because its browser went on to another neuron."""
 
 
 @dataclass(eq=False)
 class _Place:
-    """Where the job of one key is kept, with its result."""
+    """Where the task of one key is kept, with its result."""
 
     guard: threading.Lock = field(default_factory=threading.Lock)
-    job: Job | None = None
+    task: NeuronTask[Any] | None = None
 
 
 @st.cache_resource(show_spinner=False, max_entries=256)
@@ -36,67 +46,41 @@ def _place(home_folder: str, key: tuple[str, ...]) -> _Place:
     return _Place()
 
 
-def peek(key: tuple[str, ...]) -> Job | None:
-    """The job of a key, if it was started."""
-    return _place(str(home()), key).job
+def peek(key: tuple[str, ...]) -> NeuronTask[Any] | None:
+    """The task of a key, if it was started."""
+    return _place(str(home()), key).task
 
 
-def ensure(key: tuple[str, ...], what: str, work: Callable[[Job], Any], *, again: bool = False) -> Job:
-    """The job of a key, started when there is none (or it was stopped because its browser left; or `again`)."""
+def ensure(key: tuple[str, ...], what: str, work: Callable[[NeuronTask[R]], R], *, again: bool = False) -> NeuronTask[R]:
+    """The task of a key, started when there is none (or it was stopped because its browser left; or `again`)."""
     place = _place(str(home()), key)
     with place.guard:
-        job = place.job
-        if job is None or (not job.running and (again or job.facts.get(_LEFT))):
-            job = place.job = server_wide.server().start(what, work, kind="neuron")
-            st.session_state.setdefault(_MINE, []).append((key, job.id))
-    return job
+        task: NeuronTask[R] | None = place.task
+        if task is None or (not task.running and (again or task.left)):
+            task = place.task = NeuronTask(what=what)
+            server_wide.server().start(task, partial(work, task))
+            st.session_state.setdefault(_MINE, []).append((key, task.id))
+    return task
 
 
 def leave(keep: str) -> None:
     """Stop what this session still has running for anything but the neuron named `keep`."""
     still = []
-    for key, job_id in st.session_state.get(_MINE, ()):
-        job = server_wide.server().job(job_id)
-        if job is None or not job.running:
+    for key, task_id in st.session_state.get(_MINE, ()):
+        task = server_wide.server().task(task_id, NeuronTask)
+        if task is None or not task.running:
             continue
         if keep in key:
-            still.append((key, job_id))
+            still.append((key, task_id))
         else:
-            job.facts[_LEFT] = True
-            job.stop()
+            task.left = True
+            task.stop()
     st.session_state[_MINE] = still
 
 
-def watch(job: Job, *, key: str, body: Callable[[], None] | None = None) -> bool:
-    """Draw a running job's progress with a stop button (and `body`, which may show what is there so far). True once it has ended.
-
-    When it ends, the whole page runs again.
-    """
-    if job.running:
-        _live(job, key, body)
-        return False
-    return True
-
-
-@st.fragment(run_every=_LOOK_EVERY)
-def _live(job: Job, key: str, body: Callable[[], None] | None) -> None:
-    if not job.running:
-        st.rerun()
-    left, right = st.columns([5, 1], vertical_alignment="center")
-    share = min(1.0, job.done / job.total) if job.total else 0.0
-    counted = f" {job.done:,} of {job.total:,}" if job.total else ""
-    doing = "stopping" if job.stopping.is_set() else job.message or job.what
-    left.progress(share, text=f"{untrusted.escape(doing)}{counted} ({time.monotonic() - job.started:.0f} s)")
-    right.button(
-        "Stop", icon=":material/stop_circle:", key=f"{key}.stop", on_click=job.stop, disabled=job.stopping.is_set(), width="stretch"
-    )
-    if body is not None:
-        body()
-
-
-def ended(job: Job, *, key: str, retry: Callable[[], Any]) -> bool:
-    """Whether an ended job has its result; else why not, and a button that calls `retry`."""
-    error = job.error()
+def ended(task: NeuronTask[Any], *, key: str, retry: Callable[[], Any]) -> bool:
+    """Whether an ended task has its result; else why not, and a button that calls `retry`."""
+    error = task.error()
     if error is None:
         return True
     if isinstance(error, Cancelled):

@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from neurons.atlas import reading
 from neurons.atlas.reading import neuron_acts, range_passages
 from neurons.atlas.records import Exemplar
 from neurons.atlas.store import Atlas
@@ -15,9 +16,10 @@ from neurons.core.percent import percent
 from neurons.core.types import NeuronSide
 from neurons.models.loaded import LoadedModel
 from pages.browse import background, token_lines
+from pages.browse.background import NeuronTask
 from pages.browse.token_lines import Passage
+from pages.shared import progress_row
 from pages.shared.neuron_facts import Known
-from pages.shared.server_wide import Job
 
 RANGE = "Whole range"
 STRONGEST = "Strongest"
@@ -64,30 +66,30 @@ def key_of(found: Known, side: NeuronSide, what: str) -> tuple[str, ...]:
     return (what, str(side), ref.weights_hash, ref.dtype, ref.device, found.stamp)
 
 
-def begin(found: Known, atlas: Atlas, side: NeuronSide, *, again: bool = False) -> Job:
-    """Read the activations of all exemplars, strongest first; they come one by one in the job's `live`."""
+def begin(found: Known, atlas: Atlas, side: NeuronSide, *, again: bool = False) -> NeuronTask[None]:
+    """Read the activations of all exemplars, strongest first; they come one by one in the task's `live`."""
     loaded = found.loaded
     exemplars = atlas.exemplars(side.layer, side.index, side.polarity, context=CONTEXT)
 
-    def work(job: Job) -> None:
+    def work(task: NeuronTask[None]) -> None:
         for done, one in enumerate(exemplars):
-            job.progress(done, len(exemplars), "exemplars read by the model")
+            task.progress(done, len(exemplars), "exemplars read by the model")
             acts_T = neuron_acts(loaded, atlas.corpus, [one.sequence], side, stop=one.start + len(one.ids))[0]
-            job.live.append((one.rank, acts_T[one.start :]))
+            task.live.append((one.rank, acts_T[one.start :]))
 
     return background.ensure(key_of(found, side, "exemplars"), "reading the exemplars", work, again=again)
 
 
 def _strongest(found: Known, atlas: Atlas, side: NeuronSide, shown: list[Exemplar], exemplars: tuple[Exemplar, ...]) -> None:
-    job = begin(found, atlas, side)
+    task = begin(found, atlas, side)
 
     def body() -> None:
-        known: dict[int, NDArray[np.float32]] = dict(list(job.live))
-        passages = [exemplar_passage(found.loaded, one, known.get(one.rank), running=job.running) for one in shown]
+        known: dict[int, NDArray[np.float32]] = dict(list(task.live))
+        passages = [exemplar_passage(found.loaded, one, known.get(one.rank), running=task.running) for one in shown]
         _passages(passages, found, side, exemplars[0].value, f"{len(shown)} exemplars")
 
-    if background.watch(job, key="neurons.exemplars", body=body):
-        background.ended(job, key="neurons.exemplars", retry=lambda: begin(found, atlas, side, again=True))
+    if progress_row.watch(task, key="neurons.exemplars", body=body):
+        background.ended(task, key="neurons.exemplars", retry=lambda: begin(found, atlas, side, again=True))
         few = f" with a domain chosen, of {len(exemplars)}" if len(shown) < len(exemplars) else ""
         st.caption(
             f"The {len(shown)} strongest places{few} in {atlas.tokens:,} tokens. Colour is the activation at each token against the "
@@ -113,21 +115,21 @@ def _origin(source: str, document: str) -> str:
 
 
 def _range(found: Known, atlas: Atlas, side: NeuronSide, exemplars: tuple[Exemplar, ...]) -> None:
-    def begin_range(*, again: bool = False) -> Job:
+    def begin_range(*, again: bool = False) -> NeuronTask[tuple[reading.Passage, ...]]:
         loaded = found.loaded
         return background.ensure(
             key_of(found, side, "range"),
             "reading texts drawn by chance",
-            lambda job: range_passages(loaded, atlas, side, count=LEVELS, context=CONTEXT, progress=job.progress),
+            lambda task: range_passages(loaded, atlas, side, count=LEVELS, context=CONTEXT, progress=task.progress),
             again=again,
         )
 
-    job = begin_range()
-    if not background.watch(job, key="neurons.range") or not background.ended(
-        job, key="neurons.range", retry=lambda: begin_range(again=True)
+    task = begin_range()
+    if not progress_row.watch(task, key="neurons.range") or not background.ended(
+        task, key="neurons.range", retry=lambda: begin_range(again=True)
     ):
         return
-    read = job.result()
+    read = task.result()
     passages = [
         token_lines.passage(
             found.loaded, one.ids, [float(value) for value in one.acts_T], peak=one.peak, value=f"{one.value:.2f}",

@@ -12,7 +12,7 @@ from neurons.tracing.scan import Fired, TraceScan, scan_traces
 from neurons.tracing.sentence import visible
 from pages.browse import background, link_list
 from pages.browse.exemplars import key_of
-from pages.shared import address, server_wide
+from pages.shared import address, progress_row, server_wide
 from pages.shared.neuron_facts import Known
 from pages.shared.trace_context import word_at
 
@@ -30,20 +30,20 @@ def draw(found: Known, side: NeuronSide) -> None:
         return
     mark = hashlib.sha256("".join(f"{row.id}{row.activations}" for row in rows).encode()).hexdigest()[:16]
     key = (*key_of(found, side, "traces"), mark)
-    job = background.peek(key)
+    task = background.peek(key)
 
     def begin() -> None:
         ref = found.loaded.ref
         background.ensure(
-            key, "looking through the traces", lambda job: scan_traces(store, ref, side, most=MOST, progress=job.progress), again=True
+            key, "looking through the traces", lambda task: scan_traces(store, ref, side, most=MOST, progress=task.progress), again=True
         )
 
-    if job is None or (not job.running and job.facts.get("left")):
+    if task is None or (not task.running and task.left):
         st.caption(f"The newest {len(rows):,} traces can be looked through for the ones in which this neuron fired most.")
         st.button("Look through the traces", icon=":material/search:", key="neurons.traces.begin", on_click=begin, type="primary")
         return
-    if background.watch(job, key="neurons.traces") and background.ended(job, key="neurons.traces", retry=begin):
-        _show(found, side, job.result())
+    if progress_row.watch(task, key="neurons.traces") and background.ended(task, key="neurons.traces", retry=begin):
+        _show(found, side, task.result())
 
 
 def _show(found: Known, side: NeuronSide, scan: TraceScan) -> None:

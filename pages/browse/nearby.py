@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -11,11 +11,11 @@ from neurons.concepts.neighbours import Neighbour, by_description, by_meaning, b
 from neurons.core.errors import InvalidInput, NotFound
 from neurons.core.types import NeuronSide
 from pages.browse import background, link_list
+from pages.browse.background import NeuronTask
 from pages.browse.exemplars import key_of
-from pages.shared import neuron_table, untrusted
+from pages.shared import neuron_table, progress_row, untrusted
 from pages.shared.neuron_facts import Known
 from pages.shared.neuron_link import neuron_address, opposite, show_here
-from pages.shared.server_wide import Job
 
 if TYPE_CHECKING:  # it brings a library that takes seconds to import: only when a cluster is asked for
     from neurons.concepts.clusters import Clustering
@@ -40,15 +40,15 @@ def draw(found: Known, side: NeuronSide) -> None:
         "opposite", "The other side", "What the same neuron does with the opposite sign", [_link(found, Neighbour(other, 1.0), figure="")]
     )
 
-    def begin(*, again: bool = False) -> Job:
+    def begin(*, again: bool = False) -> NeuronTask[dict[str, tuple[Neighbour, ...]]]:
         return background.ensure(
-            key_of(found, side, "near"), "looking for neighbours", lambda job: neighbours(found, side, job), again=again
+            key_of(found, side, "near"), "looking for neighbours", lambda task: neighbours(found, side, task), again=again
         )
 
-    job = begin()
-    if not background.watch(job, key="neurons.near") or not background.ended(job, key="neurons.near", retry=lambda: begin(again=True)):
+    task = begin()
+    if not progress_row.watch(task, key="neurons.near") or not background.ended(task, key="neurons.near", retry=lambda: begin(again=True)):
         return
-    lists = job.result()
+    lists = task.result()
     columns = st.columns(2, gap="medium")
     for number, (name, near) in enumerate(lists.items()):
         title, told = RELATIONS[name]
@@ -60,14 +60,14 @@ def draw(found: Known, side: NeuronSide) -> None:
         _cluster(found, side)
 
 
-def neighbours(found: Known, side: NeuronSide, job: Job | None = None) -> dict[str, tuple[Neighbour, ...]]:
+def neighbours(found: Known, side: NeuronSide, task: NeuronTask[Any] | None = None) -> dict[str, tuple[Neighbour, ...]]:
     """Every relation that the atlas and the model can tell."""
     index, atlas, loaded = found.index, found.figures, found.loaded
     lists: dict[str, tuple[Neighbour, ...]] = {}
     gated = loaded.sites[side.layer].input_rows()[1] is not None
     for done, name in enumerate(RELATIONS):
-        if job is not None:
-            job.progress(done, len(RELATIONS), "relations looked at")
+        if task is not None:
+            task.progress(done, len(RELATIONS), "relations looked at")
         if name in ("meaning", "description"):
             if index is not None:
                 try:
@@ -99,31 +99,31 @@ def _list(name: str, title: str, told: str, rows: Sequence[link_list.Link]) -> N
 
 def _cluster(found: Known, side: NeuronSide) -> None:
     key = key_of(found, side, "cluster")
-    job = background.peek(key)
+    task = background.peek(key)
 
     def begin() -> None:
-        background.ensure(key, "clustering its nearest neurons", lambda job: _clustered(found, side, job), again=True)
+        background.ensure(key, "clustering its nearest neurons", lambda task: _clustered(found, side, task), again=True)
 
     st.markdown("**Its cluster**", help=f"HDBSCAN over the meanings of its {NEAREST} nearest neurons")
-    if job is None or (not job.running and job.facts.get("left")):
+    if task is None or (not task.running and task.left):
         st.button(
             f"Cluster its {NEAREST} nearest", icon=":material/bubble_chart:", key="neurons.cluster.begin", on_click=begin,
             help="Which of its neighbours belong together with it, and what they share",
         )  # fmt: skip
         return
-    if not background.watch(job, key="neurons.cluster") or not background.ended(job, key="neurons.cluster", retry=begin):
+    if not progress_row.watch(task, key="neurons.cluster") or not background.ended(task, key="neurons.cluster", retry=begin):
         return
-    _show_cluster(found, side, job.result())
+    _show_cluster(found, side, task.result())
 
 
-def _clustered(found: Known, side: NeuronSide, job: Job) -> Clustering:
+def _clustered(found: Known, side: NeuronSide, task: NeuronTask[Clustering]) -> Clustering:
     from neurons.concepts.clusters import cluster_sides
 
     assert found.index is not None
     near = by_meaning(found.index, side, top=NEAREST)
     return cluster_sides(
         found.index, [side, *(one.side for one in near)], weights=[1.0, *(one.nearness for one in near)],
-        progress=job.progress,
+        progress=task.progress,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import streamlit as st
 from neurons.concepts.embed import embed_query, embedder
 from pages.browse import background, filters
 from pages.browse.filters import KEY, ORDERS, Wanted
-from pages.shared import neuron_table, untrusted
+from pages.shared import neuron_table, progress_row, untrusted
 from pages.shared.neuron_facts import Known, frame
 from pages.shared.neuron_link import link_column, open_neuron
 from pages.shared.tables import SELECTABLE_ROWS, table_key
@@ -94,13 +94,13 @@ def warm() -> None:
 
 def _ready() -> bool:
     """Whether queries can be embedded; else why not, or how far it is."""
-    job = background.ensure(_EMBEDDER, "preparing the search", _load)
-    return background.watch(job, key=f"{KEY}.embedder") and background.ended(
-        job, key=f"{KEY}.embedder", retry=lambda: background.ensure(_EMBEDDER, "preparing the search", _load, again=True)
+    task = background.ensure(_EMBEDDER, "preparing the search", _load)
+    return progress_row.watch(task, key=f"{KEY}.embedder") and background.ended(
+        task, key=f"{KEY}.embedder", retry=lambda: background.ensure(_EMBEDDER, "preparing the search", _load, again=True)
     )
 
 
-def _load(_job: Any) -> None:
+def _load(_task: Any) -> None:
     embedder()
 
 

@@ -9,21 +9,20 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from neurons.atlas.quantiles import quantiles_for
-from neurons.core.errors import InvalidInput, NeuronscopeError
+from neurons.core.errors import InvalidInput, NeuronscopeError, NotFound
 from neurons.core.types import Message, NeuronSide, Sampling, Steer
-from neurons.models.chat import decode, encode_prompt
-from neurons.models.loaded import LoadedModel
-from neurons.runs.generation import Generation, generate
-from neurons.runs.steering import resolve
-from pages.browse import background, token_lines
+from pages.browse import token_lines
 from pages.compare import word_changes
-from pages.shared import address, server_wide, steer_state, untrusted
+from pages.shared import address, live_answer, server_wide, steer_state, untrusted
+from pages.shared.live_answer import Answering
 from pages.shared.neuron_facts import Known
-from pages.shared.server_wide import Job
+from traces import Evicted
 from traces.compare import word_diff
+from traces.schema import TraceRecord
 
 _RUN = "neurons.steer.run"
+_HEIGHT = "12rem"
+_ENDED = {"length": " · cut at the token limit", "cancelled": " · stopped", "context": " · cut at the model's longest text"}
 MODES = {
     "set": ("Set", "Holds the activation at strength × its strongest in the corpus; 0 suppresses the neuron"),
     "scale": ("Scale", "Multiplies the activation; 1 changes nothing, 0 suppresses the neuron"),
@@ -36,11 +35,9 @@ _DEFAULTS: dict[str, Any] = {"prompt": "", "mode": "set", "strength": 2.0, "toke
 class Answer:
     """One of the two runs, as far as it is shown."""
 
-    text: str
-    ids: tuple[int, ...]
-    acts_T: NDArray[np.float32]
-    """The neuron's own activation at each token of the answer, in this run."""
-    ended: str
+    record: TraceRecord
+    acts_T: NDArray[np.float32] | None
+    """The neuron's own activation at each token of the answer, in this run; None where they are no longer stored."""
 
 
 def draw(found: Known, side: NeuronSide) -> None:
@@ -68,82 +65,78 @@ def draw(found: Known, side: NeuronSide) -> None:
     steer = Steer((side,), how, float(much), name=f"{MODES[how][0]} {side} at {much:g}")
     if sent:
         with server_wide.errors_shown():
-            _begin(found, side, steer, prompt, int(most))
-    job = server_wide.server().job(state.get(_RUN))
-    if job is not None and job.facts.get("side") == str(side):
-        _result(found, side, job)
+            _begin(side, steer, prompt, int(most))
+    task = live_answer.find(state.get(_RUN), place=_place(side))
+    if task is None or task.model.weights_hash != found.loaded.ref.weights_hash:
+        return
+    if task.running:
+        live_answer.draw(task, key="neurons.steer", height=_HEIGHT)
+        return
+    with server_wide.errors_shown():
+        _compare(found, side, task, *(_answer(trace, side) for trace in task.result()))
 
 
-def _begin(found: Known, side: NeuronSide, steer: Steer, prompt: str, most: int) -> None:
-    loaded, sampling = found.loaded, Sampling(max_new_tokens=most)
-    before = server_wide.server().job(st.session_state.get(_RUN))
-    if before is not None:
-        before.stop()
+def _place(side: NeuronSide) -> str:
+    return f"neuron {side}"
+
+
+def _begin(side: NeuronSide, steer: Steer, prompt: str, most: int) -> None:
     if steer.is_noop:
         raise InvalidInput("this strength changes nothing: both answers would be the same", field="strength")
-    encoded = encode_prompt(loaded, [Message("user", prompt)])
-
-    def work(job: Job) -> tuple[Answer, Answer]:
-        needs = quantiles_for(loaded, progress=job.progress) if steer.needs_values else None
-        resolved = resolve(loaded, [steer], quantiles=needs, prompt=encoded)
-        answers = []
-        for number, steers in enumerate(((), resolved)):
-
-            def hear(token: int, number: int = number) -> None:
-                job.live.append((number, token))
-                job.progress(len(job.live), 2 * most, "answering, " + ("steered" if number else "unsteered"))
-
-            answers.append(_answer(loaded, generate(loaded, encoded.ids, sampling=sampling, steers=steers, on_token=hear), side))
-            job.check()
-        return answers[0], answers[1]
-
-    job = server_wide.server().start("answering twice", work, kind="neuron steer", side=str(side), steer=steer, prompt=prompt)
-    st.session_state[_RUN] = job.id
+    before = server_wide.server().task(st.session_state.get(_RUN), Answering)
+    if before is not None:
+        before.stop()
+    task = live_answer.start(
+        [Message("user", prompt)],
+        place=_place(side),
+        what="answering twice",
+        sampling=Sampling(max_new_tokens=most),
+        steers=[steer],
+        pair=True,
+    )
+    st.session_state[_RUN] = task.id
 
 
-def _answer(loaded: LoadedModel, run: Generation, side: NeuronSide) -> Answer:
-    assert run.acts_LTI is not None
-    acts_T = run.acts_LTI[side.layer, len(run.prompt_ids) :, side.index].astype(np.float32)
-    return Answer(decode(loaded, run.answer_ids), run.answer_ids, acts_T, run.finish_reason)
+def _answer(trace: str, side: NeuronSide) -> Answer:
+    store = server_wide.store()
+    record = store.load(trace)
+    try:
+        acts_T = store.read(trace, "activations", layer=side.layer, neuron=side.index).ravel()[len(record.prompt_ids) :]
+    except (Evicted, NotFound):
+        return Answer(record, None)
+    return Answer(record, acts_T.astype(np.float32))
 
 
-def _result(found: Known, side: NeuronSide, job: Job) -> None:
-    def so_far() -> None:
-        live = list(job.live)
-        for number, (place, name) in enumerate(zip(st.columns(2, gap="small"), ("Unsteered", "Steered"), strict=True)):
-            with place:
-                text = decode(found.loaded, [token for which, token in live if which == number])
-                untrusted.draw([(f"{name}\n", "muted"), (text or "…", "")], key=f"neurons.steer.live.{number}", size="0.95rem")
-
-    if not background.watch(job, key="neurons.steer", body=so_far):
-        return
-    error = job.error()
-    if error is not None:
-        server_wide.show_error(error)
-        return
-    without, steered = job.result()
-    _compare(found, side, job, without, steered)
-
-
-def _compare(found: Known, side: NeuronSide, job: Job, without: Answer, steered: Answer) -> None:
-    steer: Steer = job.facts["steer"]
-    untrusted.draw([("Prompt  ", "muted"), (job.facts["prompt"], "")], key="neurons.steer.asked", size="0.9rem")
+def _compare(found: Known, side: NeuronSide, task: Answering, without: Answer, steered: Answer) -> None:
+    (steer,) = task.steers
+    untrusted.draw([("Prompt  ", "muted"), (without.record.messages[-1].content, "")], key="neurons.steer.asked", size="0.9rem")
     st.caption(f"{steer_state.sentence(steer)} Colour: the neuron's own activation in each run.")
-    scale = max((float(np.abs(one.acts_T).max(initial=0.0)) for one in (without, steered)), default=1.0)
+    scale = max((float(np.abs(one.acts_T).max(initial=0.0)) for one in (without, steered) if one.acts_T is not None), default=1.0)
     if found.figures is not None:
         scale = abs(float(found.figures.extremes(side.layer)[int(side.polarity == "-"), side.index, 0])) or scale
     for place, name, one in zip(st.columns(2, gap="small"), ("Unsteered", "Steered"), (without, steered), strict=True):
+        acts = None if one.acts_T is None else [float(act) for act in one.acts_T]
         with place, st.container(border=True):
-            st.markdown(f"**{name}**" + (" · cut at the token limit" if one.ended == "length" else ""))
+            st.markdown(f"**{name}**" + _ENDED.get(one.record.finish_reason, ""))
             token_lines.draw(
-                [token_lines.passage(found.loaded, one.ids, list(one.acts_T))], key=f"neurons.steer.{name}", scale=scale,
-                identity=f"{job.id} {name}", title=f"{name} answer", unit="{} of its strongest",
+                [token_lines.passage(found.loaded, one.record.answer_ids, acts)], key=f"neurons.steer.{name}", scale=scale,
+                identity=f"{task.id} {name}", title=f"{name} answer", unit="{} of its strongest",
             )  # fmt: skip
-    words = word_diff(without.text, steered.text)
+            if acts is None:
+                st.caption("Its activations were removed for the disk budget.")
+    words = word_diff(without.record.answer, steered.record.answer)
     if all(op.tag == "equal" for op in words):
         untrusted.draw([("The same answer", "strong"), (": this neuron, at this strength, changes no word.", "")], key="neurons.steer.same")
     else:
         untrusted.draw([("Difference  ", "muted"), *word_changes.parts(words)], key="neurons.steer.diff", size="0.95rem")
+    with st.container(horizontal=True):
+        _next(steer, without.record, steered.record)
+
+
+def _next(steer: Steer, without: TraceRecord, steered: TraceRecord) -> None:
+    """What can be done with the two runs, which are saved as traces."""
+    if st.button("Compare the two traces", icon=":material/compare:", key="neurons.steer.compare", help="Both runs are saved"):
+        address.go("compare", a=without.id, b=steered.id)
     if st.button(
         "Use this steer on the Trace page", icon=":material/tune:", key="neurons.steer.use", help="Puts it on a card in the Steer tab"
     ):

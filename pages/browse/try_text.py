@@ -14,10 +14,10 @@ from neurons.models.chat import encode_text
 from neurons.tracing.scan import text_acts
 from neurons.tracing.sentence import visible
 from pages.browse import background, token_lines
+from pages.browse.background import NeuronTask
 from pages.browse.exemplars import key_of
-from pages.shared import server_wide, untrusted
+from pages.shared import progress_row, server_wide, untrusted
 from pages.shared.neuron_facts import Known
-from pages.shared.server_wide import Job
 
 LONGEST = 1_000
 """Tokens that are read."""
@@ -55,14 +55,14 @@ def draw(found: Known, side: NeuronSide) -> None:
     if not asked.strip():
         return
 
-    def begin(*, again: bool = False) -> Job:
+    def begin(*, again: bool = False) -> NeuronTask[Tried]:
         return background.ensure(
-            (*key_of(found, side, "try"), asked), "reading your text", lambda job: read(found, side, asked), again=again
+            (*key_of(found, side, "try"), asked), "reading your text", lambda task: read(found, side, asked), again=again
         )
 
-    job = begin()
-    if background.watch(job, key="neurons.try") and background.ended(job, key="neurons.try", retry=lambda: begin(again=True)):
-        _show(found, side, job.result())
+    task = begin()
+    if progress_row.watch(task, key="neurons.try") and background.ended(task, key="neurons.try", retry=lambda: begin(again=True)):
+        _show(found, side, task.result())
 
 
 def read(found: Known, side: NeuronSide, text: str) -> Tried:

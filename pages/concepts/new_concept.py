@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
@@ -11,11 +10,11 @@ from neurons.concepts.contrast import NEUTRAL, Contrast, contrast
 from neurons.concepts.search import Filters
 from neurons.concepts.sets import Concept, SavedConcepts
 from neurons.core.errors import InvalidInput, NotFound
-from neurons.core.types import Polarity
+from neurons.core.tasks import Task
+from neurons.core.types import ModelRef, Polarity
 from pages.concepts import concept_list, draft
 from pages.concepts.draft import Draft
-from pages.shared import atlas_index, server_wide, steer_state
-from pages.shared.server_wide import Job
+from pages.shared import atlas_index, progress_row, server_wide, steer_state
 
 _WAYS = {"words": "Words", "examples": "Examples", "typed": "Neurons", "two": "Combine", "file": "Import"}
 _CONTRAST = "concepts.contrast"
@@ -25,6 +24,13 @@ _OPERATIONS = {
     "difference": "Difference: neurons of the first that the second lacks",
 }
 _SIDES: dict[str, Polarity | None] = {"both": None, "+": "+", "-": "-"}
+
+
+@dataclass(eq=False, kw_only=True)
+class Contrasting(Task[Contrast]):
+    """Examples being told from counter-examples."""
+
+    ref: ModelRef
 
 
 def draw() -> None:
@@ -77,8 +83,8 @@ def _words() -> None:
 
 def _examples() -> None:
     loaded = server_wide.model()
-    job = server_wide.server().job(st.session_state.get(_CONTRAST))
-    busy = job is not None and job.running
+    task = server_wide.server().task(st.session_state.get(_CONTRAST), Contrasting)
+    busy = task is not None and task.running
     texts = st.text_area(
         "Examples, one on each line", key="concepts.examples", height=130, persist_state="session",
         placeholder="The judge dismissed the appeal.\nHer lawyer asked for a new trial.", help="5 or more work better than 2",
@@ -100,31 +106,18 @@ def _examples() -> None:
         if sum(bool(line.strip()) for line in examples) < 2:
             raise InvalidInput("at least 2 example texts are needed (5 or more work better); one on each line", field="examples")
 
-        def work(job: Job) -> Contrast:
-            return contrast(loaded, examples, counter, top=int(top), progress=job.progress)
-
-        started = server_wide.server().start("running the texts", work, ref=loaded.ref)
-        st.session_state[_CONTRAST] = started.id
+        begun = Contrasting(what="reading the texts", ref=loaded.ref)
+        server_wide.server().start(begun, lambda: contrast(loaded, examples, counter, top=int(top), progress=begun.progress))
+        st.session_state[_CONTRAST] = begun.id
         st.rerun()
-    if job is not None:
-        _running(job) if busy else _contrasted(job)
+    if task is not None and progress_row.watch(task, key="concepts.contrast"):
+        _contrasted(task)
 
 
-@st.fragment(run_every=0.4)
-def _running(job: Job) -> None:
-    if not job.running:
-        st.rerun()
-    left, right = st.columns([4, 1], vertical_alignment="center")
-    share = min(1.0, job.done / job.total) if job.total else 0.0
-    seconds = time.monotonic() - job.started
-    left.progress(share, text=f"Reading the texts: {job.done} of {job.total or '?'} ({seconds:.0f} s)")
-    right.button("Stop", icon=":material/stop_circle:", key="concepts.contrast.stop", on_click=job.stop, width="stretch")
-
-
-def _contrasted(job: Job) -> None:
+def _contrasted(task: Contrasting) -> None:
     """Its result becomes a draft, once."""
     st.session_state.pop(_CONTRAST, None)
-    found: Contrast = job.result()
+    found = task.result()
     kept = [one for one in found.found if one.effect > found.chance_effect]
     against = "the built-in neutral sentences" if found.neutral else f"{found.counter} counter-examples"
     if not kept:
@@ -133,7 +126,7 @@ def _contrasted(job: Job) -> None:
             "or counter-examples that differ only in what you look for"
         )
     origin = f"{found.examples} examples against {found.counter}"
-    concept = Concept.of((one.side for one in kept), ref=job.facts["ref"], origin=origin)
+    concept = Concept.of((one.side for one in kept), ref=task.ref, origin=origin)
     said = (
         f"{len(kept)} neurons tell {found.examples} examples from {against}, the clearest first. "
         f"With the texts mixed up the best effect is {found.chance_effect:.2f}: weaker ones are left out ({len(found.found) - len(kept)})."

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,43 +12,14 @@ from neurons.core.errors import InvalidInput, ModelError
 from neurons.core.percent import percent
 from neurons.core.progress import Progress
 from neurons.core.types import Sampling, Steer
-from neurons.models.loaded import LoadedModel
 from neurons.prompts import runs
 from neurons.prompts.sets import PromptSet
 from neurons.storage.job_files import Job
-from neurons.storage.jobs import JobRunner
 from pages.shared import address, job_progress, server_wide
-from pages.shared.server_wide import Server
 from pages.shared.tables import choose_rows, downloads, matching
 from traces.schema import now
 
 _HEIGHT = 420
-
-
-def runner() -> JobRunner:
-    """The server's job runner, able to run prompt sets with the shared model."""
-    jobs, server = job_progress.runner(), server_wide.server()
-
-    def shared(params: Mapping[str, Any], progress: Progress) -> LoadedModel:
-        return _shared_model(server, str(params.get("model", "")), progress)
-
-    runs.register(jobs, shared, lambda: server.store)
-    return jobs
-
-
-def _shared_model(server: Server, wanted: str, progress: Progress) -> LoadedModel:
-    """The app's model, once it is loaded. A run belongs to one model: another one is refused, and the run can be resumed later."""
-    while (loaded := server.loaded) is None:
-        loading = server.loading
-        if loading is not None and not loading.running and server.loaded is None:
-            raise ModelError(f"the model could not be loaded: {loading.error()}; load one on the Models page and resume")
-        progress(0, None, "waiting for the model")
-        time.sleep(0.2)
-    if wanted and loaded.ref.id != wanted:
-        raise InvalidInput(
-            f"this run belongs to the model {wanted}, but {loaded.ref.id} is loaded; switch on the Models page and resume", field="model"
-        )
-    return loaded
 
 
 def start(prompts: PromptSet, *, run: str, sampling: Sampling, steers: Sequence[Steer], system: str | None, record: bool) -> Job:
@@ -60,7 +30,7 @@ def start(prompts: PromptSet, *, run: str, sampling: Sampling, steers: Sequence[
     if run.strip() in runs.run_names(server_wide.store()):
         raise InvalidInput(f"there is a run named {run.strip()!r} already; choose another name", field="run")
     return runs.start(
-        runner(), prompts, run=run, model=loaded.ref.id, sampling=sampling, steers=steers, system=system or None, record=record
+        job_progress.runner(), prompts, run=run, model=loaded.ref.id, sampling=sampling, steers=steers, system=system or None, record=record
     )
 
 
@@ -71,7 +41,7 @@ def free_name(stem: str) -> str:
 
 def job_of(run: str) -> Job | None:
     """The newest job of a run, if it is remembered."""
-    return next((job for job in runner().list(runs.KIND) if job.params.get("run") == run), None)
+    return next((job for job in job_progress.runner().list(runs.KIND) if job.params.get("run") == run), None)
 
 
 @st.cache_data(show_spinner="Reading the answers", max_entries=8)

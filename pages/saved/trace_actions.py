@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
 from neurons.core.errors import NeuronscopeError
+from neurons.core.tasks import Task
 from neurons.tracing.replay import ReplayReport, replay
-from pages.shared import address, server_wide, untrusted
-from pages.shared.server_wide import Job
+from pages.shared import address, progress_row, server_wide, untrusted
 from traces.catalogue import TraceSummary
 from traces.exchange import export_zip, import_zip
 from traces.schema import MAX_NAME, MAX_NOTE, MAX_TAG
@@ -20,6 +21,13 @@ _DELETED = "traces.deleted"
 _REPLAY = "traces.replay"
 _IMPORTED = "traces.imported"
 _MAX_ZIP_MB = 500
+
+
+@dataclass(eq=False, kw_only=True)
+class Replaying(Task[ReplayReport]):
+    """A trace being run again."""
+
+    title: str
 
 
 def draw(picked: Sequence[TraceSummary], *, trashed: bool) -> None:
@@ -120,10 +128,9 @@ def _start_replay(row: TraceSummary) -> None:
         st.session_state["traces.failed"] = [NeuronscopeError("the model is still loading; try again in a moment")]
         st.rerun()
 
-    def work(job: Job) -> ReplayReport:
-        return replay(loaded, store.load(row.id), store=store, progress=job.progress)
-
-    st.session_state[_REPLAY] = server_wide.server().start("replaying", work, kind="replay", title=row.title, trace=row.id).id
+    task = Replaying(what=f"replaying {row.title}", title=row.title)
+    server_wide.server().start(task, lambda: replay(loaded, store.load(row.id), store=store, progress=task.progress))
+    st.session_state[_REPLAY] = task.id
     st.rerun()
 
 
@@ -199,34 +206,19 @@ def notices() -> None:
             if st.button("Undo", icon=":material/undo:", key="traces.undo"):
                 st.session_state[_DELETED] = []
                 _each(gone, server_wide.store().restore)
-    job = server_wide.server().job(st.session_state.get(_REPLAY))
-    if job is not None:
-        if job.running:
-            _replaying(job)
-        else:
-            _replayed(job)
+    task = server_wide.server().task(st.session_state.get(_REPLAY), Replaying)
+    if task is not None and progress_row.watch(task, key="traces.replay"):
+        _replayed(task)
 
 
-@st.fragment(run_every=0.5)
-def _replaying(job: Job) -> None:
-    if not job.running:
-        st.rerun()
-    left, right = st.columns([5, 1], vertical_alignment="center")
-    share = min(1.0, job.done / job.total) if job.total else 0.0
-    left.progress(share, text=f"Replaying {untrusted.escape(job.facts['title'])}: {untrusted.escape(job.message)}")
-    right.button(
-        "Stop", icon=":material/stop_circle:", on_click=job.stop, key="traces.replay.stop", width="stretch", disabled=job.stopping.is_set()
-    )
-
-
-def _replayed(job: Job) -> None:
+def _replayed(task: Replaying) -> None:
     left, right = st.columns([6, 1], vertical_alignment="center")
     with left:
-        error = job.error()
+        error = task.error()
         if error is not None:
             server_wide.show_error(error)
         else:
-            _report(job.result(), untrusted.escape(job.facts["title"]))
+            _report(task.result(), untrusted.escape(task.title))
     if right.button("Close", key="traces.replay.close", width="stretch"):
         st.session_state.pop(_REPLAY, None)
         st.rerun()

@@ -1,38 +1,41 @@
-"""Long jobs on a page: one runner per server, and each job's progress, time left, stop, resume and failed rows.
+"""Long jobs on a page: the server's runner, with all kinds of jobs it does, and a job's row with resume and failed rows.
 
 The jobs themselves are `neurons.storage.jobs`: on disk, so that a reload or a restart finds them again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from neurons.core.errors import NeuronscopeError
+from neurons.core.errors import InvalidInput
 from neurons.core.home import home
 from neurons.core.progress import RESUMABLE
 from neurons.storage.job_files import Job
-from neurons.storage.jobs import JobRunner, Worker
-from pages.shared import server_wide, untrusted
+from neurons.storage.jobs import JobRunner
+from pages.shared import progress_row, server_wide
 
 _THREADS = 2
-_LOOK_EVERY = 1.0
-_STATES = {
-    "queued": "waiting for its turn",
-    "running": "running",
-    "done": "done",
-    "failed": "failed",
-    "cancelled": "stopped",
-    "interrupted": "interrupted by a restart",
-}
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _runner_of(home_folder: str) -> JobRunner:
-    return JobRunner(Path(home_folder) / "jobs", threads=_THREADS)
+    from neurons.describing import atlas_jobs  # here, since pages that only show a job need none of this to be drawn
+    from neurons.prompts import runs
+    from neurons.repair import job as repair_job
+    from neurons.statistics import comparison
+
+    jobs, server = JobRunner(Path(home_folder) / "jobs", threads=_THREADS), server_wide.server()
+    jobs.register(repair_job.JOB_KIND, repair_job.job_worker(server.shared.for_job))
+    jobs.register(comparison.JOB_KIND, comparison.job_worker(server.shared.for_job))
+    atlas_jobs.register(jobs, server.shared.for_job)
+    runs.register(jobs, server.shared.for_run, lambda: server.store)
+    return jobs
 
 
 def runner() -> JobRunner:
@@ -40,85 +43,46 @@ def runner() -> JobRunner:
     return _runner_of(str(home()))
 
 
-def register(kind: str, worker: Worker) -> JobRunner:
-    """Say how jobs of a kind are done; call it on each run of the page that starts or resumes them."""
-    jobs = runner()
-    jobs.register(kind, worker)
-    return jobs
+def start(kind: str, params: Mapping[str, Any], *, title: str) -> Job:
+    """Queue a job for the shared model. Raises `InvalidInput` while that loads."""
+    loaded = server_wide.model()
+    if loaded is None:
+        raise InvalidInput("the model is still loading; try again in a moment")
+    return runner().start(kind, {**params, "model": loaded.ref.weights_hash}, title=title)
 
 
-def state_text(job: Job) -> str:
-    """Where a job stands, in a few words of our own."""
-    counted = f", {job.done:,} of {job.total:,}" if job.total else ""
-    failed = f", {job.errors} failed" if job.errors else ""
-    return f"{_STATES[job.state]}{counted}{failed}"
-
-
-def time_text(seconds: float) -> str:
-    """Seconds as people say them: "40 s", "3 min", "2 h 5 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def show(job_id: str, *, key: str, on_end: Callable[[], None] | None = None) -> Job | None:
+def show(job: Job, *, key: str, on_end: Callable[[], None] | None = None) -> None:
     """Draw a job where it was started. While it runs it refreshes itself; when it ends the whole page runs again.
 
-    Returns the job, or None when it no longer exists. `on_end` is called once, before the page runs again.
+    What else the page says of the job comes from the same `job`, so that nothing says "waiting" above a row that says "done".
+    `on_end` is called once, before the page runs again.
     """
-    try:
-        job = runner().get(job_id)
-    except NeuronscopeError as error:
-        server_wide.show_error(error)
-        return None
     with st.container(border=True, key=f"{key}.job"):
         if job.active:
-            _live(job_id, key, on_end)
+            jobs = runner()
+            progress_row.live(
+                partial(jobs.get, job.id),
+                partial(jobs.cancel, job.id),
+                key=key,
+                on_end=on_end,
+                stop_help="What is finished stays; it can be resumed",
+            )
         else:
             _ended(job, key)
-    return job
-
-
-@st.fragment(run_every=_LOOK_EVERY)
-def _live(job_id: str, key: str, on_end: Callable[[], None] | None) -> None:
-    job = runner().get(job_id)
-    if not job.active:
-        if on_end is not None:
-            on_end()
-        st.rerun()
-    left, right = st.columns([5, 1], vertical_alignment="center")
-    eta = f", about {time_text(job.eta_seconds)} left" if job.eta_seconds is not None else ""
-    title = untrusted.escape(job.title)
-    left.progress(job.fraction, text=f"{title}: {state_text(job)}{eta}")
-    message = untrusted.escape(job.message)
-    left.caption(f"{message} · {time_text(job.seconds)} so far" if message else "waiting")
-    if right.button(
-        "Stop", icon=":material/stop_circle:", key=f"{key}.stop", width="stretch", help="What is finished stays; it can be resumed"
-    ):
-        runner().cancel(job_id)
 
 
 def _ended(job: Job, key: str) -> None:
     left, right = st.columns([5, 1], vertical_alignment="center")
-    said = f": {job.message}" if job.state == "failed" else ""
-    tone: untrusted.Kind = "negative" if job.state == "failed" else ""
     with left:
-        untrusted.draw(
-            [(job.title, "strong"), (f"  {state_text(job)} in {time_text(job.seconds)}", "muted"), (said, tone)], key=f"{key}.ended"
-        )
-    _resume(job, right, key)
-    failed = runner().errors(job.id)
-    if failed:
-        with st.expander(f"Failed rows ({len(failed)})"):
-            rows = [(row.get("row"), str(row.get("error"))) for row in failed]
-            st.dataframe(pd.DataFrame(rows, columns=["Row", "Why"]), hide_index=True, key=f"{key}.failed", height="auto")
-
-
-def _resume(job: Job, place: st.delta_generator.DeltaGenerator, key: str) -> None:
-    if job.state in RESUMABLE and place.button(
+        progress_row.ended(job, key=key)
+    if job.state in RESUMABLE and right.button(
         "Resume", icon=":material/play_arrow:", key=f"{key}.resume", width="stretch", type="primary"
     ):
         with server_wide.errors_shown():
             runner().resume(job.id)
             st.rerun()
+    failed = runner().errors(job.id)
+    if failed:
+        with st.expander(f"Failed rows ({len(failed)})"):
+            rows = [(row.get("row"), str(row.get("error"))) for row in failed]
+            st.dataframe(pd.DataFrame(rows, columns=["Row", "Why"]), hide_index=True, key=f"{key}.failed", height="auto")

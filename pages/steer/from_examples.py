@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from neurons.concepts.direction import NEURONS, steer_from_examples
+from neurons.core.tasks import Task
+from neurons.core.types import Steer
 from neurons.models.loaded import LoadedModel
-from pages.shared import server_wide, steer_state
+from pages.shared import progress_row, server_wide, steer_state
+
+_TASK = "steer.examples.task"
+
+
+class Differing(Task[Steer]):
+    """What neurons do in texts about something being compared with what they do in others."""
 
 
 def draw(loaded: LoadedModel | None) -> None:
@@ -29,21 +36,18 @@ def draw(loaded: LoadedModel | None) -> None:
         name = left.text_input("Name", max_chars=120, key="steer.examples.name", placeholder="the sea")
         count = right.number_input("Neurons", 1, 5000, NEURONS, key="steer.examples.count", help="Those that change the model's state most")
         sent = st.form_submit_button("Add", type="primary", width="stretch", disabled=loaded is None)
-    if not sent or loaded is None:
+    if sent and loaded is not None:
+        _begin(loaded, texts.splitlines(), others.splitlines(), neurons=int(count), name=name.strip() or "From examples")
+    task = server_wide.server().task(st.session_state.get(_TASK), Differing)
+    if task is None or not progress_row.watch(task, key="steer.examples"):
         return
+    st.session_state.pop(_TASK)
     with server_wide.errors_shown():
-        bar = st.progress(0.0, text="Running the texts")
-        steer = steer_from_examples(
-            loaded,
-            texts.splitlines(),
-            others.splitlines(),
-            neurons=int(count),
-            name=name.strip() or "From examples",
-            progress=lambda done, total, message: _show(bar, done, total),
-        )
-        steer_state.add(steer)
+        steer_state.add(task.result())
         st.rerun()
 
 
-def _show(bar: DeltaGenerator, done: int, total: int | None) -> None:
-    bar.progress(done / (total or 1), text=f"{done} of {total} texts run")
+def _begin(loaded: LoadedModel, texts: list[str], others: list[str], *, neurons: int, name: str) -> None:
+    task = Differing(what="running the texts")
+    server_wide.server().start(task, lambda: steer_from_examples(loaded, texts, others, neurons=neurons, name=name, progress=task.progress))
+    st.session_state[_TASK] = task.id

@@ -45,6 +45,6 @@ def draw() -> None:
         return
     job = run_list.job_of(run)
     if job is not None:
-        job_progress.show(job.id, key=f"steer.set.{job.id}")
+        job_progress.show(job, key=f"steer.set.{job.id}")
     with server_wide.errors_shown():
         run_list.draw_results(run, key="steer.set.results")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import altair as alt
 import numpy as np
@@ -10,38 +10,42 @@ import pandas as pd
 import streamlit as st
 
 from neurons.core.percent import percent
+from neurons.core.tasks import Task
 from neurons.core.types import Steer
 from neurons.models.chat import single_token
 from neurons.tracing.sentence import visible
 from neurons.tracing.sweeps import Sweep, sweep
-from pages.shared import sampling_settings, server_wide, steer_state, untrusted
+from pages.shared import progress_row, sampling_settings, server_wide, steer_state, untrusted
 from pages.shared.palette import colour
-from pages.shared.server_wide import Job
 from pages.shared.tables import downloads
 from pages.shared.trace_context import TraceContext
 from pages.steer import pair_run
 
-_JOB = "steer.sweep.job"
+_TASK = "steer.sweep.job"
 _MOST_POINTS = 41
+
+
+@dataclass(eq=False, kw_only=True)
+class Sweeping(Task[Sweep]):
+    """Steers being run at many strengths."""
+
+    steers: tuple[Steer, ...]
+    """The cards as they were: the result is stale once they are others."""
 
 
 def draw(context: TraceContext) -> None:
     """The settings, the running sweep, its result."""
-    job = server_wide.server().job(st.session_state.get(_JOB))
-    busy = job is not None and job.running
-    _settings(context, busy=busy)
-    if job is None:
+    task = server_wide.server().task(st.session_state.get(_TASK), Sweeping)
+    _settings(context, busy=task is not None and task.running)
+    if task is None or not progress_row.watch(task, key="steer.sweep"):
         return
-    if job.running:
-        _live(job)
-        return
-    error = job.error()
+    error = task.error()
     if error is not None:
         server_wide.show_error(error)
         return
-    if job.facts["steers"] != steer_state.steers():
+    if task.steers != steer_state.steers():
         st.caption(":material/history: Stale: the cards were changed after this sweep.")
-    _result(job.result())
+    _result(task.result())
 
 
 def _settings(context: TraceContext, *, busy: bool) -> None:
@@ -100,7 +104,9 @@ def _start(context: TraceContext, steers: tuple[Steer, ...], strengths: list[flo
     sampling = replace(sampling_settings.sampling(), max_new_tokens=max(1, tokens))
     messages = pair_run.messages_of(context.record, same_model=context.loaded is not None)
 
-    def work(job: Job) -> Sweep:
+    task = Sweeping(what="sweeping strengths", steers=steer_state.steers())
+
+    def work() -> Sweep:
         return sweep(
             loaded,
             messages,
@@ -110,22 +116,11 @@ def _start(context: TraceContext, steers: tuple[Steer, ...], strengths: list[flo
             token_id=token_id,
             offset=offset,
             answers=tokens > 0,
-            progress=job.progress,
+            progress=task.progress,
         )
 
-    st.session_state[_JOB] = server_wide.server().start("sweeping", work, kind="sweep", steers=steer_state.steers()).id
-
-
-@st.fragment(run_every=0.5)
-def _live(job: Job) -> None:
-    if not job.running:
-        st.rerun()
-    left, right = st.columns([4, 1], vertical_alignment="center")
-    share = min(1.0, job.done / job.total) if job.total else 0.0
-    left.progress(share, text=f"{untrusted.escape(job.message) or 'Beginning'}, {job.done} of {job.total or '?'} strengths done")
-    right.button(
-        "Stop", icon=":material/stop_circle:", on_click=job.stop, key="steer.sweep.stop", width="stretch", disabled=job.stopping.is_set()
-    )
+    server_wide.server().start(task, work)
+    st.session_state[_TASK] = task.id
 
 
 def _result(found: Sweep) -> None:

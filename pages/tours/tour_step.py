@@ -9,15 +9,15 @@ import pandas as pd
 import streamlit as st
 
 from neurons.core.percent import percent
-from neurons.core.types import Sampling
+from neurons.core.types import Message, Sampling
 from neurons.runs.steering import parse_steers
 from neurons.tours.tours import Action, Show, Step, fact
-from neurons.tracing.record import run_trace
-from pages.shared import address, server_wide, steer_state, untrusted
-from pages.shared.server_wide import Job
+from pages.shared import address, live_answer, progress_row, server_wide, steer_state, untrusted
+from pages.shared.live_answer import Answering
 
 _ASK = Sampling(max_new_tokens=40)
 _ASKED = "tours.asked"
+_PLACE = "tour"
 
 
 def shows(tour: str, step: Step) -> None:
@@ -137,27 +137,22 @@ def _do(tour: str, action: Action) -> None:
 
 def _ask(prompt: str) -> None:
     """Run a prompt in the background; `_asking` opens its trace when it is done."""
-    server, loaded = server_wide.server(), server_wide.model()
-
-    def work(job: Job) -> str:
-        assert loaded is not None
-        record, _ = run_trace(loaded, prompt, sampling=_ASK, store=server.store, on_token=lambda _token: job.check())
-        return record.id
-
-    st.session_state[_ASKED] = server.start("asking the model", work).id
+    with server_wide.errors_shown():
+        task = live_answer.start([Message("user", prompt)], place=_PLACE, what="asking the model", sampling=_ASK)
+        st.session_state[_ASKED] = task.id
 
 
-@st.fragment(run_every=0.7)
 def _asking() -> None:
-    job = server_wide.server().job(st.session_state.get(_ASKED))
-    if job is None:
-        return
-    if job.running:
-        st.progress(0.0, text="Asking the model; its trace opens when the answer is complete")
+    task = live_answer.find(st.session_state.get(_ASKED), place=_PLACE)
+    if task is None or not progress_row.watch(task, key="tours.asking", body=lambda: _opens(task)):
         return
     del st.session_state[_ASKED]
     with server_wide.errors_shown():
-        address.go("trace", trace=job.result())
+        address.go("trace", trace=task.result()[0])
+
+
+def _opens(task: Answering) -> None:
+    st.caption(f"{len(task.live)} tokens so far; the trace opens when the answer is complete.")
 
 
 def _fill_repair(spec: Mapping[str, Any]) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from concurrent.futures import wait
+from dataclasses import dataclass
 
 import streamlit as st
 
 from neurons.attribution.attribute import Attribution, attribute
 from neurons.core.errors import Cancelled, InvalidInput
+from neurons.core.tasks import Task
 from neurons.core.types import TargetSpec
-from pages.shared import server_wide, untrusted
-from pages.shared.server_wide import Job
+from pages.shared import progress_row, server_wide, untrusted
 from pages.shared.trace_context import TraceContext
 
 PATIENCE = 2.5
@@ -23,6 +23,13 @@ _WAITING = "trace.attr.job"
 _STOPPED = "trace.attr.stopped"
 
 Key = tuple[str, TargetSpec]
+
+
+@dataclass(eq=False, kw_only=True)
+class Attributing(Task[Attribution]):
+    """One token of a trace being attributed."""
+
+    key: Key
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
@@ -39,17 +46,17 @@ def whole(context: TraceContext, target: TargetSpec) -> Attribution | None:
         return recent[key]
     if st.session_state.get(_STOPPED) == key:
         return None
-    waited = server_wide.server().job(st.session_state.get(_WAITING))
-    mine = waited if waited is not None and waited.facts.get("attribution") == key else None
-    job = mine or _running(key) or _start(context, key)
-    st.session_state[_WAITING] = job.id
-    if job.future is not None and wait([job.future], timeout=min(QUIET, PATIENCE)).not_done:
-        with st.spinner(untrusted.escape(untrusted.sentence(job.what))):
-            wait([job.future], timeout=PATIENCE)
-    if job.running:
+    waited = server_wide.server().task(st.session_state.get(_WAITING), Attributing)
+    mine = waited if waited is not None and waited.key == key else None
+    task = mine or _running(key) or _start(context, key)
+    st.session_state[_WAITING] = task.id
+    if not task.wait(min(QUIET, PATIENCE)):
+        with st.spinner(untrusted.escape(untrusted.sentence(task.what))):
+            task.wait(PATIENCE)
+    if task.running:
         return None
     try:
-        found: Attribution = job.result()
+        found = task.result()
     except Cancelled:
         st.session_state[_STOPPED] = key
         return None
@@ -61,28 +68,33 @@ def whole(context: TraceContext, target: TargetSpec) -> Attribution | None:
     return found
 
 
-def _running(key: Key) -> Job | None:
-    return next((job for job in server_wide.server().jobs() if job.facts.get("attribution") == key and job.running), None)
+def _running(key: Key) -> Attributing | None:
+    tasks = (task for task in server_wide.server().tasks() if isinstance(task, Attributing))
+    return next((task for task in tasks if task.key == key and task.running), None)
 
 
-def _start(context: TraceContext, key: Key) -> Job:
+def _start(context: TraceContext, key: Key) -> Attributing:
     record, loaded = context.record, context.loaded
     if loaded is None:
         raise InvalidInput("this is not computed yet, and the trace's model is not loaded: load it on the Models page")
 
-    def work(job: Job) -> Attribution:
-        asked = len(record.prompt_ids)
-        return attribute(loaded, record.token_ids, key[1], steers=record.steers, prompt_tokens=asked, share=True, progress=job.progress)
-
     target = key[1].token
-    return server_wide.server().start(f"attributing token {target} to every neuron at the {target} tokens before it", work, attribution=key)
+    task = Attributing(what=f"attributing token {target} to every neuron at the {target} tokens before it", key=key)
+
+    def work() -> Attribution:
+        asked = len(record.prompt_ids)
+        return attribute(loaded, record.token_ids, key[1], steers=record.steers, prompt_tokens=asked, share=True, progress=task.progress)
+
+    server_wide.server().start(task, work)
+    return task
 
 
 def draw(context: TraceContext, target: TargetSpec) -> bool:
     """How far the attribution is, with a stop button; after a stop, a button to start again. False when there is nothing to say."""
-    job = server_wide.server().job(st.session_state.get(_WAITING))
-    if job is not None and job.facts.get("attribution") == (context.id, target):
-        _progress(job)
+    task = server_wide.server().task(st.session_state.get(_WAITING), Attributing)
+    if task is not None and task.key == (context.id, target):
+        if progress_row.watch(task, key="trace.attr"):
+            st.rerun()
         return True
     if st.session_state.get(_STOPPED) != (context.id, target):
         return False
@@ -91,14 +103,3 @@ def draw(context: TraceContext, target: TargetSpec) -> bool:
         st.session_state.pop(_STOPPED)
         st.rerun()
     return True
-
-
-@st.fragment(run_every=0.4)
-def _progress(job: Job) -> None:
-    if not job.running:
-        st.rerun()
-    left, right = st.columns([4, 1], vertical_alignment="center")
-    share = min(1.0, job.done / job.total) if job.total else 0.0
-    left.progress(share, text=untrusted.escape(f"{untrusted.sentence(job.what)}: {job.message or 'waiting for the model'}"))
-    stopping = job.stopping.is_set()
-    right.button("Stop", on_click=job.stop, icon=":material/stop_circle:", key="trace.attr.stop", width="stretch", disabled=stopping)

@@ -8,62 +8,39 @@ from typing import Any
 
 import streamlit as st
 
-from neurons.core.errors import InvalidInput, NeuronscopeError
-from neurons.core.types import Message, Sampling, Segment, Steer
-from neurons.models.chat import EncodedPrompt, encode_prompt, token_pieces
-from neurons.models.loaded import LoadedModel
+from neurons.core.errors import NeuronscopeError
+from neurons.core.types import Message, Sampling, Steer
 from neurons.runs.steering import unplaced
-from neurons.tracing.record import run_trace
-from pages.shared import sampling_settings, server_wide, strip, trace_context
-from pages.shared.server_wide import Job
+from pages.shared import live_answer, sampling_settings, server_wide, strip, trace_context
+from pages.shared.live_answer import Answering
 from pages.shared.trace_context import STRIP_KEY, TraceContext
 from traces.schema import TraceRecord
 
 _RUN = "trace.run"
 _PROBLEM = "trace.problem"
+_PLACE = "trace"
 PROMPTS = ("What is the capital of Australia?", "What is the capital of Turkey?", "Write one sentence about the sea.")
 BELOW = 150
 """Pixels that the controls and the input take below the strip."""
 
 
-def running() -> Job | None:
+def running() -> Answering | None:
     """The answer being written for this browser, found again after a reload by the address."""
-    job = server_wide.server().job(st.session_state.get(_RUN) or st.query_params.get("run"))
-    if job is None or job.facts.get("kind") != "answer":
+    task = live_answer.find(st.session_state.get(_RUN) or st.query_params.get("run"), place=_PLACE)
+    if task is None:
         st.query_params.pop("run", None)
-        return None
-    return job
+    return task
 
 
 def start(messages: Sequence[Message], *, sampling: Sampling, steers: Sequence[Steer] = ()) -> bool:
     """Begin an answer in the background. False when it cannot begin: the reason is shown above the input."""
     st.session_state.pop(_PROBLEM, None)
-    loaded = server_wide.model()
-    store = server_wide.store()
-    if loaded is None:
-        st.session_state[_PROBLEM] = InvalidInput("the model is still loading; send it again in a moment")
-        return False
     try:
-        if not messages[-1].content.strip():
-            raise InvalidInput("the prompt is empty; type something to ask", field="prompt")
-        prompt = encode_prompt(loaded, messages)
-        sampling.check()
+        task = live_answer.start(messages, place=_PLACE, what="answering", sampling=sampling, steers=steers)
     except NeuronscopeError as error:
         st.session_state[_PROBLEM] = error
         return False
-
-    def work(job: Job) -> str:
-        def on_token(token: int) -> None:
-            job.live.append(token)
-            job.check()
-
-        record, _ = run_trace(loaded, messages, sampling=sampling, steers=steers, store=store, on_token=on_token)
-        return record.id
-
-    pieces = token_pieces(loaded, prompt.ids)
-    job = server_wide.server().start("answering", work, kind="answer", prompt=prompt, pieces=pieces, loaded=loaded)
-    st.session_state[_RUN] = job.id
-    st.query_params["run"] = job.id
+    st.session_state[_RUN] = st.query_params["run"] = task.id
     return True
 
 
@@ -103,55 +80,29 @@ def ask(text: str, context: TraceContext | None) -> None:
 
 def draw(context: TraceContext | None, shown: strip.Strip | None) -> strip.Ranges:
     """The conversation and its controls; returns the selected token ranges."""
-    job = running()
+    task = running()
     ranges: strip.Ranges = ()
-    if job is not None:
-        _live(job)
+    if task is not None:
+        live_answer.draw(task, key="trace", height=BELOW, on_end=_finish)
     else:
         if context is not None and shown is not None:
             ranges = strip.draw(shown, key=STRIP_KEY, height=BELOW)
         else:
             _welcome()
         _controls(context)
-    _input(context, busy=job is not None)
+    _input(context, busy=task is not None)
     return ranges
 
 
-@st.fragment(run_every=0.4)
-def _live(job: Job) -> None:
-    """The answer as it comes, and a stop button."""
-    if not job.running:
-        _finish(job)
-        return
-    loaded: LoadedModel = job.facts["loaded"]
-    prompt: EncodedPrompt = job.facts["prompt"]
-    ids = (*prompt.ids, *job.live)
-    strip.draw(_live_strip(job, ids, loaded, prompt), key="trace.live", height=BELOW)
-    left, right = st.columns([3, 1], vertical_alignment="center")
-    doing = f"{len(job.live)} tokens so far" if job.live else f"reading the prompt ({len(prompt.ids)} tokens)"
-    left.caption("Stopping after this token" if job.stopping.is_set() else f"Answering: {doing}")
-    right.button(
-        "Stop", on_click=job.stop, icon=":material/stop_circle:", key="trace.stop", width="stretch", disabled=job.stopping.is_set()
-    )
-
-
-def _live_strip(job: Job, ids: Sequence[int], loaded: LoadedModel, prompt: EncodedPrompt) -> strip.Strip:
-    start = len(prompt.ids)
-    answer = token_pieces(loaded, ids[max(0, start - 1) :])[min(1, start) :]
-    segments = (*prompt.segments, Segment("assistant", start, len(ids)))
-    return strip.Strip(f"run-{job.id}", (*job.facts["pieces"], *answer), ids, segments, live=True, title="The answer as it comes")
-
-
-def _finish(job: Job) -> None:
-    """Show what the run became, or why it failed, with a full rerun."""
+def _finish(task: Answering) -> None:
+    """Show what the run became, or why it failed."""
     st.session_state.pop(_RUN, None)
     st.query_params.pop("run", None)
-    error = job.error()
+    error = task.error()
     if error is None:
-        trace_context.open_trace(job.result())
+        trace_context.open_trace(task.result()[0])
     else:
         st.session_state[_PROBLEM] = error
-    st.rerun()
 
 
 def _welcome() -> None:

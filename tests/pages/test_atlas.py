@@ -20,9 +20,10 @@ from neurons.concepts.map2d import Map2D
 from neurons.concepts.sets import Concept, SavedConcepts
 from neurons.core.errors import InvalidInput, NotFound
 from neurons.core.types import NeuronSide
+from neurons.describing import atlas_jobs
 from neurons.describing.rescore import summarise
-from pages.atlas import atlas_jobs, atlas_list, build_form, exchange_form, map_view, overview
-from pages.shared import server_wide
+from pages.atlas import atlas_list, build_form, exchange_form, map_view, overview, running
+from pages.shared import job_progress, server_wide
 from tests.support.app_pages import loaded, open_page, plain, saved, texts, until
 from tests.support.described_pages import installed
 from tests.support.endpoint_server import GOOD, chat_reply, serving
@@ -48,8 +49,8 @@ class Upload(io.BytesIO):
 
 def finished(app: AppTest, kind: str) -> Any:
     """The newest job of a kind, once it has ended."""
-    job = atlas_jobs.jobs_of(loaded().ref, kind)[0]
-    ended = atlas_jobs.runner().wait(job.id, timeout=120)
+    job = running.jobs_of(loaded().ref, kind)[0]
+    ended = job_progress.runner().wait(job.id, timeout=120)
     assert ended.state == "done", ended.message
     return ended
 
@@ -191,7 +192,7 @@ def test_build_describe_and_score_from_the_page(tmp_path: Path) -> None:
     atlas = installed()
     assert atlas.tokens == job.result["tokens"] > 0
     assert {source["licence"] for source in atlas.info.sources} == {"mine"}
-    errors = atlas_jobs.runner().errors(job.id)
+    errors = job_progress.runner().errors(job.id)
     assert "broken.txt" in str(errors[0]["row"])
     assert "is not UTF-8" in str(errors[0]["error"])
     assert atlas_jobs.collected(loaded().ref) == atlas.tokens
@@ -199,9 +200,9 @@ def test_build_describe_and_score_from_the_page(tmp_path: Path) -> None:
     assert "A collection of this model is kept" in texts(app)
 
     params = {"tokens": 6_000, "held": 1_000, "secondary": False}
-    atlas_jobs.start(atlas_jobs.DESCRIBE, params, title="describing")
+    running.start(atlas_jobs.DESCRIBE, params, title="describing")
     with pytest.raises(InvalidInput):
-        atlas_jobs.start(atlas_jobs.SCORE, params, title="scoring")
+        running.start(atlas_jobs.SCORE, params, title="scoring")
     finished(app, atlas_jobs.DESCRIBE)
     assert installed().info.described == 288
     assert "vector" in installed().embeddings()
@@ -226,7 +227,7 @@ def test_a_bad_endpoint_is_refused_where_it_was_typed() -> None:
     app.text_input(key="atlas.ask.url").set_value("http://127.0.0.1:9/v1")
     app.text_input(key="atlas.ask.model").set_value("m").run()
     app.button(key="atlas.ask.check").click().run()
-    until(lambda: not any(job.running for job in server_wide.server().jobs()))
+    until(lambda: not any(job.running for job in server_wide.server().tasks()))
     app.run()
     assert not app.exception
     assert "the endpoint http://127.0.0.1:9/v1 is down" in plain(app)
@@ -251,7 +252,7 @@ def test_a_language_model_is_asked_to_its_end() -> None:
     assert job.result["asked"] == 4
     assert job.result["failed"] == 2
     assert job.result["replaced"] + job.result["kept"] == 2
-    assert any("null" in str(row["error"]) for row in atlas_jobs.runner().rows(job.id))
+    assert any("null" in str(row["error"]) for row in job_progress.runner().rows(job.id))
     after = installed().descriptions()
     assert after is not None
     assert len(after) == len(before)
@@ -271,7 +272,7 @@ def test_export(what: str, suffix: str, rows: int | None) -> None:
     assert not app.exception
     job = finished(app, atlas_jobs.EXPORT)
     assert job.result["rows"] == rows
-    path = atlas_jobs.file_of(job)
+    path = atlas_jobs.file_of(job.outcome(atlas_jobs.Exported))
     assert path is not None
     assert path.name == f"{what}.{suffix}"
     if what == "neurons":

@@ -111,7 +111,7 @@ def test_examples_are_contrasted_in_the_background() -> None:
     app.text_area(key="concepts.examples").set_value("\n".join(examples))
     app.text_area(key="concepts.counter").set_value("\n".join(counter))
     app.button(key="concepts.examples.go").click().run()
-    until(lambda: not any(job.running for job in server_wide.server().jobs()))
+    until(lambda: not any(job.running for job in server_wide.server().tasks()))
     app.run()
     assert not app.exception
     truth = contrast(loaded(), examples, counter)

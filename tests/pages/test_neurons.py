@@ -60,7 +60,7 @@ def ready(described: tuple[LoadedModel, Path], bare: LoadedModel, monkeypatch: p
 
 def settle(app: AppTest) -> AppTest:
     """Run on until no work for a neuron is left."""
-    until(lambda: all(not job.running for job in server_wide.server().jobs()))
+    until(lambda: all(not job.running for job in server_wide.server().tasks()))
     return app.run()
 
 
@@ -352,6 +352,12 @@ def test_steering_it_here(ready: Atlas) -> None:
     assert np.allclose(steered, held, rtol=1e-2), "the steered run's own activations are the ones that were set"
     assert not np.allclose(given(app, "neurons.steer.Unsteered")["passages"][0]["acts"], held, rtol=1e-2)
     assert "Difference" in words(app, "neurons.steer.diff")
+    store = server_wide.store()
+    kept, baseline = (store.load(row.id) for row in store.list("", limit=2))
+    assert (kept.baseline_id, kept.steers[0].strength, baseline.steers) == (baseline.id, 200, ()), "both runs are saved, as a pair"
+    assert baseline.messages[-1].content == "hello"
+    store.evict(kept.id)
+    assert "removed for the disk budget" in texts(app.run())
     app.button(key="neurons.steer.use").click().run()
     assert app.session_state["steer.cards"][0].steer.strength == 200
     app = view("steer")

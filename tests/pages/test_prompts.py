@@ -13,7 +13,7 @@ from neurons.prompts import runs
 from neurons.prompts.files import pasted
 from neurons.prompts.sets import saved_sets
 from pages.prompts import run_list
-from pages.shared import job_progress, server_wide
+from pages.shared import job_progress, progress_row, server_wide
 from tests.support.app_pages import SHORT, loaded, open_page, plain, texts, until
 from tests.support.tiny_models import tiny_tokenizer, tiny_torch_model
 
@@ -24,7 +24,7 @@ LOUD = Steer((NeuronSide(1, 3), NeuronSide(2, 7)), "scale", 40.0, name="loud")
 def run_all(text: str, run: str, *steers: Steer) -> str:
     """Run pasted prompts to the end; returns the job's id."""
     job = run_list.start(pasted(text), run=run, sampling=SHORT, steers=steers, system=None, record=False)
-    until(lambda: not run_list.runner().get(job.id).active)
+    until(lambda: not job_progress.runner().get(job.id).active)
     return job.id
 
 
@@ -85,7 +85,7 @@ def test_pasted_prompts_run_and_the_address_finds_them() -> None:
     assert not app.exception
     job = run_list.job_of("my run")
     assert job is not None
-    until(lambda: not run_list.runner().get(job.id).active)
+    until(lambda: not job_progress.runner().get(job.id).active)
     app = open_page("prompts", run="my run")
     assert "2 prompts answered" in texts(app)
     table = next(frame for frame in app.dataframe if "answer" in frame.value)
@@ -113,23 +113,23 @@ def test_a_stopped_run_is_resumed_from_the_page() -> None:
     job = run_list.start(
         pasted("\n".join(f"prompt {n}" for n in range(30))), run="long", sampling=SHORT, steers=(), system=None, record=False
     )
-    until(lambda: run_list.runner().get(job.id).done >= 2)
-    run_list.runner().cancel(job.id)
-    until(lambda: not run_list.runner().get(job.id).active)
-    stopped = run_list.runner().get(job.id)
+    until(lambda: job_progress.runner().get(job.id).done >= 2)
+    job_progress.runner().cancel(job.id)
+    until(lambda: not job_progress.runner().get(job.id).active)
+    stopped = job_progress.runner().get(job.id)
     assert stopped.state == "cancelled"
     app = open_page("prompts", run="long")
     app.button(key=f"prompts.{job.id}.resume").click().run()
-    until(lambda: not run_list.runner().get(job.id).active)
-    assert run_list.runner().get(job.id).state == "done"
+    until(lambda: not job_progress.runner().get(job.id).active)
+    assert job_progress.runner().get(job.id).state == "done"
     assert len(run_list.results("long")) == 30
 
 
 def test_a_run_of_another_model_is_refused_and_says_so() -> None:
 
-    job = runs.start(run_list.runner(), pasted("one"), run="other", model="some/other-model", sampling=SHORT)
-    until(lambda: not run_list.runner().get(job.id).active)
-    ended = run_list.runner().get(job.id)
+    job = runs.start(job_progress.runner(), pasted("one"), run="other", model="some/other-model", sampling=SHORT)
+    until(lambda: not job_progress.runner().get(job.id).active)
+    ended = job_progress.runner().get(job.id)
     assert ended.state == "failed"
     assert "switch on the Models page" in ended.message
 
@@ -148,7 +148,7 @@ def test_sets_are_saved_used_and_deleted_with_undo() -> None:
 
 
 def test_times_are_said_as_people_say_them() -> None:
-    assert [job_progress.time_text(s) for s in (4, 89, 170, 7500)] == ["4 s", "89 s", "3 min", "2 h 5 min"]
+    assert [progress_row.time_text(s) for s in (4, 89, 170, 7500)] == ["4 s", "89 s", "3 min", "2 h 5 min"]
 
 
 def test_models_page_shows_the_loaded_model_and_switches(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from neurons.repair.experiments import experiments
 from neurons.repair.job import JOB_KIND
 from neurons.runs.hooks import run_forward
 from neurons.statistics.comparison import JOB_KIND as STATISTICS
-from pages.shared import model_jobs, server_wide
+from pages.shared import job_progress, server_wide
 from pages.shared.steer_state import Card
 from tests.support.app_pages import loaded, open_page, texts, until
 
@@ -72,7 +72,7 @@ def test_bad_wishes_are_told_before_anything_runs(change: dict[str, str], said: 
     app.button(key="repair.go").click().run()
     assert not app.exception
     assert said in texts(app).replace("\\", "")
-    assert not model_jobs.runner().list(JOB_KIND)
+    assert not job_progress.runner().list(JOB_KIND)
 
 
 def test_wordings_and_controls_come_from_a_file() -> None:
@@ -94,8 +94,8 @@ def test_a_search_from_start_to_result() -> None:
     app = asked()
     app.button(key="repair.go").click().run()
     assert not app.exception
-    (job,) = model_jobs.runner().list(JOB_KIND)
-    ended = model_jobs.runner().wait(job.id, timeout=120)
+    (job,) = job_progress.runner().list(JOB_KIND)
+    ended = job_progress.runner().wait(job.id, timeout=120)
     assert ended.state == "done", ended.message
     app = open_page("repair", job=job.id)
     assert not app.exception
@@ -111,7 +111,7 @@ def test_a_search_from_start_to_result() -> None:
 def test_the_unsteered_answers_can_be_seen_first() -> None:
     app = asked()
     app.button(key="repair.check").click().run()
-    until(lambda: not any(job.running for job in server_wide.server().jobs()))
+    until(lambda: not any(job.running for job in server_wide.server().tasks()))
     app.run()
     assert not app.exception
     assert set(app.dataframe[0].value["part"]) == {"searched with", "held out", "control"}
@@ -120,7 +120,7 @@ def test_the_unsteered_answers_can_be_seen_first() -> None:
 def test_a_control_that_is_wrong_already_is_refused() -> None:
     app = asked(controls="Hello => no such answer\none two\nabc")
     app.button(key="repair.check").click().run()
-    until(lambda: not any(job.running for job in server_wide.server().jobs()))
+    until(lambda: not any(job.running for job in server_wide.server().tasks()))
     app.run()
     assert not app.exception
     assert "control 'Hello' is answered wrong without any steer" in texts(app).replace("\\", "")
@@ -139,8 +139,8 @@ def test_a_comparison_from_start_to_result() -> None:
     app.number_input(key="stats.random").set_value(1)
     app.button(key="stats.go").click().run()
     assert not app.exception
-    (job,) = model_jobs.runner().list(STATISTICS)
-    assert model_jobs.runner().wait(job.id, timeout=120).state == "done"
+    (job,) = job_progress.runner().list(STATISTICS)
+    assert job_progress.runner().wait(job.id, timeout=120).state == "done"
     app = open_page("experiments", job=job.id)
     assert not app.exception
     assert app.metric
@@ -149,7 +149,7 @@ def test_a_comparison_from_start_to_result() -> None:
     assert experiments().names() == ("kept",)
     app.button(key="stats.delete").click().run()
     assert not app.exception
-    assert not model_jobs.runner().list(STATISTICS)
+    assert not job_progress.runner().list(STATISTICS)
     assert app.selectbox(key="stats.run").value == "kept"
     app.button(key="stats.delete").click().run()
     assert not experiments().names()

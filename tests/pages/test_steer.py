@@ -154,7 +154,7 @@ def test_a_file_round_trip_and_a_file_of_another_model(record: TraceRecord) -> N
 def test_run_steered_shows_both_and_marks_a_stale_result(record: TraceRecord) -> None:
     app = open_tab(record, SOME)
     app.button(key="steer.go").click().run()
-    job = server_wide.server().jobs()[-1]
+    job = server_wide.server().tasks()[-1]
     until(lambda: not job.running)
     assert job.error() is None
     app.run()
@@ -169,12 +169,26 @@ def test_run_steered_shows_both_and_marks_a_stale_result(record: TraceRecord) ->
     assert "Stale" in texts(app)
 
 
+def test_a_stopped_pair_keeps_what_both_had_written(record: TraceRecord) -> None:
+    with loaded().lock:
+        app = open_tab(record, SOME)
+        app.button(key="steer.go").click().run()
+        app.button(key="steer.stop").click().run()
+        assert "Stopping after this token" in texts(app)
+    task = server_wide.server().tasks()[-1]
+    until(lambda: not task.running)
+    app.run()
+    assert not app.exception
+    baseline, steered, _ = app.session_state["steer.done"]
+    assert [server_wide.store().load(one).finish_reason for one in (baseline, steered)] == ["cancelled", "cancelled"]
+
+
 def test_a_steer_that_breaks_the_model_is_said_where_it_was_started(record: TraceRecord) -> None:
     wild = Steer((NeuronSide(0, 1),), "set", 1000.0, values=(9e5,))
     huge = Steer(tuple(NeuronSide(layer, i) for layer in range(3) for i in range(48)), "set", 1000.0, values=(9e5,) * 144)
     app = open_tab(record, wild, huge)
     app.button(key="steer.go").click().run()
-    job = server_wide.server().jobs()[-1]
+    job = server_wide.server().tasks()[-1]
     until(lambda: not job.running)
     app.run()
     assert not app.exception
@@ -210,14 +224,20 @@ def test_a_saved_concept_becomes_a_card_and_words_without_an_atlas_say_what_is_m
     assert len(cards(app)) == 1
 
 
+def added_from_examples(app: AppTest) -> AppTest:
+    app.button(key="FormSubmitter:steer.examples-Add").click().run()
+    until(lambda: not any(task.running for task in server_wide.server().tasks()))
+    return app.run()
+
+
 def test_a_steer_from_examples_keeps_its_values_when_a_neuron_is_taken_away(record: TraceRecord) -> None:
     app = open_tab(record)
     app.text_area(key="steer.examples.texts").set_value("only one")
-    app.button(key="FormSubmitter:steer.examples-Add").click().run()
+    app = added_from_examples(app)
     assert "at least 2 example texts" in texts(app)
     app.text_area(key="steer.examples.texts").set_value("the sea is blue\nships sail on the sea")
     app.number_input(key="steer.examples.count").set_value(4)
-    app.button(key="FormSubmitter:steer.examples-Add").click().run()
+    app = added_from_examples(app)
     assert not app.exception
     (made,) = cards(app)
     expected = steer_from_examples(loaded(), ["the sea is blue", "ships sail on the sea"], neurons=4, name="From examples")

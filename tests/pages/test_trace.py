@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from neurons.concepts.sets import SavedConcepts
 from neurons.core.types import Message, NeuronSide, Steer, TokenScope
 from neurons.tracing.saved_attributions import MOST_ROWS
-from pages.shared import server_wide
+from pages.shared import live_answer, server_wide
 from pages.trace import attribution_job, chat
 from tests.support.app_pages import SHORT, loaded, open_page, saved, select, texts, until
 from traces.schema import TraceRecord
@@ -50,7 +50,7 @@ def test_asking_saves_a_trace_and_opens_it(record: TraceRecord) -> None:
     app = open_page("trace", trace=record.id)
     app.session_state["trace.sampling"] = SHORT
     app.chat_input(key="trace.input").set_value("and you?").run()
-    job = server_wide.server().job(app.query_params["run"])
+    job = live_answer.find(app.query_params["run"], place="trace")
     assert job is not None
     until(lambda: not job.running)
     app.run()
@@ -157,7 +157,7 @@ def test_a_long_attribution_shows_how_far_it_is_and_can_be_stopped(record: Trace
         app = _view(open_page("trace", trace=record.id), "attribution")
         assert not app.exception
         app.button(key="trace.attr.stop").click().run()
-    job = next(job for job in server_wide.server().jobs() if "attribution" in job.facts)
+    job = next(task for task in server_wide.server().tasks() if isinstance(task, attribution_job.Attributing))
     until(lambda: not job.running)
     app.run()
     assert "was stopped" in texts(app)
@@ -242,7 +242,7 @@ def test_every_listed_page_exists_or_is_left_out() -> None:
 
 
 def _answered(app: AppTest) -> TraceRecord:
-    job = server_wide.server().job(app.query_params["run"])
+    job = live_answer.find(app.query_params["run"], place="trace")
     assert job is not None
     until(lambda: not job.running)
     app.run()

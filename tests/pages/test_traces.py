@@ -88,7 +88,7 @@ def test_replay_says_that_the_ids_are_the_same() -> None:
     (trace,) = saved("again")
     app = select(open_page("traces"), "traces.table", [trace.id], 0)
     app.button(key="traces.again").click().run()
-    job = server_wide.server().jobs()[-1]
+    job = server_wide.server().tasks()[-1]
     until(lambda: not job.running)
     app.run()
     assert "same token ids" in texts(app)

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,10 @@ from neurons.models.chat import token_text
 from neurons.models.loaded import LoadedModel
 from neurons.storage.job_files import Job
 from neurons.storage.jobs import JobContext, JobRunner
-from pages.shared import job_progress, server_wide
-from pages.shared.model_jobs import shared_model
 
 BUILD, DESCRIBE, SCORE, ASK, EXPORT = "atlas-build", "atlas-describe", "atlas-score", "atlas-ask", "atlas-export"
+WRITING = (BUILD, DESCRIBE, SCORE, ASK)
+"""Jobs that change an atlas."""
 EXPORTS = {
     "neurons": "One row per neuron: figures, tokens, description",
     "exemplars": "One row per exemplar: where each neuron is strongest",
@@ -40,35 +40,69 @@ EXPORTS = {
     "atlas": "The whole atlas, for another machine",
 }
 FORMATS = {"neurons": ("parquet", "csv", "jsonl"), "exemplars": ("jsonl", "csv"), "explanations": ("jsonl",), "activations": ("jsonl",)}
-_Load = Callable[[Mapping[str, Any], Progress], LoadedModel]
+Load = Callable[[Mapping[str, Any], Progress], LoadedModel]
+"""Gives the model for a job's parameters, or raises."""
 
 
-def runner() -> JobRunner:
-    """The server's job runner, able to do these."""
-    jobs, load = job_progress.runner(), shared_model(server_wide.server())
+@dataclass(frozen=True)
+class Built:
+    """What a build made. `skipped` are texts that could not be read."""
+
+    tokens: int
+    documents: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Described:
+    """How many neuron sides have a description after describing or scoring."""
+
+    described: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of asking a language model about neurons."""
+
+    asked: int
+    replaced: int
+    kept: int
+    """Their old description predicts as well."""
+    failed: int
+    """No usable answer came; the next run asks again."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The file that was made. `rows` is None for a whole atlas."""
+
+    path: str
+    rows: int | None
+
+
+def register(jobs: JobRunner, load: Load) -> None:
+    """Teach a runner to do these. `load` gives the model a job belongs to, or raises."""
     for kind, work in ((BUILD, _build), (DESCRIBE, _describe), (SCORE, _score), (ASK, _ask), (EXPORT, _export)):
         jobs.register(kind, _worker(work, load))
-    return jobs
 
 
-def _worker(work: Callable[[JobContext, LoadedModel], dict[str, Any]], load: _Load) -> Callable[[JobContext], dict[str, Any]]:
-    return lambda context: work(context, load(context.params, context.progress))
-
-
-def start(kind: str, params: Mapping[str, Any], *, title: str) -> Job:
-    """Queue a job for the shared model. Raises `InvalidInput` while that loads, or while one of its kind works on this model's atlas."""
-    loaded = server_wide.model()
-    if loaded is None:
-        raise InvalidInput("the model is still loading; try again in a moment")
-    busy = next((job for job in jobs_of(loaded.ref, BUILD, DESCRIBE, SCORE, ASK) if job.active), None)
-    if busy is not None and kind != EXPORT:
-        raise InvalidInput(f"“{busy.title}” is at work on this atlas; wait for it or stop it first")
-    return runner().start(kind, {**params, "model": loaded.ref.weights_hash}, title=title)
-
-
-def jobs_of(ref: ModelRef, *kinds: str) -> list[Job]:
+def jobs_of(jobs: JobRunner, ref: ModelRef, *kinds: str) -> list[Job]:
     """This model's jobs of these kinds, newest first."""
-    return [job for job in runner().list() if job.kind in kinds and job.params.get("model") == ref.weights_hash]
+    return [job for job in jobs.list() if job.kind in kinds and job.params.get("model") == ref.weights_hash]
+
+
+def check_free(jobs: JobRunner, ref: ModelRef) -> None:
+    """Raise `InvalidInput` while a job works on this model's atlas: two at once would write over each other."""
+    busy = next((job for job in jobs_of(jobs, ref, *WRITING) if job.active), None)
+    if busy is not None:
+        raise InvalidInput(f"“{busy.title}” is at work on this atlas; wait for it or stop it first")
+
+
+Outcome = Built | Described | Asked | Exported
+
+
+def _worker(work: Callable[[JobContext, LoadedModel], Outcome], load: Load) -> Callable[[JobContext], dict[str, Any]]:
+    return lambda context: asdict(work(context, load(context.params, context.progress)))
 
 
 def collected(ref: ModelRef) -> int | None:
@@ -93,13 +127,13 @@ def _settings(params: Mapping[str, Any]) -> BuildSettings:
     return BuildSettings(**{**given, "corpus": tuple(given["corpus"]), "collect": CollectSettings(**given["collect"])})
 
 
-def _build(context: JobContext, loaded: LoadedModel) -> dict[str, Any]:
+def _build(context: JobContext, loaded: LoadedModel) -> Built:
     settings = _settings(context.params)
     _, skipped = prepare_collection(loaded, settings, progress=context.progress)
     for number, one in enumerate(skipped):
         context.add_row({"row": f"{number + 1}. {one.name}", "error": one.reason})
     atlas, _ = build_atlas(loaded, settings, progress=context.progress)
-    return {"tokens": atlas.tokens, "documents": atlas.info.documents, "skipped": len(skipped)}
+    return Built(atlas.tokens, atlas.info.documents, len(skipped))
 
 
 def own_atlas(ref: ModelRef) -> Atlas:
@@ -110,7 +144,7 @@ def own_atlas(ref: ModelRef) -> Atlas:
     return open_folder(folder, ref=ref)
 
 
-def _describe(context: JobContext, loaded: LoadedModel) -> dict[str, Any]:
+def _describe(context: JobContext, loaded: LoadedModel) -> Described:
     from neurons.concepts.embed import embedder
 
     settings = DescribeSettings(int(context.params["tokens"]), int(context.params["held"]), secondary=bool(context.params["secondary"]))
@@ -121,15 +155,15 @@ def _describe(context: JobContext, loaded: LoadedModel) -> dict[str, Any]:
         encode=lambda texts: embedder().encode(texts, progress=context.progress),
         progress=context.progress,
     )
-    return {"described": described.info.described}
+    return Described(described.info.described)
 
 
-def _score(context: JobContext, loaded: LoadedModel) -> dict[str, Any]:
+def _score(context: JobContext, loaded: LoadedModel) -> Described:
     atlas = own_atlas(loaded.ref)
     scored = rescore(
         loaded, atlas, tokens=int(context.params["tokens"]), secondary=bool(context.params["secondary"]), progress=context.progress
     )
-    return {"described": scored.info.described}
+    return Described(scored.info.described)
 
 
 def endpoint_of(values: Mapping[str, Any]) -> Endpoint:
@@ -147,16 +181,16 @@ def sides_to_ask(atlas: Atlas, typed: str, limit: int) -> tuple[NeuronSide, ...]
     return needing(table, most=limit)
 
 
-def _ask(context: JobContext, loaded: LoadedModel) -> dict[str, Any]:
+def _ask(context: JobContext, loaded: LoadedModel) -> Asked:
     atlas = own_atlas(loaded.ref)
     sides = sides_to_ask(atlas, str(context.params["neurons"]), int(context.params["limit"]))
     done = improve_descriptions(loaded, atlas, endpoint_of(context.params["endpoint"]), sides, progress=context.progress)
     for reason, count in sorted(done.tally.failures.items()):
         context.add_row({"row": f"{count} answers", "error": reason})
-    return {"asked": len(sides), "replaced": done.replaced, "kept": done.kept, "failed": done.failed}
+    return Asked(len(sides), done.replaced, done.kept, done.failed)
 
 
-def _export(context: JobContext, loaded: LoadedModel) -> dict[str, Any]:
+def _export(context: JobContext, loaded: LoadedModel) -> Exported:
     what, suffix, count = str(context.params["what"]), str(context.params["format"]), int(context.params["count"])
     atlas = open_atlas(loaded.ref)
     if atlas is None:
@@ -166,7 +200,7 @@ def _export(context: JobContext, loaded: LoadedModel) -> dict[str, Any]:
     if what == "atlas":
         context.progress(0, None, "packing the atlas")
         exchange.export_zip(atlas, path)
-        return {"path": str(path), "rows": None}
+        return Exported(str(path), None)
     rows: Any
 
     def text(token: int) -> str:
@@ -180,7 +214,7 @@ def _export(context: JobContext, loaded: LoadedModel) -> dict[str, Any]:
         rows = exchange.neuronpedia_explanations(atlas, model_id=loaded.ref.name)
     else:
         rows = exchange.neuronpedia_activations(atlas, text, model_id=loaded.ref.name, count=count)
-    return {"path": str(path), "rows": exchange.write_rows(path, _watched(rows, context))}
+    return Exported(str(path), exchange.write_rows(path, _watched(rows, context)))
 
 
 def _watched(rows: Any, context: JobContext) -> Any:
@@ -190,7 +224,7 @@ def _watched(rows: Any, context: JobContext) -> Any:
         yield row
 
 
-def file_of(job: Job) -> Path | None:
+def file_of(made: Exported) -> Path | None:
     """The file that an export made, while it is there."""
-    path = Path(str(job.result.get("path", "")))
-    return path if job.result.get("path") and path.is_file() else None
+    path = Path(made.path)
+    return path if path.is_file() else None
