@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from neurons.core.errors import InvalidInput, ModelError
+from neurons.core.errors import InvalidInput
 from neurons.core.percent import percent
 from neurons.core.progress import Progress
 from neurons.core.types import Sampling, Steer
@@ -18,8 +17,7 @@ from neurons.prompts import runs
 from neurons.prompts.sets import PromptSet
 from neurons.storage.job_files import Job
 from neurons.storage.jobs import JobRunner
-from pages.shared import address, job_progress, server_wide
-from pages.shared.server_wide import Server
+from pages.shared import address, job_progress, model_jobs, server_wide
 from pages.shared.tables import choose_rows, downloads, matching
 from traces.schema import now
 
@@ -29,27 +27,13 @@ _HEIGHT = 420
 def runner() -> JobRunner:
     """The server's job runner, able to run prompt sets with the shared model."""
     jobs, server = job_progress.runner(), server_wide.server()
+    shared = model_jobs.shared_model(server)
 
-    def shared(params: Mapping[str, Any], progress: Progress) -> LoadedModel:
-        return _shared_model(server, str(params.get("model", "")), progress)
+    def load(params: Mapping[str, Any], progress: Progress) -> LoadedModel:
+        return shared({"weights": params.get("weights", "")}, progress)
 
-    runs.register(jobs, shared, lambda: server.store)
+    runs.register(jobs, load, lambda: server.store)
     return jobs
-
-
-def _shared_model(server: Server, wanted: str, progress: Progress) -> LoadedModel:
-    """The app's model, once it is loaded. A run belongs to one model: another one is refused, and the run can be resumed later."""
-    while (loaded := server.loaded) is None:
-        loading = server.loading
-        if loading is not None and not loading.running and server.loaded is None:
-            raise ModelError(f"the model could not be loaded: {loading.error()}; load one on the Models page and resume")
-        progress(0, None, "waiting for the model")
-        time.sleep(0.2)
-    if wanted and loaded.ref.id != wanted:
-        raise InvalidInput(
-            f"this run belongs to the model {wanted}, but {loaded.ref.id} is loaded; switch on the Models page and resume", field="model"
-        )
-    return loaded
 
 
 def start(prompts: PromptSet, *, run: str, sampling: Sampling, steers: Sequence[Steer], system: str | None, record: bool) -> Job:
@@ -60,7 +44,15 @@ def start(prompts: PromptSet, *, run: str, sampling: Sampling, steers: Sequence[
     if run.strip() in runs.run_names(server_wide.store()):
         raise InvalidInput(f"there is a run named {run.strip()!r} already; choose another name", field="run")
     return runs.start(
-        runner(), prompts, run=run, model=loaded.ref.id, sampling=sampling, steers=steers, system=system or None, record=record
+        runner(),
+        prompts,
+        run=run,
+        model=loaded.ref.id,
+        weights=loaded.ref.weights_hash,
+        sampling=sampling,
+        steers=steers,
+        system=system or None,
+        record=record,
     )
 
 

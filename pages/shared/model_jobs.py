@@ -34,9 +34,8 @@ def shared_model(server: server_wide.Server) -> Callable[[Mapping[str, Any], Pro
                 raise ModelError(f"the model could not be loaded: {loading.error()}; load one on the Models page and resume")
             progress(0, None, "waiting for the model")
             time.sleep(0.2)
-        wanted = str(params.get("model", ""))
-        if wanted and loaded.ref.weights_hash != wanted:
-            raise InvalidInput("this job belongs to another model; load that one on the Models page and resume", field="model")
+        # Repairs and comparisons name the weights in "model", prompt runs in "weights".
+        loaded.require(str(params["weights"] if "weights" in params else params.get("model", "")), "this job")
         return loaded
 
     return shared
