@@ -14,7 +14,10 @@ from neurons.models.loaded import LoadedModel
 
 @contextmanager
 def kept_outputs(loaded: LoadedModel) -> Iterator[list[Any]]:
-    """Each layer's output as the model returns it (a tensor, or a tuple or list that begins with one), pass after pass. Holds the model's lock."""
+    """Each layer's output as the model returns it (a tensor, or a tuple or list that begins with one), pass after pass.
+
+    Holds the model's lock.
+    """
     outputs: list[Any] = []
     with loaded.lock, ExitStack() as stack:
         for layer in decoder_layers(loaded):
