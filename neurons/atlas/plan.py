@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,14 +133,3 @@ def _rows(
     nth = np.arange(len(by_row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     row_R[by_row[nth >= occurrences]] = -1
     return ids_U, row_R.astype(np.int16)
-
-
-def plan_summary(plan: Plan) -> dict[str, Any]:
-    """What the plan will do, for people and manifests."""
-    return {
-        "fingerprint": plan.fingerprint,
-        "settings": asdict(plan.settings),
-        "blocks": plan.n_blocks,
-        "tokens": plan.corpus.counted_tokens,
-        "documents": int((~plan.corpus.held_D).sum()),
-    }

@@ -5,7 +5,7 @@ The folder must be one that every node sees. A shard's checkpoint lives there to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,10 +134,3 @@ def _run(
             free.append(actor)
             done += 1
             progress(done, shards, "shards collected")
-
-
-def shard_summary(folder: Path) -> Mapping[str, int]:
-    """Tokens collected in each shard's folder."""
-    from neurons.atlas.collect import collection_info
-
-    return {name: int(entry["tokens"]) for name, entry in collection_info(folder)["shards"].items()}

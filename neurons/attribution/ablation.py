@@ -20,6 +20,7 @@ from neurons.models.layers import answering, decoder_layers, whole_cache
 from neurons.models.loaded import LoadedModel
 from neurons.models.sites import Part
 from neurons.runs.hooks import Edit, Replace, run_forward
+from neurons.runs.layer_outputs import hidden_of, kept_outputs
 
 FIXED_COST = 24
 """What starting a layer costs, counted in tokens run through it: what batches are planned by."""
@@ -191,12 +192,9 @@ def plan(starts: Sequence[tuple[int, int]], n_layers: int, tokens: int, limit: i
 
 
 def _run_baseline(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit]) -> Baseline:
-    outputs: list[Any] = []
     acts: list[Tensor] = []
     cache = whole_cache(loaded)
-    with loaded.lock, ExitStack() as stack:
-        for layer in decoder_layers(loaded):
-            stack.callback(layer.register_forward_hook(lambda _module, _args, output: outputs.append(output)).remove)
+    with kept_outputs(loaded) as outputs:
         output = run_forward(
             loaded,
             torch.tensor([list(ids)]),
@@ -223,5 +221,5 @@ def _contiguous_head(loaded: LoadedModel) -> Iterator[None]:
 
 def frozen_output(layer: nn.Module, output: Any, at_BS: Tensor) -> AbstractContextManager[None]:
     """The layer returns its baseline output (of batch 1) at the positions `at_BS` of each row, without computing anything."""
-    hidden: Tensor = output[0] if isinstance(output, tuple | list) else output
+    hidden = hidden_of(output)
     return answering(layer, output, hidden.detach()[0, at_BS.to(hidden.device)])

@@ -88,13 +88,13 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Show how well the descriptions predict held-out activations, a layer; with --tokens, score them anew."""
-    from neurons.cli.search import model_ref
+    from neurons.cli.search import described_model
     from neurons.describing.rescore import TOKENS, rescore, summarise
 
     if tokens is None and not secondary:
         from neurons.atlas.store import open_atlas
 
-        ref = model_ref(model, quiet=as_json)
+        ref = described_model(model)
         atlas = open_atlas(ref)
         if atlas is None:
             raise NotFound(f"there is no atlas of {ref.name}; build one with `neuronscope atlas build`")

@@ -55,7 +55,7 @@ def save(
     as_json: Json = False,
 ) -> None:
     """Save a concept from a search (--text), a list (--neurons) or example texts (--examples)."""
-    from neurons.cli.search import model_ref
+    from neurons.cli.search import described_model
     from neurons.concepts.sets import Concept, SavedConcepts
 
     if sum(given is not None for given in (text, neurons, examples)) != 1:
@@ -63,11 +63,11 @@ def save(
     if text is not None:
         from neurons.concepts.search import open_search
 
-        ref = model_ref(model, quiet=as_json)
+        ref = described_model(model)
         hits = open_search(ref).search(text, top=top)
         concept = Concept.of((hit.side for hit in hits), ref=ref, origin=f"search: {text}", note=note)
     elif neurons is not None:
-        ref = model_ref(model, quiet=as_json)
+        ref = described_model(model)
         sides = [NeuronSide.parse(part) for part in neurons.split(",") if part.strip()]
         wrong = next((s for s in sides if not (0 <= s.layer < ref.n_layers and 0 <= s.index < ref.n_neurons)), None)
         if wrong is not None:

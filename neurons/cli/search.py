@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurons.cli.common import Device, Dtype, Json, Model, emit, load, stderr_progress, table
-from neurons.core.errors import InvalidInput
+from neurons.core.errors import InvalidInput, ModelError
 from neurons.core.types import NeuronSide, TargetSpec, parse_ranges
 
 if TYPE_CHECKING:
@@ -24,12 +24,23 @@ def register(app: typer.Typer) -> None:
     app.command()(clusters)
 
 
-def model_ref(model: str, *, quiet: bool) -> ModelRef:
-    """The reference of a model, from its atlas where one names it, else by loading it."""
-    from neurons.atlas.store import list_atlases
+def described_model(model: str) -> ModelRef:
+    """The model that a name means, by the weights that lie under it on this machine; where none do, the atlas of that name speaks.
 
-    known = [info.model for info in list_atlases() if model in (info.model.id, info.model.name)]
-    return known[0] if known else load(model, quiet=quiet).ref
+    Raises what `load_model` raises.
+    """
+    from neurons.atlas.store import list_atlases
+    from neurons.models.load import find_source
+    from neurons.models.reference import model_ref
+    from neurons.models.weights import weights_hash
+
+    atlases = [info.model for info in list_atlases()]
+    try:
+        found = weights_hash(find_source(model, fetch=False).files)
+    except ModelError:
+        named = [ref for ref in atlases if model in (ref.id, ref.name)]
+        return named[0] if named else model_ref(model)
+    return next((ref for ref in atlases if ref.weights_hash == found), None) or model_ref(model)
 
 
 def parse_layers(text: str | None) -> tuple[int, int] | None:
@@ -60,7 +71,7 @@ def search(
     if polarity not in (None, "+", "-"):
         raise InvalidInput(f"polarity is {polarity!r}; use + or -", field="polarity")
     filters = Filters(keyword, parse_layers(layers), polarity, least_score, tuple(kind or ()), clear)  # type: ignore[arg-type]
-    index = open_search(model_ref(model, quiet=as_json))
+    index = open_search(described_model(model))
     hits = index.search(text, top=top, filters=filters)
     columns = ("neuron", "similarity", "score", "kind", "description")
     rows = [(str(hit.side), hit.similarity, hit.score, hit.kind, hit.description) for hit in hits]
@@ -77,7 +88,7 @@ def neuron(
     from neurons.concepts.search import open_search
 
     wanted = NeuronSide.parse(name)
-    ref = model_ref(model, quiet=as_json)
+    ref = described_model(model)
     index = open_search(ref)
     index.row(wanted)
     pieces = _Pieces(model)

@@ -18,7 +18,6 @@ from neurons.core.errors import InvalidInput
 TAIL = 1e-3
 TOP_WINDOWS = 20
 RANDOM_WINDOWS = 5
-WINDOW_TOKENS = 64
 _ARRAY = NDArray[np.float32]
 
 

@@ -124,6 +124,15 @@ class LoadedModel:
                 "be run so; use another model"
             )
 
+    def require(self, weights_hash: str, what: str) -> None:
+        """Raises `InvalidInput` where `what` was begun with other weights than these: its parts would not belong together."""
+        if weights_hash and weights_hash != self.ref.weights_hash:
+            raise InvalidInput(
+                f"{what} was begun with other weights ({weights_hash[:12]}) than those of {self.ref.name} that are loaded now "
+                f"({self.ref.weights_hash[:12]}); load that model and resume",
+                field="model",
+            )
+
     def environment(self) -> Environment:
         """What may change the numbers of a run on this machine."""
         return Environment(

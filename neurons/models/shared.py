@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from neurons.core.errors import InvalidInput, ModelError
+from neurons.core.errors import ModelError
 from neurons.core.progress import Progress
 from neurons.core.tasks import Task, Tasks
 from neurons.models.loaded import LoadedModel
@@ -78,21 +78,17 @@ class SharedModel:
         return loaded
 
     def for_job(self, params: Mapping[str, Any], progress: Progress) -> LoadedModel:
-        """The model for a job: `params["model"]` is the weights hash it was started with. Raises `InvalidInput` for another one."""
-        loaded, wanted = self.wait(progress), str(params.get("model", ""))
-        if wanted and loaded.ref.weights_hash != wanted:
-            raise InvalidInput("this job belongs to another model; load that one on the Models page and resume", field="model")
+        """The model for a job. Raises `InvalidInput` where it was begun with other weights than those that are loaded.
+
+        Repairs and comparisons name the weights in "model", prompt runs in "weights".
+        """
+        loaded = self.wait(progress)
+        loaded.require(str(params["weights"] if "weights" in params else params.get("model", "")), "this job")
         return loaded
 
     def for_run(self, params: Mapping[str, Any], progress: Progress) -> LoadedModel:
-        """The model for a run of prompts: `params["model"]` is the id it was started with. Raises `InvalidInput` for another one."""
-        loaded, wanted = self.wait(progress), str(params.get("model", ""))
-        if wanted and loaded.ref.id != wanted:
-            raise InvalidInput(
-                f"this run belongs to the model {wanted}, but {loaded.ref.id} is loaded; switch on the Models page and resume",
-                field="model",
-            )
-        return loaded
+        """The model for a run of prompts, whose "model" is a name: only its "weights" count."""
+        return self.for_job({"weights": params.get("weights", "")}, progress)
 
 
 def _spare_the_collector() -> None:

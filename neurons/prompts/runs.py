@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
-from neurons.core.errors import Cancelled, InvalidInput, NeuronscopeError
+from neurons.core.errors import Cancelled, InvalidInput, NeuronscopeError, NotFound
 from neurons.core.names import free_name
 from neurons.core.progress import Progress
 from neurons.core.types import Sampling, Steer
@@ -59,6 +60,7 @@ def start(
     *,
     run: str,
     model: str = "default",
+    weights: str = "",
     device: str | None = None,
     dtype: str | None = None,
     sampling: Sampling | None = None,
@@ -68,6 +70,7 @@ def start(
 ) -> Job:
     """Queue a run. `run` names the group of traces; `system` goes before every prompt that has no system prompt of its own.
 
+    `weights` is the hash of the model's weights, where it is known already: the run is not gone on with under others.
     Raises `InvalidInput` for an empty set, a bad name or bad settings.
     """
     if not prompts.rows:
@@ -77,6 +80,7 @@ def start(
     params = {
         "run": run.strip(),
         "model": model,
+        "weights": weights,
         "device": device,
         "dtype": dtype,
         "sampling": asdict((sampling or Sampling()).check()),
@@ -98,6 +102,7 @@ def _work(context: JobContext, load_model: LoadModel, store: TraceStore) -> dict
         context.check()
 
     loaded = load_model(params, report)
+    loaded.require(params.get("weights") or _weights_of(context, store), f"the run {params['run']!r}")
     steers = resolved(loaded, parse_steers(params["steers"]), progress=report)
     for error in prompts.errors:
         context.add_row({"row": error.row, "error": error.message})
@@ -110,6 +115,15 @@ def _work(context: JobContext, load_model: LoadModel, store: TraceStore) -> dict
         done += 1
     context.progress(total, total, "finished")
     return asdict(summary(store, params["run"], failed=context.job.errors))
+
+
+def _weights_of(context: JobContext, store: TraceStore) -> str:
+    """The hash of the weights that the run's first finished prompt was answered with; "" before there is one."""
+    for row in context.rows:
+        if "trace" in row:
+            with suppress(NotFound):  # that trace may have been deleted since
+                return store.load(row["trace"]).model.weights_hash
+    return ""
 
 
 def _one(context: JobContext, loaded: LoadedModel, store: TraceStore, row: PromptRow, steers: tuple[Steer, ...]) -> dict[str, Any]:

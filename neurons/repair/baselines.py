@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from neurons.core.progress import Progress, no_progress
+from neurons.models.layers import decoder_layers
 from neurons.models.loaded import LoadedModel
 from neurons.repair.batch import Action, Neuron, Plan
-from neurons.repair.evaluate import Evaluator
+from neurons.repair.evaluate import SHARE_OF_CONTROLS, SHARE_OF_QUESTIONS, Evaluator, Point
 from neurons.repair.verify import Verdict, Verifier
+from neurons.runs.layer_outputs import hidden_of, kept_outputs
 
 DRAWS = 5
 TOP_WITHOUT_SEARCH = 20
@@ -99,19 +101,20 @@ def mean_difference(evaluator: Evaluator, verifier: Verifier, *, progress: Progr
     loaded = problem.batcher.loaded
     layers = sorted({min(loaded.n_layers - 1, int(depth * loaded.n_layers)) for depth in _DEPTHS})
     vectors = _differences(evaluator, layers)
-    tried: list[tuple[float, int, float]] = []
+    tried: list[tuple[float, Point, int, float]] = []
     for n, layer in enumerate(layers):
         progress(n, len(layers), "trying a steering vector")
         for strength in _STRENGTHS:
             with added_to_residual(loaded, layer, strength * vectors[layer]):
                 point = evaluator.questions([{}])[0]
-            tried.append((point.turned / point.questions - 0.001 * strength, layer, strength))
+            tried.append((point.turned / point.questions - 0.001 * strength, point, layer, strength))  # of two that do as much, the weaker
     best: tuple[tuple[bool, float], int, float] | None = None
-    for share, layer, strength in sorted(tried, reverse=True)[:_CHECKED]:
+    for share, point, layer, strength in sorted(tried, key=lambda one: (one[0], *one[2:]), reverse=True)[:_CHECKED]:
         with added_to_residual(loaded, layer, strength * vectors[layer]):
             unchanged_C, _ = evaluator.controls({})
         kept = float(unchanged_C.float().mean())
-        rank = (share >= 0.79 and kept >= 0.95, share + kept)
+        enough = point.turned >= SHARE_OF_QUESTIONS * point.questions and kept >= SHARE_OF_CONTROLS
+        rank = (enough, share + kept)
         if best is None or rank > best[0]:
             best = (rank, layer, strength)
     assert best is not None
@@ -131,10 +134,11 @@ def _differences(evaluator: Evaluator, layers: Sequence[int]) -> dict[int, Tenso
         wanted = (*row.ids, decision.chosen[-1])
         wrong = (*row.ids[: row.asked + decision.kept], decision.wrong)
         for sign, ids in ((1, wanted), (-1, wrong)):
-            with _residuals(loaded, layers) as seen:
+            with kept_outputs(loaded) as outputs:
                 problem.batcher.logits([replace(row, ids=ids)], [[head + len(ids) - 1]])
             for layer in layers:
-                sums[layer] = sums[layer] + sign * seen[layer] if sums[layer].numel() else sign * seen[layer]
+                last_d = hidden_of(outputs[layer - len(decoder_layers(loaded))])[0, -1].detach()  # the prefix may have been run before
+                sums[layer] = sums[layer] + sign * last_d if sums[layer].numel() else sign * last_d
     return {layer: total / len(evaluator.decisions) for layer, total in sums.items()}
 
 
@@ -146,33 +150,8 @@ def added_to_residual(loaded: LoadedModel, layer: int, vector_d: Tensor) -> Iter
         return (output[0] + vector_d, *output[1:]) if isinstance(output, tuple) else output + vector_d
 
     with loaded.lock:
-        handle = _layer_module(loaded, layer).register_forward_hook(hook)
+        handle = decoder_layers(loaded)[layer].register_forward_hook(hook)
         try:
             yield
         finally:
             handle.remove()
-
-
-@contextmanager
-def _residuals(loaded: LoadedModel, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """The last token's residual after each layer, as the block's forward pass leaves it."""
-    seen: dict[int, Tensor] = {}
-
-    def keep(layer: int) -> Any:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            seen[layer] = (output[0] if isinstance(output, tuple) else output)[0, -1].detach()
-
-        return hook
-
-    with loaded.lock:
-        handles = [_layer_module(loaded, layer).register_forward_hook(keep(layer)) for layer in layers]
-        try:
-            yield seen
-        finally:
-            for handle in handles:
-                handle.remove()
-
-
-def _layer_module(loaded: LoadedModel, layer: int) -> nn.Module:
-    """The decoder layer that holds a layer's neurons."""
-    return loaded.model.get_submodule(loaded.sites[layer].path)

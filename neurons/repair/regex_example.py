@@ -1,72 +1,91 @@
-"""Short texts that a regular expression matches, so that the search knows which token the wanted answer begins with."""
+"""Short texts that a regular expression matches, so that the search knows which token the wanted answer begins with.
+
+Alternatives, groups, classes and counted repeats are read; whatever else an expression has (look-arounds, anchors) is left out, and only
+texts that the whole expression does match are given.
+"""
 
 from __future__ import annotations
 
-import re
-from itertools import product
-from re import _constants as codes  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
-from typing import Any
+from itertools import islice, product
+
+import regex
+
+from neurons.core.errors import InvalidInput
+from neurons.core.patterns import OutsidePattern
 
 _MOST = 8
+_TRIED = 32
+_CANDIDATES = "1aA _-.,Zz9é"
+_ATOM = regex.compile(
+    r"""(?P<nothing>\\[bBAZzGmM]|[\^$]|\(\?[aiLmsuxfwV01-]+\))
+      | (?P<look>\(\?<?[=!])
+      | (?P<open>\((?:\?(?::|>|\||P?<\w+>|[a-zA-Z-]+:))?)
+      | (?P<class>\[\^?\]?(?:\\.|[^\]\\])*\]|\\[pP]\{\w+\}|\\[dDwWsShH]|\.)
+      | \\(?P<escaped>.)
+      | (?P<literal>[^\\()|\[])""",
+    regex.VERBOSE | regex.DOTALL,
+)
+_REPEAT = regex.compile(r"(?:(?P<none>[*?])|(?P<once>\+)|\{(?P<least>\d*)(?:,\d*)?\})[?+]?")
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 def examples(pattern: str) -> tuple[str, ...]:
     """Up to eight texts matched by `pattern`, one for each branch of its alternations; empty when none is found."""
+    outside = OutsidePattern(pattern)
     try:
-        texts = _expand(parser.parse(pattern))
-    except (NotImplementedError, re.error, RecursionError):
+        texts, _ = _alternatives(pattern, 0)
+        found = (text.strip() for text in texts)
+        return tuple(dict.fromkeys(text for text in found if text and outside.search(text) is not None))[:_MOST]
+    except (_Unread, InvalidInput, RecursionError):
         return ()
-    found = (text.strip() for text in texts)
-    return tuple(dict.fromkeys(text for text in found if text and re.search(pattern, text)))[:_MOST]
 
 
-def _expand(items: Any) -> list[str]:
-    parts = [_one(op, arg) for op, arg in items]
-    return ["".join(choice) for choice, _ in zip(product(*parts), range(_MOST * 4), strict=False)]
+class _Unread(Exception):
+    """Part of an expression that is not read here."""
 
 
-def _one(op: Any, arg: Any) -> list[str]:
-    """Texts for one element of a parsed pattern."""
-    if op is codes.LITERAL:
-        return [chr(arg)]
-    if op is codes.AT or op in (codes.ASSERT, codes.ASSERT_NOT):
-        return [""]
-    if op is codes.ANY or op is codes.NOT_LITERAL:
-        return ["a" if arg != ord("a") else "b"]
-    if op is codes.IN:
-        return [_member(arg)]
-    if op is codes.BRANCH:
-        return [text for branch in arg[1] for text in _expand(branch)][:_MOST]
-    if op is codes.SUBPATTERN:
-        return _expand(arg[-1])
-    if op in (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT):
-        least, _, inner = arg
-        return [text * least for text in _expand(inner)]
-    if op is codes.ATOMIC_GROUP:
-        return _expand(arg)
-    raise NotImplementedError(str(op))
+def _alternatives(pattern: str, at: int) -> tuple[list[str], int]:
+    """Texts of each branch from `at` up to the closing bracket or the end, in order, and where that is."""
+    found: list[str] = []
+    parts: list[list[str]] = []
+    while at <= len(pattern):
+        if at == len(pattern) or pattern[at] in "|)":
+            found += ["".join(choice) for choice in islice(product(*parts), _TRIED)]
+            parts = []
+            if at == len(pattern) or pattern[at] == ")":
+                break
+            at += 1
+            continue
+        texts, at = _atom(pattern, at)
+        if (repeat := _REPEAT.match(pattern, at)) is not None:
+            texts, at = _repeated(texts, repeat), repeat.end()
+        parts.append(texts)
+    return found[:_TRIED], at
 
 
-def _member(items: Any) -> str:
-    """A character of a class such as [a-z] or \\d."""
-    for op, arg in items:
-        if op is codes.LITERAL:
-            return chr(arg)
-        if op is codes.RANGE:
-            return chr(arg[0])
-        if op is codes.CATEGORY:
-            for character in "1a _-":
-                if re.match(_CATEGORIES.get(arg, "(?!)"), character):
-                    return character
-    raise NotImplementedError("character class")
+def _atom(pattern: str, at: int) -> tuple[list[str], int]:
+    """Texts for one element, and where the next one begins."""
+    match = _ATOM.match(pattern, at)
+    if match is None:
+        raise _Unread
+    if match["look"] or match["open"]:
+        texts, end = _alternatives(pattern, match.end())
+        if pattern[end : end + 1] != ")":
+            raise _Unread
+        return ([""] if match["look"] else texts), end + 1
+    if match["nothing"]:
+        return [""], match.end()
+    if match["class"]:
+        fits = OutsidePattern(match["class"])
+        return [next((c for c in _members(match["class"]) if fits.search(c) is not None), "a")], match.end()
+    return [_ESCAPES.get(match["escaped"], match["escaped"]) if match["escaped"] else match["literal"]], match.end()
 
 
-_CATEGORIES = {
-    codes.CATEGORY_DIGIT: r"\d",
-    codes.CATEGORY_WORD: r"\w",
-    codes.CATEGORY_SPACE: r"\s",
-    codes.CATEGORY_NOT_DIGIT: r"\D",
-    codes.CATEGORY_NOT_WORD: r"\W",
-    codes.CATEGORY_NOT_SPACE: r"\S",
-}
+def _members(members: str) -> str:
+    """Characters to try for a class: those that stand in it, then everyday ones."""
+    return (members[1:-1].replace("\\", "") if members.startswith("[") else "") + _CANDIDATES
+
+
+def _repeated(texts: list[str], repeat: regex.Match[str]) -> list[str]:
+    least = 0 if repeat["none"] else 1 if repeat["once"] else int(repeat["least"] or 0)
+    return [text * min(least, 200) for text in texts] if least else [""]

@@ -7,7 +7,6 @@ model, and each token looks at the part before it (`GraphRun.upto`), which causa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,10 +14,11 @@ import torch
 from torch import Tensor
 
 from neurons.core.types import Steer
-from neurons.models.layers import decoder_layers, whole_cache
+from neurons.models.layers import whole_cache
 from neurons.models.loaded import LoadedModel
 from neurons.runs.attention_tap import AttentionCall, AttentionTap, per_head
 from neurons.runs.hooks import Edit, GraphActs, run_forward
+from neurons.runs.layer_outputs import hidden_of, kept_outputs
 
 SHARED_BYTES = 512_000_000
 """A shared run stays in memory: texts that would take more (see `_bytes`) are run anew for every token."""
@@ -56,7 +56,7 @@ class GraphRun:
     @property
     def hidden(self) -> list[Tensor]:
         """A layer's output, (1, T, D)."""
-        return [output[0] if isinstance(output, tuple | list) else output for output in self.outputs]
+        return [hidden_of(output) for output in self.outputs]
 
     def upto(self, tokens: int) -> GraphRun:
         """The run as far as the first `tokens` tokens."""
@@ -67,13 +67,8 @@ class GraphRun:
 def graph_run(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit], *, logits: int = 1, shared: bool = False) -> GraphRun:
     """Run a text with gradients on, keeping the logits of its last `logits` tokens."""
     acts = GraphActs(loaded)
-    outputs: list[Any] = []
     cache: Any = whole_cache(loaded)
-
-    with loaded.lock, ExitStack() as stack:
-        for layer in decoder_layers(loaded):
-            stack.callback(layer.register_forward_hook(lambda _module, _args, output: outputs.append(output)).remove)
-        tap = stack.enter_context(AttentionTap(keep=True))
+    with kept_outputs(loaded) as outputs, AttentionTap(keep=True) as tap:
         output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, graph=acts, cache=cache, logits_to_keep=logits, grad=True)
     assert output.logits is not None
     whole = cache is not None and len(cache.layers) == loaded.n_layers

@@ -22,6 +22,7 @@ from neurons.core.types import Steer
 from neurons.models.layers import answering, decoder_layers
 from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import run_forward
+from neurons.runs.layer_outputs import hidden_of, kept_outputs
 from neurons.runs.steering import compile_edits
 
 BATCH = 64
@@ -109,19 +110,15 @@ def logit_lens(
 
 def _residuals(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Any], at: Sequence[int]) -> tuple[Tensor, list[Any], Tensor]:
     """The residual stream before the first layer and after each, at positions `at`: (R, N, D); the layers' outputs; the last logits."""
-    outputs: list[Any] = []
     first: list[Tensor] = []
 
     def before(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         first.append(args[0] if args else kwargs["hidden_states"])
 
-    layers = decoder_layers(loaded)
-    with ExitStack() as stack:
-        stack.callback(layers[0].register_forward_pre_hook(before, with_kwargs=True).remove)
-        for layer in layers:
-            stack.callback(layer.register_forward_hook(lambda _module, _args, output: outputs.append(output)).remove)
+    with kept_outputs(loaded) as outputs, ExitStack() as stack:
+        stack.callback(decoder_layers(loaded)[0].register_forward_pre_hook(before, with_kwargs=True).remove)
         result = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, logits_to_keep=1)
-    hidden = [first[0], *(output[0] if isinstance(output, tuple | list) else output for output in outputs)]
+    hidden = [first[0], *map(hidden_of, outputs)]
     assert result.logits is not None
     if any(layer_BTD.shape[:2] != (1, len(ids)) for layer_BTD in hidden):
         raise ModelError(_NO_LENS.format(loaded.ref.architecture))

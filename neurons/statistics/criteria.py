@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import regex
 
 from neurons.core.errors import InvalidInput
+from neurons.core.patterns import OutsidePattern
 from neurons.statistics.folding import fold, folded
 
 Kind = Literal["contains", "regex", "equals", "token"]
@@ -56,17 +57,14 @@ class Criterion:
         if len(text) > _MAX_TEXT:
             raise InvalidInput(f"{field} has {len(text)} characters; use at most {_MAX_TEXT}", field=field)
         if self.kind == "regex":
-            try:
-                pattern = re.compile(text)
-            except (re.error, RecursionError, OverflowError) as error:
-                raise InvalidInput(f"{field}: {text!r} is not a regular expression: {error}", field=field) from error
-            if pattern.search("") is not None:
-                raise InvalidInput(f"{field}: {text!r} matches the empty answer; make it ask for something", field=field)
+            OutsidePattern(text, field).check()
+
+    @cached_property
+    def _outside(self) -> tuple[OutsidePattern, ...]:
+        return tuple(OutsidePattern(text, "criterion") for text in self.texts)
 
     @cached_property
     def _patterns(self) -> tuple[Any, ...]:
-        if self.kind == "regex":
-            return tuple(re.compile(text) for text in self.texts)
         if self.kind == "token":
             return tuple(re.compile(re.escape(text.strip() or text)) for text in self.texts)
         return tuple(_words(fold(" ".join(text.split()))) for text in self.texts)
@@ -75,7 +73,10 @@ class Criterion:
         """The characters of `answer` that first meet the criterion, [start, end), or None."""
         if self.kind == "equals":
             return (0, len(answer)) if _plain(answer) in {_plain(text) for text in self.texts} else None
-        if self.kind == "contains":
+        found: list[tuple[int, int] | None]
+        if self.kind == "regex":
+            found = [pattern.search(answer) for pattern in self._outside]
+        elif self.kind == "contains":
             text = folded(answer)
             found = [text.span(*match.span()) for pattern in self._patterns for match in pattern.finditer(text.text, overlapped=True)]
         else:

@@ -52,11 +52,6 @@ def conversation(record: TraceRecord, *, same_model: bool, answered: bool = True
     return turns if same_model else [replace(turn, token_ids=None) for turn in turns]
 
 
-def system_of(record: TraceRecord) -> str:
-    """The system prompt that the person gave, if any."""
-    return next((message.content for message in record.messages if message.role == "system"), "")
-
-
 def with_system(turns: Sequence[Message]) -> list[Message]:
     """The turns behind the present system prompt."""
     system = sampling_settings.system_prompt()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.cluster import HDBSCAN
+from sklearn.cluster import HDBSCAN  # another implementation, as a reference
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
+from neurons.concepts import clusters
 from neurons.concepts.clusters import NOISE, ClusterSettings, cluster_sides, cluster_vectors
 from neurons.concepts.labels import label_groups, terms
 from neurons.concepts.search import SearchIndex
@@ -47,6 +48,7 @@ def test_the_same_as_the_reference_implementations_other_algorithm() -> None:
     settings = ClusterSettings()
     reduced = PCA(50, svd_solver="covariance_eigh").fit_transform(vectors.astype(np.float64)).astype(np.float32)
     tree = HDBSCAN(min_cluster_size=5, min_samples=3, algorithm="kd_tree", cluster_selection_method="leaf", copy=True).fit_predict(reduced)
+    assert adjusted_rand_score(tree, clusters._hdbscan(reduced, settings)) == 1
     ours = cluster_vectors(vectors, settings)[0]
     assert adjusted_rand_score(tree[ours >= 0], ours[ours >= 0]) > 0.99
     assert (ours[tree == NOISE] == NOISE).all()

@@ -194,3 +194,25 @@ def test_a_switched_off_steer_stays_off_in_a_sweep(tiny: LoadedModel) -> None:
     assert sweep(tiny, "One?", [STEER, other], [0.5, 1.0], sampling=SETTINGS).points != alone.points
     with pytest.raises(InvalidInput, match="switched off"):
         sweep(tiny, "One?", [replace(STEER, enabled=False)], [1.0], sampling=SETTINGS)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_run_is_not_gone_on_with_under_other_weights(tmp_path: Path, tiny: LoadedModel, known: bool) -> None:
+    """The same name, other weights: told by the hash that the run was begun with, else by its first trace's."""
+    store = StopsAfterTwo(tmp_path / "traces", examples=None)
+    other = replace(tiny, ref=replace(tiny.ref, weights_hash="0" * 64))
+    prompts = load_file("\n".join(f"Question {n}?" for n in range(1, 7)).encode(), name="x.txt")
+    runner = JobRunner(tmp_path / "jobs")
+    runs.register(runner, lambda params, progress: tiny, lambda: store)
+    store.stop = lambda: runner.cancel(runner.list()[0].id)
+    job = runs.start(runner, prompts, run="long", weights=tiny.ref.weights_hash if known else "", sampling=SETTINGS)
+    assert runner.wait(job.id, timeout=60).state == "cancelled"
+    runner.close()
+    again = JobRunner(tmp_path / "jobs")
+    runs.register(again, lambda params, progress: other, lambda: store)
+    again.resume(job.id)
+    ended = again.wait(job.id, timeout=60)
+    again.close()
+    assert ended.state == "failed"
+    assert "other weights" in ended.message
+    assert store.saves == 2

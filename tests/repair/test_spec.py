@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,32 @@ def test_examples_of_a_regular_expression() -> None:
     assert examples(r"(?i)\b(no|not)\b") == ("no", "not")
     assert examples(r"Ankara|Angora") == ("Ankara", "Angora")
     assert examples(r"\d{2}")[0].isdigit()
+    assert examples(r"\b(?:is|equals):?\s+9\.9(?!\.?\d)") == ("is 9.9", "equals 9.9")
+    assert examples(r"(a|(?P<x>b|c)d){2}|[]x]y|colou?r{3,}") == ("aa", "bdbd", "cdcd", "]y", "colorrr")
+    assert examples("(") == examples(r"(a)\1(?") == ()
+    assert examples("日本|東京") == ("日本", "東京")
+    assert all(re.search(pattern, text) for pattern in (r"[^a-z]9", r"\w+\.[A-Z]", r"\$5|\\n") for text in examples(pattern))
+
+
+ENDLESS = r"(.|[^Z]|[^Q]|[\s\S]|[^J])+ZZZ"
+
+
+def test_an_expression_that_would_try_for_ever_is_given_up_in_time() -> None:
+    """In a process of its own: where the library does not give up, nothing in this one could end it."""
+    code = f"""
+from neurons.core.errors import InvalidInput
+from neurons.statistics.criteria import Criterion
+hard = (({ENDLESS!r}, "x" * 60 + "ZZ"), (r"(a|a)+$x", "a" * 60), (r"(\\w+\\s?)*\\.$", "word " * 30 + "!"))
+for pattern, text in hard:
+    try:
+        print(Criterion(pattern, "regex").check().met(text))
+    except InvalidInput as error:
+        print("given up:", "takes longer" in str(error))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert len(ran.stdout.splitlines()) == 3
+    assert "given up: True" in ran.stdout
+    assert "given up: False" not in ran.stdout
 
 
 @pytest.mark.parametrize(
