@@ -9,8 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from neurons.atlas.records import AtlasInfo
-from neurons.atlas.removal import damaged_atlases, remove_atlas, remove_folder, restore_atlas
-from neurons.atlas.store import SHIPPED, Atlas, atlas_folder, list_atlases, open_atlas, open_folder
+from neurons.atlas.removal import remove_atlas, remove_folder, restore_atlas
+from neurons.atlas.store import SHIPPED, Atlas, atlas_folder, damaged_atlases, list_atlases, open_atlas, open_folder
 from neurons.core.errors import NeuronscopeError
 from neurons.core.types import ModelRef
 from pages.shared import server_wide, untrusted

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from neurons.core.clock import now
 from neurons.core.errors import InvalidInput, ModelError
 from neurons.core.percent import percent
 from neurons.core.progress import Progress
@@ -21,7 +22,6 @@ from neurons.storage.jobs import JobRunner
 from pages.shared import address, job_progress, server_wide
 from pages.shared.server_wide import Server
 from pages.shared.tables import choose_rows, downloads, matching
-from traces.schema import now
 
 _HEIGHT = 420
 

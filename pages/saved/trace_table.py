@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages.shared import address, server_wide
 from pages.shared.tables import choose_rows
-from traces.catalogue import TraceSummary
+from traces.summary import TraceSummary
 
 MOST = 2000
 _CUT = 160

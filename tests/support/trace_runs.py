@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from neurons.core.clock import now
 from neurons.core.types import Environment, Message, ModelRef, NeuronSide, Sampling, Segment, Steer
-from traces.schema import TraceRecord, now
+from traces.schema import TraceRecord
 
 LAYERS, NEURONS, VOCAB = 3, 8, 100
 
