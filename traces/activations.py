@@ -22,7 +22,7 @@ from neurons.storage.files import disk_errors, fsync_path, fsync_tree, move, tre
 from neurons.storage.manifest import FileEntry, build_manifest, document_of, parse_document, read_manifest
 from neurons.storage.sealed import unseal, write_sealed
 from traces.schema import ActivationState
-from traces.tensors import ACTIVATIONS, GROUP, add_to_group, write_group
+from traces.tensors import ACTIVATIONS, GROUP, add_attributes, add_to_group, write_group
 
 STATE = "activations.json"
 PREFIX = f"{GROUP}/{ACTIVATIONS}/"
@@ -130,6 +130,9 @@ def put_back(folder: Path, workshop: Path, acts_LTI: NDArray[Any], attributes: M
             add_to_group(bench / GROUP, ACTIVATIONS, acts_LTI)
             new = {name: entry for name, entry in build_manifest(bench).items() if name.startswith(PREFIX)}
             same = new == {name: entry for name, entry in read_manifest(folder).items() if name.startswith(PREFIX)}
+            if not same:
+                add_attributes(bench / GROUP, ACTIVATIONS, {"recomputed": True})  # so that they are never taken for the published
+                new = {name: entry for name, entry in build_manifest(bench).items() if name.startswith(PREFIX)}
             fsync_tree(bench)
             write_sealed(folder / STATE, {"state": "evicted"})
             if target.exists():

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import xarray as xr
 import zarr
@@ -28,6 +29,7 @@ from neurons.storage.manifest import Manifest
 GROUP = "tensors.zarr"
 ACTIVATIONS = "activations"
 FLOAT16_MAX = 65_504.0
+_CRC = 4  # bytes of the checksum at the end of every chunk
 DIMENSIONS: dict[str, tuple[str, ...]] = {
     ACTIVATIONS: ("layer", "token", "neuron"),
     "topk_ids": ("token", "rank"),
@@ -111,6 +113,11 @@ def add_to_group(folder: Path, name: str, array: NDArray[Any]) -> None:
     write_array(zarr.open_group(str(folder), mode="r+", zarr_format=3), name, array)
 
 
+def add_attributes(folder: Path, name: str, attributes: Mapping[str, Any]) -> None:
+    """Say more of one array of an existing group."""
+    zarr.open_array(str(folder / name), mode="r+", zarr_format=3).update_attributes(dict(attributes))
+
+
 class _ManifestStore(LocalStore):
     """A folder of arrays read by its manifest: a file that is named there and missing or cut is an error, whenever it is asked for."""
 
@@ -121,8 +128,15 @@ class _ManifestStore(LocalStore):
     async def get(self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None) -> Buffer | None:
         found = await super().get(key, prototype, byte_range)
         entry = self.files.get(key)
-        if entry is not None and (found is None or (byte_range is None and len(found) != entry.size)):
+        if entry is None or byte_range is not None:
+            return found
+        if found is None or len(found) != entry.size:
             raise StoreError(f"{key} is missing or cut; if nobody else is changing this trace, import it again or delete it")
+        data = found.to_bytes() if "/c/" in key else b""
+        if data and google_crc32c.value(data[:-_CRC]) != int.from_bytes(data[-_CRC:], "little"):
+            raise StoreError(
+                f"{key} was changed (its checksum differs); run `neuronscope traces verify`, then recompute or delete the trace"
+            )
         return found
 
 

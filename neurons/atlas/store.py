@@ -20,7 +20,7 @@ from neurons.atlas.corpus import Corpus
 from neurons.atlas.records import AtlasInfo, AtlasQuantiles, Exemplar, ExemplarArrays, Histogram, TokenArrays, TokenStats, side_of
 from neurons.atlas.writer import CORPUS, NEURONS, AtlasWriter, read_manifest
 from neurons.core.errors import InvalidInput, NotFound, StoreError
-from neurons.core.home import subfolder
+from neurons.core.home import home
 from neurons.core.types import ModelRef, Polarity
 from neurons.storage.manifest import FileEntry, problem_of
 
@@ -29,7 +29,11 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 def atlas_folder(ref: ModelRef) -> Path:
     """Where the user's atlas of this model lives (it may not exist yet)."""
-    return subfolder("atlases") / ref.weights_hash[:32]
+    return _own_place() / ref.weights_hash[:32]
+
+
+def _own_place() -> Path:
+    return home() / "atlases"
 
 
 def open_atlas(ref: ModelRef) -> Atlas | None:
@@ -60,9 +64,11 @@ def open_atlas(ref: ModelRef) -> Atlas | None:
 
 def own_folders() -> tuple[Path, ...]:
     """The folders of the user's atlases, sorted; unfinished ones are left out."""
-    folder = subfolder("atlases")
+    folder = _own_place()
     try:
         return tuple(sorted(path for path in folder.iterdir() if "." not in path.name and path.is_dir()))
+    except FileNotFoundError:
+        return ()
     except OSError as error:
         raise StoreError(f"{folder} cannot be read: {error.strerror or error}; check its permissions") from error
 

@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from neurons.core.clock import now, stamp
 from neurons.core.errors import InvalidInput, NotFound, StoreError
-from neurons.core.home import subfolder
+from neurons.core.home import home
 from neurons.core.names import MAX_NAME, free_name
 from neurons.storage import journal
 from neurons.storage.files import disk_errors, sweep_leftovers
@@ -62,7 +62,7 @@ class NamedDocuments:
         """`kind` names the subfolder of the user data, and what error messages call a document. `check` guards saves and loads."""
         self.kind = kind
         self.check = check
-        self.folder = subfolder(kind) if folder is None else folder
+        self.folder = home() / kind if folder is None else folder
         self.trash = Trash(self.folder / ".trash", keep=TRASH_KEPT)
         self._work = self.folder / ".work"
         sweep_leftovers(self.folder)

@@ -6,6 +6,7 @@ a bench with such a list after a crash does what is left of it. Each rename can 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,14 +28,13 @@ def rename_all(root: Path, bench: Path, moves: Sequence[tuple[Path, Path]]) -> N
     """
     names = [[source.relative_to(root).as_posix(), target.relative_to(root).as_posix()] for source, target in moves]
     write_sealed(bench / JOURNAL, {"format": _FORMAT, "version": 1, "moves": names})
-    done: list[tuple[Path, Path]] = []
     try:
         for source, target in moves:
             move(source, target)
-            done.append((source, target))
     except OSError as error:
-        for source, target in reversed(done):
-            move(target, source)
+        for source, target in reversed(moves):
+            if target.exists() and not source.exists():
+                os.rename(target, source)
         (bench / JOURNAL).unlink()
         raise StoreError(f"{error.filename} cannot be moved: {error.strerror or error}; nothing was changed") from error
     _clear(bench)

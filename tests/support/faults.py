@@ -11,8 +11,7 @@ from typing import Any
 
 RENAMES = ("rename", "replace")
 CHANGES = (*RENAMES, "mkdir", "unlink", "rmdir", "fsync", "open", "create")
-"""`open` is any os.open for writing, `create` any open() for writing."""
-_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+"""`open` is any os.open that makes or empties a file, `create` any open() for writing."""
 
 
 class Disk:
@@ -43,7 +42,8 @@ def watched(disk: Disk) -> Iterator[Disk]:
         return call
 
     def open_low(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
-        if flags & _WRITES:
+        fresh = flags & os.O_TRUNC or (flags & os.O_CREAT and not os.path.exists(path))  # a file that is there needs no space
+        if fresh:
             disk.step("open")
         return int(kept["open"](path, flags, *args, **kwargs))
 
