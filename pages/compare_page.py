@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.compare import side_by_side
 from pages.shared import address, server_wide
-from traces.catalogue import TraceSummary
+from traces.summary import TraceSummary
 
 _OFFERED = 500
 

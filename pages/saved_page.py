@@ -9,7 +9,7 @@ import streamlit as st
 from neurons.core.types import Sampling
 from pages.saved import trace_actions, trace_table
 from pages.shared import address, server_wide, untrusted
-from traces.catalogue import TraceSummary
+from traces.summary import TraceSummary
 
 _HEIGHT = 560
 

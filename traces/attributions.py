@@ -5,11 +5,13 @@ Only the strongest rows are kept (attributions are not sparse), with the share o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
+import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,17 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 
 from neurons.core.errors import InvalidInput, NotFound, StoreError
 from neurons.core.types import AttributionRow, TargetSpec
-from neurons.storage.manifest import changed, missing_or_resized, read_manifest, write_folder
-from traces.tensors import open_dataset
+from neurons.storage import journal
+from neurons.storage.files import disk_errors
+from neurons.storage.manifest import Manifest, changed, opening_problems, prepare_folder, read_manifest, write_folder
+from traces.schema import MAX_WHOLE
+from traces.tensors import files_below, open_dataset
 
 FOLDER = "attributions"
 ROWS = "rows.zarr"
 INFO = "attribution.json"
 FORMAT = "neuronscope-attribution"
+_ATTEMPTS = 5
 _KEY_FORM = re.compile(r"^[a-z0-9][a-z0-9-]{0,80}$")
 _COLUMNS: dict[str, np.dtype[Any]] = {
     "layer": np.dtype(np.int32),
@@ -124,7 +130,10 @@ def from_rows(info: AttributionInfo, rows: Sequence[AttributionRow], *, mass_LT:
 
 
 def save(trace_folder: Path, workshop: Path, attribution: StoredAttribution) -> str:
-    """Publish an attribution inside a trace's folder; one with the same key is replaced. Returns its key."""
+    """Publish an attribution inside a trace's folder; one with the same key is replaced at once or not at all. Returns its key.
+
+    Hold the lock of the store, whose workshop it is.
+    """
     key = check_key(attribution.info.key)
     columns = _columns(attribution)
     info = json.dumps({"format": FORMAT, "version": 1, **asdict(attribution.info)}, ensure_ascii=False, indent=1, allow_nan=False)
@@ -147,20 +156,25 @@ def save(trace_folder: Path, workshop: Path, attribution: StoredAttribution) -> 
             array[...] = column
 
     final = trace_folder / FOLDER / key
-    final.parent.mkdir(exist_ok=True)
+    with disk_errors(final):
+        final.parent.mkdir(mode=0o700, exist_ok=True)
     try:
         write_folder(final, workshop, fill)
     except FileExistsError:
-        outdated = workshop / f"old-{trace_folder.name}-{key}"
-        shutil.rmtree(outdated, ignore_errors=True)
-        try:
-            final.rename(outdated)
-            write_folder(final, workshop, fill)
-        except FileExistsError:
-            return key
-        finally:
-            shutil.rmtree(outdated, ignore_errors=True)
+        _replace(final, workshop, fill)
     return key
+
+
+def _replace(final: Path, workshop: Path, fill: Callable[[Path], None]) -> None:
+    """Write the new folder whole, then change places with the old one."""
+    bench = workshop / f"replace-{secrets.token_hex(6)}"
+    try:
+        new = prepare_folder(bench, final.name, fill)
+        journal.rename_all(workshop.parent, bench, [(final, bench / "old"), (new, final)])
+    except StoreError:
+        if not (bench / journal.JOURNAL).exists():
+            shutil.rmtree(bench, ignore_errors=True)
+        raise
 
 
 def _columns(attribution: StoredAttribution) -> dict[str, NDArray[Any]]:
@@ -186,11 +200,14 @@ def keys(trace_folder: Path) -> tuple[str, ...]:
 
 def info(trace_folder: Path, key: str) -> AttributionInfo:
     """What one attribution explains. Raises `NotFound`, `StoreError`."""
-    path = trace_folder / FOLDER / check_key(key) / INFO
+    folder = trace_folder / FOLDER / check_key(key)
     try:
-        data = path.read_bytes()
+        data = (folder / INFO).read_bytes()
     except FileNotFoundError as error:
         raise NotFound(f"the trace has no attribution {key!r}; compute it again") from error
+    entry = read_manifest(folder).get(INFO)
+    if entry is None or hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise StoreError(f"{key}/{INFO} was changed (SHA-256 differs); compute the attribution again")
     return parse_info(data, what=f"{key}/{INFO}")
 
 
@@ -203,21 +220,45 @@ def parse_info(data: bytes, *, what: str) -> AttributionInfo:
         found = _INFO.validate_json(json.dumps(raw), strict=True)
     except (ValidationError, ValueError, RecursionError) as error:
         raise StoreError(f"{what} is damaged; delete the attribution and compute it again ({str(error).splitlines()[0]})") from error
-    if not (math.isfinite(found.metric_value) and 0 <= found.share <= 1.0001 and found.kept >= 0 and found.total >= 0):
+    whole = (found.kept, found.total, found.target.token, found.target.token_id or 0, found.target.against_id or 0)
+    plain = all(not isinstance(value, int | float) or abs(value) <= MAX_WHOLE for value in found.extra.values())
+    bounded = plain and all(0 <= number <= MAX_WHOLE for number in whole)
+    if not (bounded and math.isfinite(found.metric_value) and 0 <= found.share <= 1.0001):
         raise StoreError(f"{what} holds impossible numbers; delete the attribution and compute it again")
     return found
 
 
 def load(trace_folder: Path, key: str) -> StoredAttribution:
     """Read one attribution. Raises `NotFound`, or `StoreError` where it is damaged."""
-    found = info(trace_folder, key)
-    folder = trace_folder / FOLDER / key
-    problems = missing_or_resized(folder, read_manifest(folder))
+    folder = trace_folder / FOLDER / check_key(key)
+    for _ in range(_ATTEMPTS):  # it may be replaced by another program meanwhile
+        found, before = info(trace_folder, key), read_manifest(folder)
+        try:
+            stored = _read(found, folder, before)
+        except StoreError:
+            if _manifest_now(folder) == before:
+                raise
+            continue
+        if _manifest_now(folder) == before:
+            return stored
+    raise StoreError(f"attribution {key} is being changed by another program; try again")
+
+
+def _manifest_now(folder: Path) -> Mapping[str, Any] | None:
+    try:
+        return read_manifest(folder)
+    except StoreError:
+        return None
+
+
+def _read(found: AttributionInfo, folder: Path, files: Manifest) -> StoredAttribution:
+    key = folder.name
+    problems = opening_problems(folder, files)
     if problems:
         raise StoreError(f"attribution {key} is damaged ({problems[0]}); compute it again")
-    dataset = open_dataset(folder / ROWS)
+    dataset = open_dataset(folder / ROWS, files_below(files, ROWS))
     try:
-        values = {name: np.asarray(dataset[name].values) for name in dataset.variables}
+        values = {str(name): np.asarray(dataset[name].values) for name in dataset.variables}
         layer, index, token, activation, attribution = (values[name].astype(dtype, copy=False) for name, dtype in _COLUMNS.items())
     except (KeyError, OSError, ValueError, RuntimeError) as error:
         raise StoreError(f"attribution {key} is damaged ({error}); compute it again") from error

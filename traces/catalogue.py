@@ -1,138 +1,58 @@
 """The list of traces as a SQLite file: an index for searching, rebuilt from the folders whenever it is lost or corrupt.
 
-It knows nothing that the folders do not know. Every call opens its own connection, so threads and processes may share it.
+It knows nothing that the folders do not know. Every call opens its own connection, so threads and processes may share it. Each row
+carries a checksum. Where the disk is full or read-only, the list is kept in memory instead, until the disk takes it again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sqlite3
+import threading
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from neurons.core.dates import utc
 from neurons.core.errors import InvalidInput, StoreError
-from traces.schema import ActivationState, TraceRecord
+from traces.summary import TraceSummary
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Sort = Literal["created", "name", "prompt", "model_name", "answer_tokens", "seconds", "bytes"]
 SORTS: tuple[str, ...] = ("created", "name", "prompt", "model_name", "answer_tokens", "seconds", "bytes")
-_PREVIEW = 600
+_TRY_DISK_EVERY = 5.0
+_REFUSALS = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM})
 
 
-@dataclass(frozen=True)
-class TraceSummary:
-    """One row of the list of traces."""
-
-    id: str
-    created: str
-    name: str
-    note: str
-    tags: tuple[str, ...]
-    pinned: bool
-    model_id: str
-    model_name: str
-    weights_hash: str
-    prompt: str
-    """The last user message, at most 600 characters."""
-    answer: str
-    """At most 600 characters."""
-    finish_reason: str
-    prompt_tokens: int
-    answer_tokens: int
-    temperature: float
-    seed: int
-    steers: int
-    """How many steers were on."""
-    set_name: str | None
-    set_row: int | None
-    baseline_id: str | None
-    seconds: float
-    activations: ActivationState
-    bytes: int
-    """On disk, tensors and attributions included."""
-    tensor_bytes: int
-    """What evicting the activations would free."""
-    tensors_at: float
-    """When the activations were written (Unix time): the oldest are evicted first."""
-    trashed: bool = False
-    example: bool = False
-
-    @property
-    def title(self) -> str:
-        """The name, else the prompt's first line."""
-        return self.name or (self.prompt.strip().splitlines() or ["(empty prompt)"])[0][:80]
+class CatalogueDamaged(StoreError):
+    """The file is corrupt, or a row is not what was written. It can be made again from the folders."""
 
 
 _COLUMNS = tuple(field.name for field in fields(TraceSummary))
 _CREATE = f"""
 CREATE TABLE IF NOT EXISTS traces (
-  id TEXT PRIMARY KEY, {", ".join(name for name in _COLUMNS if name != "id")}, haystack TEXT NOT NULL
+  id TEXT PRIMARY KEY, {", ".join(name for name in _COLUMNS if name != "id")},
+  haystack TEXT NOT NULL, stamp TEXT NOT NULL, seal TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_created ON traces (created);
 CREATE INDEX IF NOT EXISTS by_set ON traces (set_name, set_row);
 """
 
 
-def summarise(
-    record: TraceRecord,
-    *,
-    activations: ActivationState,
-    size: int,
-    tensor_size: int,
-    tensors_at: float,
-    trashed: bool = False,
-    example: bool = False,
-) -> TraceSummary:
-    """The row of a record."""
-    return TraceSummary(
-        id=record.id,
-        created=record.created,
-        name=record.name,
-        note=record.note,
-        tags=record.tags,
-        pinned=record.pinned,
-        model_id=record.model.id,
-        model_name=record.model.name,
-        weights_hash=record.model.weights_hash,
-        prompt=record.prompt[:_PREVIEW],
-        answer=record.answer[:_PREVIEW],
-        finish_reason=record.finish_reason,
-        prompt_tokens=len(record.prompt_ids),
-        answer_tokens=len(record.answer_ids),
-        temperature=record.sampling.temperature,
-        seed=record.sampling.seed,
-        steers=sum(1 for steer in record.steers if steer.enabled),
-        set_name=record.set_name,
-        set_row=record.set_row,
-        baseline_id=record.baseline_id,
-        seconds=record.seconds,
-        activations=activations,
-        bytes=size,
-        tensor_bytes=tensor_size,
-        tensors_at=tensors_at,
-        trashed=trashed,
-        example=example,
-    )
+@dataclass(frozen=True)
+class Row:
+    """What the catalogue keeps of a trace."""
 
-
-def haystack_of(record: TraceRecord) -> str:
-    """Everything the search looks at, case-folded."""
-    parts = [
-        record.id,
-        record.name,
-        record.note,
-        *record.tags,
-        record.model.name,
-        record.model.id,
-        record.set_name or "",
-        record.created[:10],
-    ]
-    parts += [message.content for message in record.messages] + [record.answer]
-    return "\n".join(parts).casefold()
+    summary: TraceSummary
+    haystack: str
+    """What the search looks at."""
+    stamp: str
+    """Of the files that the row was made from: another one on disk means that the row is stale."""
 
 
 class Catalogue:
@@ -140,59 +60,124 @@ class Catalogue:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._memory: sqlite3.Connection | None = None
+        self._one = threading.RLock()
+        self._tried = 0.0
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
+        with self._one:
+            memory = self._memory
+        if memory is not None:
+            with self._one:
+                yield memory
+            return
         with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as connection:
             connection.row_factory = sqlite3.Row
             yield connection
 
     def healthy(self) -> bool:
-        """Whether the file exists, is whole and has this version's columns."""
-        if not self.path.exists():
+        """Whether the file exists, is whole, has this version's columns, and each row is what was written."""
+        if self._memory is None and not self.path.exists():
             return False
         try:
             with self._connect() as connection:
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
-                return bool(version == SCHEMA_VERSION and connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+                whole = version == SCHEMA_VERSION and connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok"
+                return bool(whole and all(_sealed(row) for row in connection.execute("SELECT * FROM traces")))
         except sqlite3.DatabaseError:
             return False
 
     def create(self) -> None:
-        """Throw the file away and start an empty one."""
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        """Throw the file away and start an empty one; where the disk refuses, one in memory."""
         try:
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._leave_memory()
             with self._connect() as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.executescript(_CREATE)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        except sqlite3.Error as error:
-            raise StoreError(f"cannot write the catalogue {self.path}: {error}; free some disk space or check its permissions") from error
+        except (sqlite3.Error, OSError):
+            self.use_memory(copy=False)
 
-    def put(self, rows: Iterable[tuple[TraceSummary, str]]) -> None:
-        """Insert or replace rows, each with its haystack."""
-        marks = ", ".join("?" for _ in range(len(_COLUMNS) + 1))
-        values = [(*(_to_sql(getattr(row, name)) for name in _COLUMNS), haystack) for row, haystack in rows]
-        self._write([(f"INSERT OR REPLACE INTO traces ({', '.join(_COLUMNS)}, haystack) VALUES ({marks})", values)])
+    def use_memory(self, *, copy: bool = True) -> None:
+        """Go on in memory, with what can be read of the file."""
+        memory = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        with suppress(sqlite3.Error):
+            if copy:
+                with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as disk:
+                    disk.backup(memory)
+        memory.row_factory = sqlite3.Row
+        with self._one:
+            self._memory, self._tried = memory, time.monotonic()
+            if not self.healthy():
+                self._memory = memory = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+                memory.row_factory = sqlite3.Row
+                memory.executescript(_CREATE)
+                memory.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _leave_memory(self) -> None:
+        with self._one:
+            if self._memory is not None:
+                self._memory.close()
+            self._memory = None
+
+    def back_on_disk(self) -> bool:
+        """Whether the disk takes the list again, looked at every few seconds. Its rows may be stale then."""
+        with self._one:
+            if self._memory is None or time.monotonic() - self._tried < _TRY_DISK_EVERY:
+                return False
+            self._tried = time.monotonic()
+        try:
+            with closing(sqlite3.connect(self.path, timeout=1, isolation_level=None)) as disk:
+                disk.execute("BEGIN IMMEDIATE")
+                disk.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                disk.execute("COMMIT")
+        except sqlite3.Error:
+            return False
+        self._leave_memory()
+        return True
+
+    def put(self, rows: Iterable[Row]) -> None:
+        """Insert or replace rows."""
+        marks = ", ".join("?" for _ in range(len(_COLUMNS) + 3))
+        self._write(f"INSERT OR REPLACE INTO traces ({', '.join(_COLUMNS)}, haystack, stamp, seal) VALUES ({marks})", map(_to_sql, rows))
 
     def remove(self, ids: Iterable[str]) -> None:
         """Forget rows."""
-        self._write([("DELETE FROM traces WHERE id = ?", [(i,) for i in ids])])
+        self._write("DELETE FROM traces WHERE id = ?", ((i,) for i in ids))
 
-    def _write(self, statements: list[tuple[str, list[tuple[Any, ...]]]]) -> None:
+    def _write(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        values = list(rows)
         try:
-            with self._connect() as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                for statement, values in statements:
-                    connection.executemany(statement, values)
-                connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StoreError(f"cannot write the catalogue {self.path}: {error}") from error
+            self._write_once(statement, values)
+        except sqlite3.OperationalError as error:
+            if self._memory is not None or (error.sqlite_errorcode & 0xFF) not in _REFUSALS:
+                raise StoreError(f"cannot write the catalogue {self.path}: {error}") from error
+            self.use_memory()
+            self._write_once(statement, values)
+        except sqlite3.DatabaseError as error:
+            raise CatalogueDamaged(f"the catalogue {self.path} is damaged: {error}") from error
+
+    def _write_once(self, statement: str, values: list[tuple[Any, ...]]) -> None:
+        with self._connect() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.executemany(statement, values)
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
 
     def ids(self) -> dict[str, bool]:
         """Every id with whether it is in the trash."""
         return {row["id"]: bool(row["trashed"]) for row in self._rows("SELECT id, trashed FROM traces", ())}
+
+    def stamps(self) -> dict[str, str]:
+        """Every id with the stamp of its files."""
+        return {row["id"]: row["stamp"] for row in self._rows("SELECT id, stamp FROM traces", ())}
 
     def get(self, trace_id: str) -> TraceSummary | None:
         """One row."""
@@ -272,19 +257,44 @@ class Catalogue:
 
     def _rows(self, statement: str, arguments: tuple[Any, ...]) -> list[sqlite3.Row]:
         try:
-            with self._connect() as connection:
-                return connection.execute(statement, arguments).fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(f"cannot read the catalogue {self.path}: {error}; run `neuronscope traces list --rebuild`") from error
+            return self._rows_once(statement, arguments)
+        except sqlite3.OperationalError as error:
+            if self._memory is not None or (error.sqlite_errorcode & 0xFF) not in _REFUSALS:
+                raise CatalogueDamaged(
+                    f"cannot read the catalogue {self.path}: {error}; run `neuronscope traces list --rebuild`"
+                ) from error
+            self.use_memory()
+            return self._rows_once(statement, arguments)
+        except sqlite3.DatabaseError as error:
+            raise CatalogueDamaged(f"the catalogue {self.path} is damaged: {error}; run `neuronscope traces list --rebuild`") from error
+
+    def _rows_once(self, statement: str, arguments: tuple[Any, ...]) -> list[sqlite3.Row]:
+        with self._connect() as connection:
+            return connection.execute(statement, arguments).fetchall()
 
 
-def _to_sql(value: Any) -> Any:
+def _to_sql(row: Row) -> tuple[Any, ...]:
+    values = [_plain(getattr(row.summary, name)) for name in _COLUMNS] + [row.haystack, row.stamp]
+    return (*values, _seal(values))
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return json.dumps(value, ensure_ascii=False)
     return int(value) if isinstance(value, bool) else value
 
 
+def _seal(values: Iterable[Any]) -> str:
+    return hashlib.blake2b(repr(list(values)).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def _sealed(row: sqlite3.Row) -> bool:
+    return bool(_seal(row[name] for name in (*_COLUMNS, "haystack", "stamp")) == row["seal"])
+
+
 def _from_sql(row: sqlite3.Row) -> TraceSummary:
+    if not _sealed(row):
+        raise CatalogueDamaged("a row of the catalogue was changed; run `neuronscope traces list --rebuild`")
     values = {name: row[name] for name in _COLUMNS}
     values["tags"] = tuple(json.loads(values["tags"]))
     for name in ("pinned", "trashed", "example"):

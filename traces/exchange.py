@@ -14,6 +14,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -21,9 +22,11 @@ from typing import IO
 from neurons.core.errors import InvalidFile, InvalidInput, StoreError
 from neurons.core.names import free_name
 from neurons.core.progress import Progress, no_progress
-from neurons.storage.files import fsync_tree, publish, sha256_of, walk
-from neurons.storage.manifest import MANIFEST, FileEntry, manifest_bytes, missing_or_resized, read_manifest
-from traces import activations
+from neurons.storage.files import SHARED, atomic_file, disk_errors, fsync_tree, walk
+from neurons.storage.journal import JOURNAL, rename_all
+from neurons.storage.manifest import MANIFEST, entry_of, manifest_bytes, opening_problems, read_manifest
+from neurons.storage.sealed import seal
+from traces import activations, attributions
 from traces.folders import META, RECORD, is_id
 from traces.schema import TraceRecord, meta_of, new_id, to_json
 from traces.store import TraceStore
@@ -66,18 +69,8 @@ def export_zip(
         raise InvalidInput("choose at least one trace to export", field="traces")
     if not isinstance(target, Path):
         return _write_zip(store, wanted, target, with_activations=with_activations, progress=progress)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("wb") as stream:
-            count = _write_zip(store, wanted, stream, with_activations=with_activations, progress=progress)
-        temporary.replace(target)
-    except OSError as error:
-        if isinstance(error, StoreError):
-            raise
-        raise StoreError(f"cannot write {target}: {error.strerror or error}; choose another place or free some disk space") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
+    with disk_errors(target), atomic_file(target, mode=SHARED) as stream:
+        return _write_zip(store, wanted, stream, with_activations=with_activations, progress=progress)
 
 
 def _write_zip(store: TraceStore, trace_ids: Sequence[str], target: IO[bytes], *, with_activations: bool, progress: Progress) -> int:
@@ -88,7 +81,7 @@ def _write_zip(store: TraceStore, trace_ids: Sequence[str], target: IO[bytes], *
             progress(number, len(trace_ids), f"packing trace {trace_id}")
             folder = store.folders.find(trace_id)
             held = activations.holding(folder)
-            problems = missing_or_resized(folder, held.files)
+            problems = opening_problems(folder, held.files) + attributions.problems_of(folder)
             if problems:
                 raise StoreError(f"trace {trace_id} is damaged ({problems[0]}) and was not exported; delete it or leave it out")
             leave = held.state == "stored" and not with_activations
@@ -102,7 +95,7 @@ def _write_zip(store: TraceStore, trace_ids: Sequence[str], target: IO[bytes], *
                     raise StoreError(f"trace {trace_id} is damaged ({name} was changed) and was not exported; delete it or leave it out")
                 count += 1
             if leave:
-                archive.writestr(f"{trace_id}/{activations.STATE}", json.dumps({"state": "evicted"}))
+                archive.writestr(f"{trace_id}/{activations.STATE}", seal({"state": "evicted"}))
                 count += 1
     progress(len(trace_ids), len(trace_ids), "packed")
     return count
@@ -138,15 +131,18 @@ def import_zip(
                 records.append(check_folder(folder))
             except InvalidFile as error:
                 raise InvalidFile(f"trace {folder.name} in the file is not valid, so nothing was imported: {error}") from error
-        return _publish_all(store, folders, records)
+        return _publish_all(store, bench, folders, records)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise InvalidFile(f"this is not a readable zip file of traces ({error}); export it again") from error
+    except UnicodeEncodeError as error:
+        raise InvalidFile(f"a text in this file cannot be stored ({error.reason}); nothing was imported") from error
     except OSError as error:
         if isinstance(error, StoreError):
             raise
         raise StoreError(f"cannot import: {error.strerror or error}; free some disk space or check the file") from error
     finally:
-        shutil.rmtree(bench, ignore_errors=True)
+        if not (bench / JOURNAL).exists():  # else it is finished at the next start
+            shutil.rmtree(bench, ignore_errors=True)
 
 
 def _unpack(archive: zipfile.ZipFile, bench: Path, *, max_bytes: int, progress: Progress) -> None:
@@ -197,30 +193,26 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
         raise InvalidFile("the zip file uses a compression other than stored or deflated")
 
 
-def _publish_all(store: TraceStore, folders: Sequence[Path], records: Sequence[TraceRecord]) -> tuple[Imported, ...]:
-    """Give the checked folders their names in the store, all or none."""
-    taken = {record.id for record in records if store.folders.locate(record.id, trashed=True) is not None}
-    ids = {record.id: new_id() if record.id in taken else record.id for record in records}
+def _publish_all(store: TraceStore, bench: Path, folders: Sequence[Path], records: Sequence[TraceRecord]) -> tuple[Imported, ...]:
+    """Give the checked folders their names in the store, all or none, also when the program is killed on the way."""
     runs = _free_runs(store, records)
-    done: list[Path] = []
-    try:
+    with store.folders.changing():
+        taken = {record.id for record in records if store.folders.locate(record.id, trashed=True) is not None}
+        ids = {record.id: new_id() if record.id in taken else record.id for record in records}
+        moves = []
         for folder, record in zip(folders, records, strict=True):
             run = runs.get(record.set_name or "")
             baseline = ids.get(record.baseline_id or "", record.baseline_id)
             wanted = replace(record, id=ids[record.id], baseline_id=baseline, pinned=False, set_name=run)
             if (wanted.id, wanted.baseline_id) != (record.id, record.baseline_id):
                 _rewrite(folder, wanted)
-            (folder / META).write_text(json.dumps(meta_of(wanted), ensure_ascii=False, allow_nan=False), encoding="utf-8")
+            (folder / META).write_bytes(seal(meta_of(wanted)))
             fsync_tree(folder)
-            publish(folder, store.root / wanted.id)
-            done.append(store.root / wanted.id)
-    except (OSError, StoreError):
-        for path in done:
-            shutil.rmtree(path, ignore_errors=True)
-        raise
-    finally:
-        store.sync()
-    store.enforce_budget()
+            moves.append((folder, store.root / wanted.id))
+        rename_all(store.root, bench, moves)
+    store.sync()
+    with suppress(StoreError):  # the traces are in: the next run makes room
+        store.enforce_budget()
     return tuple(Imported(ids[record.id], record.id, store.summary(ids[record.id]).title) for record in records)
 
 
@@ -238,7 +230,7 @@ def _free_runs(store: TraceStore, records: Sequence[TraceRecord]) -> dict[str, s
 def _rewrite(folder: Path, record: TraceRecord) -> None:
     """Write the record anew under another id and mend the manifest's entry for it."""
     path = folder / RECORD
-    path.write_text(to_json(record), encoding="utf-8")
+    path.write_bytes(to_json(record).encode())
     manifest = read_manifest(folder)
-    manifest[RECORD] = FileEntry(path.stat().st_size, sha256_of(path))
+    manifest[RECORD] = entry_of(path)
     (folder / MANIFEST).write_bytes(manifest_bytes(manifest))

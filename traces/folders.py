@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import shutil
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from neurons.core.errors import InvalidInput, NotFound, StoreError
 from neurons.core.types import Environment, ModelRef, Sampling
-from traces.schema import TraceRecord, check_id, from_json_text, with_meta
+from neurons.storage import journal
+from neurons.storage.files import disk_errors, fsync_tree, publish, sweep_leftovers
+from neurons.storage.manifest import read_manifest
+from neurons.storage.sealed import unseal
+from neurons.storage.trash import Trash
+from traces.schema import META_FIELDS, TraceRecord, check_id, from_json_text, with_meta
 
 RECORD = "trace.json"
 META = "meta.json"
 TRASH = ".trash"
 WORK = ".work"
 HIDDEN = ".hidden"
-_STALE_SECONDS = 3600.0
+_CURE = "import the trace again or delete it"
 
 
 class TraceFolders:
@@ -28,14 +35,15 @@ class TraceFolders:
     def __init__(self, root: Path, *, examples: Path | None) -> None:
         self.root = root
         self.examples = examples
-        self.trash = root / TRASH
+        self.trash = Trash(root / TRASH)
         self.work = root / WORK
         self.hidden = root / HIDDEN
         try:
-            for folder in (root, self.trash, self.work, self.hidden):
-                folder.mkdir(parents=True, exist_ok=True)
+            for folder in (root, self.trash.folder, self.work, self.hidden):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot use {root}: {error.strerror}; set NEURONSCOPE_HOME to a folder you can write") from error
+            if not root.is_dir():  # else what is there can still be read
+                raise StoreError(f"cannot use {root}: {error.strerror}; set NEURONSCOPE_HOME to a folder you can write") from error
 
     def names(self, folder: Path | None) -> tuple[str, ...]:
         """Ids of the trace folders in `folder`."""
@@ -61,7 +69,7 @@ class TraceFolders:
         """The trace's folder: the user's own, with `trashed` also the trash, else an example that is not hidden."""
         if not is_id(trace_id):
             return None
-        for folder in (self.root / trace_id, self.trash / trace_id) if trashed else (self.root / trace_id,):
+        for folder in (self.root / trace_id, self.trash.path(trace_id)) if trashed else (self.root / trace_id,):
             if folder.is_dir():
                 return folder
         example = self.example(trace_id)
@@ -81,32 +89,53 @@ class TraceFolders:
             return folder
         bench = self.work / f"copy-{trace_id}-{os.getpid()}"
         shutil.rmtree(bench, ignore_errors=True)
-        shutil.copytree(folder, bench)
-        bench.rename(self.root / trace_id)
+        with disk_errors(self.root / trace_id), suppress(FileExistsError):  # another program has copied it just now
+            shutil.copytree(folder, bench)
+            fsync_tree(bench)
+            publish(bench, self.root / trace_id)
+        shutil.rmtree(bench, ignore_errors=True)
         return self.root / trace_id
 
     def read_record(self, folder: Path) -> TraceRecord:
-        """The record with its changeable part. Raises `StoreError` when it is damaged."""
+        """The record with its changeable part, after both were compared with their checksums. Raises `StoreError` when damaged."""
         try:
-            record = from_json_text((folder / RECORD).read_bytes(), what=f"{folder.name}/{RECORD}")
-            meta_path = folder / META
-            meta = json.loads(meta_path.read_bytes()) if meta_path.exists() else {}
-            return with_meta(record, meta if isinstance(meta, dict) else {})
+            data = (folder / RECORD).read_bytes()
+            entry = read_manifest(folder).get(RECORD)
+            if entry is None or hashlib.sha256(data).hexdigest() != entry.sha256:
+                raise StoreError(f"{RECORD} was changed (SHA-256 differs)")
+            record = from_json_text(data, what=f"{folder.name}/{RECORD}")
+            return with_meta(record, read_meta(folder))
         except (InvalidInput, OSError, ValueError) as error:
-            raise StoreError(f"trace {folder.name} is damaged: {error}; import it again or delete it") from error
+            raise StoreError(f"trace {folder.name} is damaged: {error}; {_CURE}") from error
 
-    def sweep(self) -> None:
-        """Remove unfinished folders that nobody has touched for an hour."""
-        for path in (self.work).iterdir():
-            try:
-                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                    shutil.rmtree(path, ignore_errors=True)
-            except FileNotFoundError:
-                continue
+    def recover(self) -> None:
+        """Finish what a crash broke off and remove what it left behind. Where nothing can be written, all is left as it is."""
+        if journal.has_work(self.work):
+            with suppress(StoreError, OSError), self.lock():
+                journal.replay(self.root, self.work)
+        if not journal.has_work(self.work):
+            sweep_leftovers(self.work, everything=True)
+        sweep_leftovers(self.root)
+        self.trash.sweep()
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the lock, and turn what the disk refuses into a `StoreError`."""
+        with self.lock(), disk_errors(self.root):
+            yield
 
     def lock(self) -> FileLock:
         """Held while folders change; works between threads and processes."""
         return _Lock(self.root / ".lock")
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What a person changed of a trace: empty where nothing was. Raises `StoreError` when it is damaged."""
+    try:
+        data = (folder / META).read_bytes()
+    except FileNotFoundError:
+        return {}
+    return unseal(data, what=META, unsealed=("version", *META_FIELDS), cure=_CURE)
 
 
 class _Lock(FileLock):
@@ -120,6 +149,10 @@ class _Lock(FileLock):
             self.acquire()
         except Timeout as error:
             raise StoreError(f"another program has held {self.lock_file} for a minute; stop it, or try again") from error
+        except OSError as error:
+            raise StoreError(
+                f"nothing can be changed in {Path(self.lock_file).parent}: {error.strerror or error}; check its permissions and free space"
+            ) from error
         return self
 
 
@@ -132,9 +165,10 @@ def is_id(text: str) -> bool:
     return True
 
 
-def unreadable(trace_id: str) -> TraceRecord:
+def unreadable(trace_id: str, why: str) -> TraceRecord:
     """What the list shows for a folder whose record cannot be read, so that it can be deleted."""
     model = ModelRef("?", "?", "?", "", "?", "?", 1, 1, 1, 1)
     environment = Environment("?", "?", "?", "?", "?", 0, "?", "?")
     answer = "(damaged: run verify, or delete it)"
-    return TraceRecord(trace_id, "1970-01-01T00:00:00.000Z", model, environment, (), (), (), (), (), answer, "error", Sampling())
+    note = "".join(c if c.isprintable() else " " for c in why)[:500]
+    return TraceRecord(trace_id, "1970-01-01T00:00:00.000Z", model, environment, (), (), (), (), (), answer, "error", Sampling(), note=note)

@@ -10,18 +10,23 @@ import math
 import re
 import secrets
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from neurons.core.clock import parse_moment
 from neurons.core.errors import InvalidInput, NeuronscopeError
 from neurons.core.types import Environment, FinishReason, Message, ModelRef, Sampling, Segment, Steer
 
 FORMAT = "neuronscope-trace"
 VERSION = 1
 MAX_TOKENS = 1_000_000
+MAX_WHOLE = 1 << 53
+"""The largest whole number that every reader of JSON holds exactly; nothing in a trace comes near."""
+MAX_VOCAB = 10_000_000
+MAX_SECONDS = 1e9
 MAX_NAME = 200
 MAX_NOTE = 20_000
 MAX_TAGS = 50
@@ -86,11 +91,6 @@ class TraceRecord:
 
 
 _RECORDS = TypeAdapter(TraceRecord)
-
-
-def now() -> str:
-    """The present moment as a record writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def new_id() -> str:
@@ -162,6 +162,12 @@ def check_record(record: TraceRecord, *, what: str = "the trace") -> TraceRecord
     return record
 
 
+def check_created(record: TraceRecord) -> TraceRecord:
+    """Return the record, or raise `InvalidInput` where its date has no time or zone: older programs did not look."""
+    parse_moment(record.created)
+    return record
+
+
 def _first_contradiction(record: TraceRecord) -> str | None:
     n_tokens = len(record.prompt_ids) + len(record.answer_ids)
     model = record.model
@@ -173,7 +179,7 @@ def _first_contradiction(record: TraceRecord) -> str | None:
         return "it has no prompt tokens"
     if n_tokens > MAX_TOKENS:
         return f"it has {n_tokens} tokens; the limit is {MAX_TOKENS}"
-    if not 0 < model.n_vocab <= 10_000_000 or not 0 < model.n_layers <= 10_000 or not 0 < model.n_neurons <= 10_000_000:
+    if not 0 < model.n_vocab <= MAX_VOCAB or not 0 < model.n_layers <= 10_000 or not 0 < model.n_neurons <= 10_000_000:
         return "the model's sizes are impossible"
     if not all(0 <= token < model.n_vocab for token in record.token_ids):
         return f"a token id lies outside the vocabulary of {model.n_vocab}"
@@ -183,10 +189,17 @@ def _first_contradiction(record: TraceRecord) -> str | None:
         return "a segment lies outside the tokens"
     if any(s.tokens.question is not None and s.tokens.question[1] > len(record.prompt_ids) for s in record.steers):
         return "a steer's question lies outside the prompt"
-    if any(s.layer >= model.n_layers or s.index >= model.n_neurons for steer in record.steers for s in steer.neurons):
+    if not all(0 <= s.layer < model.n_layers and 0 <= s.index < model.n_neurons for steer in record.steers for s in steer.neurons):
         return "a steer names a neuron the model does not have"
-    if not (math.isfinite(record.seconds) and record.seconds >= 0):
+    if not all(0 <= start < stop <= MAX_WHOLE for steer in record.steers for start, stop in steer.tokens.ranges):
+        return "a steer acts on impossible positions"
+    if not (math.isfinite(record.seconds) and 0 <= record.seconds <= MAX_SECONDS):
         return "its seconds are not a time"
+    whole = (record.sampling.top_k, record.environment.threads, model.max_positions, record.set_row or 0)
+    if not all(0 <= number <= MAX_WHOLE for number in whole):
+        return "a whole number in it is negative or too large"
+    if not all(0 <= token < MAX_VOCAB for message in record.messages for token in message.token_ids or ()):
+        return "a message holds token ids that cannot be"
     try:
         datetime.fromisoformat(record.created)
     except ValueError:
@@ -204,10 +217,11 @@ def check_meta(record: TraceRecord) -> TraceRecord:
         raise InvalidInput(f"use at most {MAX_TAGS} tags of 1 to {MAX_TAG} characters", field="tags")
     if record.set_name is not None and not 0 < len(record.set_name) <= MAX_NAME:
         raise InvalidInput(f"a set's name has 1 to {MAX_NAME} characters", field="set_name")
-    for field in ("name", "note", "set_name"):
-        text = getattr(record, field) or ""
-        if any(0xD800 <= ord(char) <= 0xDFFF or char == "\0" for char in text):
+    for field, texts in {"name": (record.name,), "note": (record.note,), "set_name": (record.set_name or "",), "tags": record.tags}.items():
+        if any(0xD800 <= ord(char) <= 0xDFFF or char == "\0" for text in texts for char in text):
             raise InvalidInput(f"the {field} holds characters that cannot be stored", field=field)
+    if not 0 <= (record.set_row or 0) <= MAX_WHOLE:
+        raise InvalidInput("the row in a set is a whole number from 1 on", field="set_row")
     return record
 
 
@@ -233,6 +247,7 @@ def with_meta(record: TraceRecord, meta: dict[str, Any]) -> TraceRecord:
         and all(isinstance(tag, str) for tag in changed.tags)
         and isinstance(changed.set_name, str | None)
         and isinstance(changed.set_row, int | None)
+        and not isinstance(changed.set_row, bool)
     )
     if not good:
         raise InvalidInput("meta.json holds a value of the wrong type")

@@ -3,8 +3,8 @@
     tensors.zarr/  activations (layer, token, neuron) float16, float32 where float16 would overflow
                    topk_ids, topk_probs (token, rank); rank, logprob, entropy (token)
 
-No compression: activations shrink by 6% under any codec. crc32c notices flipped bits while reading; only the manifest
-notices a missing chunk, which Zarr would read as the fill value.
+No compression: activations shrink by 6% under any codec. crc32c notices flipped bits while reading; a missing chunk, which
+Zarr would read as the fill value, is an error here: the manifest says which files there are.
 """
 
 from __future__ import annotations
@@ -13,17 +13,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.store import ByteRequest
 from zarr.codecs import BytesCodec, Crc32cCodec
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore
 
 from neurons.core.errors import StoreError
+from neurons.storage.manifest import Manifest
 
 GROUP = "tensors.zarr"
 ACTIVATIONS = "activations"
 FLOAT16_MAX = 65_504.0
+_CRC = 4  # bytes of the checksum at the end of every chunk
 DIMENSIONS: dict[str, tuple[str, ...]] = {
     ACTIVATIONS: ("layer", "token", "neuron"),
     "topk_ids": ("token", "rank"),
@@ -107,18 +113,61 @@ def add_to_group(folder: Path, name: str, array: NDArray[Any]) -> None:
     write_array(zarr.open_group(str(folder), mode="r+", zarr_format=3), name, array)
 
 
-def open_dataset(folder: Path) -> xr.Dataset:
-    """The group as a lazy dataset: nothing is read before it is asked for. Raises `StoreError`."""
+def add_attributes(folder: Path, name: str, attributes: Mapping[str, Any]) -> None:
+    """Say more of one array of an existing group."""
+    zarr.open_array(str(folder / name), mode="r+", zarr_format=3).update_attributes(dict(attributes))
+
+
+class _ManifestStore(LocalStore):
+    """A folder of arrays read by its manifest: a file that is named there and missing or cut is an error, whenever it is asked for."""
+
+    def __init__(self, root: Path, files: Manifest) -> None:
+        super().__init__(root, read_only=True)
+        self.files = files
+
+    async def get(self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None) -> Buffer | None:
+        found = await super().get(key, prototype, byte_range)
+        entry = self.files.get(key)
+        if entry is None or byte_range is not None:
+            return found
+        if found is None or len(found) != entry.size:
+            raise StoreError(f"{key} is missing or cut; if nobody else is changing this trace, import it again or delete it")
+        data = found.to_bytes() if "/c/" in key else b""
+        if data and google_crc32c.value(data[:-_CRC]) != int.from_bytes(data[-_CRC:], "little"):
+            raise StoreError(
+                f"{key} was changed (its checksum differs); run `neuronscope traces verify`, then recompute or delete the trace"
+            )
+        return found
+
+
+def open_dataset(folder: Path, files: Manifest) -> xr.Dataset:
+    """The group as a lazy dataset: nothing is read before it is asked for. Raises `StoreError`.
+
+    `files` are a manifest's, named from the group's own folder. Whatever of them is missing when it is read raises `StoreError`, too.
+    """
     try:
-        dataset: xr.Dataset = xr.open_zarr(str(folder), consolidated=False, zarr_format=3, chunks=None)
-        return dataset
+        store = _ManifestStore(folder, files)
+        dataset: xr.Dataset = xr.open_zarr(store, consolidated=False, zarr_format=3, chunks=None)
+    except StoreError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{folder} is not a readable Zarr group: {error}") from error
+    missing = {name.split("/", 1)[0] for name in files if "/" in name} - set(map(str, dataset.variables))
+    if missing:
+        raise StoreError(f"{folder} has no {min(missing)}; import the trace again or delete it")
+    return dataset
+
+
+def files_below(files: Manifest, folder: str) -> Manifest:
+    """The entries of a manifest below one folder, named from there."""
+    return {name.removeprefix(f"{folder}/"): entry for name, entry in files.items() if name.startswith(f"{folder}/")}
 
 
 def read_array(dataset: xr.Dataset, name: str, selection: Mapping[str, slice | int]) -> NDArray[Any]:
     """Values of one array. Raises `StoreError` when a chunk fails its checksum."""
     try:
         return np.asarray(dataset[name].isel(dict(selection)).values)
+    except StoreError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise StoreError(f"{name} cannot be read: {error}; run `neuronscope traces verify`, then recompute or delete the trace") from error

@@ -16,16 +16,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from neurons.core.clock import parse_moment
 from neurons.core.errors import InvalidFile, InvalidInput, NeuronscopeError, StoreError
 from neurons.storage.files import walk
-from neurons.storage.manifest import MANIFEST, changed, read_manifest
+from neurons.storage.manifest import MANIFEST, changed, problem_of, read_manifest
 from traces import activations, attributions
-from traces.folders import META, RECORD
-from traces.schema import TraceRecord, from_json_text, with_meta
-from traces.tensors import ACTIVATIONS, DIMENSIONS, GROUP, open_dataset
+from traces.folders import META, RECORD, read_meta
+from traces.schema import TraceRecord, check_created, from_json_text, with_meta
+from traces.tensors import ACTIVATIONS, DIMENSIONS, GROUP, files_below, open_dataset
 
 MAX_JSON = 64 << 20
 _MAX_CHUNK = 1 << 30
+_LARGEST_NATS = 1e6
+_ROUNDING = 0.01
 _KEY = r"[a-z0-9][a-z0-9-]{0,80}"
 ALLOWED_NAMES = re.compile(
     rf"(?:{RECORD}|{META}|{MANIFEST}|{activations.STATE}"
@@ -61,8 +64,13 @@ def _check(folder: Path) -> TraceRecord:
     record = from_json_text((folder / RECORD).read_bytes())
     if record.id != folder.name:
         raise InvalidFile(f"trace.json is of trace {record.id!r}, but stands in the folder {folder.name!r}")
+    check_created(record)
+    entry = read_manifest(folder).get(RECORD)
+    if entry is None or problem_of(folder, RECORD, entry, contents=True):
+        raise InvalidFile(f"{RECORD} is not what the manifest says")
     if (folder / META).exists():
-        record = with_meta(record, read_json(folder / META))
+        read_json(folder / META)
+        record = with_meta(record, read_meta(folder))
     held = activations.holding(folder)
     problems = changed(folder, held.files)
     if problems:
@@ -73,7 +81,7 @@ def _check(folder: Path) -> TraceRecord:
         raise InvalidFile(f"{extra[0]} is not in the manifest")
     sizes = {"layer": record.model.n_layers, "token": len(record.token_ids), "neuron": record.model.n_neurons}
     _check_group(folder / GROUP, sizes)
-    with open_dataset(folder / GROUP) as dataset:
+    with open_dataset(folder / GROUP, files_below(held.files, GROUP)) as dataset:
         _check_tensors(dataset, record)
     for key in attributions.keys(folder):
         _check_attribution(folder, key, record)
@@ -175,6 +183,10 @@ def _check_tensors(dataset: xr.Dataset, record: TraceRecord) -> None:
                 raise InvalidFile(f"{name} holds ids outside the vocabulary")
             if name == "topk_probs" and not (low >= 0 and high <= 1.001):
                 raise InvalidFile("topk_probs holds values that are no probabilities")
+            if name == "logprob" and not (low >= -_LARGEST_NATS and high <= _ROUNDING):
+                raise InvalidFile("logprob holds values that are no log-probabilities: they are 0 or below")
+            if name == "entropy" and not (low >= -_ROUNDING and high <= math.log(record.model.n_vocab) + _ROUNDING):
+                raise InvalidFile("entropy holds values that no distribution over this vocabulary has")
 
 
 def _check_attribution(folder: Path, key: str, record: TraceRecord) -> None:
@@ -188,6 +200,12 @@ def _check_attribution(folder: Path, key: str, record: TraceRecord) -> None:
     info = attributions.parse_info((place / attributions.INFO).read_bytes(), what=f"attribution {key}")
     if info.key != key:
         raise InvalidFile(f"attribution {key} says that it is {info.key}")
+    target = info.target
+    ids = [number for number in (target.token_id, target.against_id) if number is not None]
+    if not (0 < target.token < len(record.token_ids) and all(number < record.model.n_vocab for number in ids)):
+        raise InvalidFile(f"attribution {key} explains a token that the trace does not have")
+    if info.created:
+        parse_moment(info.created)
     _check_group(place / attributions.ROWS, {"row": info.kept, "layer": record.model.n_layers})
     stored = attributions.load(folder, key)
     limits = ((stored.layer_N, record.model.n_layers), (stored.index_N, record.model.n_neurons), (stored.token_N, len(record.token_ids)))
@@ -196,3 +214,5 @@ def _check_attribution(folder: Path, key: str, record: TraceRecord) -> None:
     columns = [stored.activation_N, stored.attribution_N, *([stored.mass_LT] if stored.mass_LT is not None else [])]
     if not all(np.isfinite(column).all() for column in columns):
         raise InvalidFile(f"attribution {key} holds NaN or infinite values")
+    if stored.mass_LT is not None and stored.mass_LT.size and float(stored.mass_LT.min()) < 0:
+        raise InvalidFile(f"attribution {key} holds a negative sum of absolute attributions")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import ZipStore
 
 from neurons.core.errors import StoreError
+from neurons.storage.files import atomic_path, disk_errors
 
 _CHUNK_BYTES = 1 << 20
 _CODECS = {"bytes", "zstd", "crc32c", "gzip", "blosc", "transpose"}
@@ -31,11 +31,8 @@ def write_arrays(
     chunks: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
     """Write `arrays` (and JSON attributes) to `path`. The same input gives the same bytes. Raises `StoreError` when the disk refuses."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)
-        store = ZipStore(partial, mode="w", compression=zipfile.ZIP_STORED)
+    with disk_errors(path), atomic_path(path) as temporary:
+        store = ZipStore(temporary, mode="w", compression=zipfile.ZIP_STORED)
         group = zarr.create_group(store=store, zarr_format=3, attributes=dict(attributes or {}))
         for name in sorted(arrays):
             array = np.ascontiguousarray(arrays[name])
@@ -45,22 +42,14 @@ def write_arrays(
             )
             made[...] = array
         store.close()
-        _repack(partial)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StoreError(f"{path.name} cannot be written: {error}; free some disk space, or choose another folder") from error
+        _repack(temporary)
 
 
 def _repack(path: Path) -> None:
     """Rewrite the zip with fixed time stamps, in order of names, without the stale entries that rewritten metadata leave."""
-    repacked = path.with_name(path.name + ".repack")
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(repacked, "w", zipfile.ZIP_STORED) as new:
+    with atomic_path(path) as repacked, zipfile.ZipFile(path) as old, zipfile.ZipFile(repacked, "w", zipfile.ZIP_STORED) as new:
         for name in sorted(set(old.namelist())):
             new.writestr(zipfile.ZipInfo(name, _STAMP), old.read(name))
-    repacked.replace(path)
 
 
 def _chunk_shape(array: NDArray[Any]) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from neurons.core.progress import Progress, no_progress
 from neurons.core.types import Message
 from neurons.models.chat import encode_prompt
 from neurons.models.loaded import LoadedModel
+from neurons.storage.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _count_whole_lines(path: Path) -> int:
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) != len(data):
-        path.write_bytes(whole)
+        write_atomic(path, whole)
     return whole.count(b"\n")
 
 

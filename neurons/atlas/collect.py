@@ -27,6 +27,7 @@ from neurons.core.progress import Progress, no_progress
 from neurons.core.types import ModelRef
 from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import run_forward
+from neurons.storage.files import atomic_file, disk_errors, write_json
 
 TABLE_BYTES = 600_000_000
 """Memory for the two token tables: what keeps the embedded model under 3 GB in all."""
@@ -49,16 +50,15 @@ def prepare(
                 raise StoreError(f"{folder} holds a collection of another corpus, model or settings; choose another folder or remove it")
             return plan
         corpus.save(folder / "corpus.zarr.zip")
-        np.save(folder / "exponents.npy", _calibrate(loaded, plan))
+        with disk_errors(folder), atomic_file(folder / "exponents.npy") as stream:
+            np.save(stream, _calibrate(loaded, plan))
         text = {
             "fingerprint": plan.fingerprint,
             "model": asdict(loaded.ref),
             "settings": asdict(settings),
             "widths": [s.width for s in loaded.sites],
         }
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(text, indent=2), encoding="utf-8")
-        partial.replace(path)
+        write_json(path, text)
     return plan
 
 

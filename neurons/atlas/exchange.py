@@ -10,20 +10,22 @@ import json
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import pandas as pd
 
-from neurons.atlas.arrays import check_array_file
 from neurons.atlas.readers import Skipped
 from neurons.atlas.store import Atlas, open_folder
-from neurons.atlas.writer import MANIFEST
+from neurons.atlas.validate import check_atlas
 from neurons.core.errors import InvalidFile, InvalidInput, StoreError
 from neurons.core.progress import Progress, no_progress
 from neurons.core.types import ModelRef, Polarity
+from neurons.storage.files import SHARED, atomic_folder, atomic_path, disk_errors
+from neurons.storage.manifest import MANIFEST
 
 Kind = Literal["neurons", "exemplars", "explanations", "activations", "atlas"]
 MAX_ZIP_BYTES = 20_000_000_000
@@ -136,27 +138,33 @@ def neuronpedia_activations(atlas: Atlas, token_text: Callable[[int], str], *, m
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows as JSONL, CSV or Parquet, by the path's suffix. Returns how many. Raises `InvalidInput` for another suffix."""
     suffix = path.suffix.lower()
-    partial = path.with_name(path.name + ".partial")
-    count = 0
-    if suffix == ".parquet":
-        table = pd.DataFrame(list(rows))
-        table.to_parquet(partial, compression="zstd", index=False)
-        count = len(table)
-    elif suffix in (".jsonl", ".csv"):
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer: csv.DictWriter[str] | None = None
-            for row in rows:
-                if suffix == ".jsonl":
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                else:
-                    if writer is None:
-                        writer = csv.DictWriter(file, list(row))
-                        writer.writeheader()
-                    writer.writerow({key: _csv_safe(value) for key, value in row.items()})
-                count += 1
-    else:
+    if suffix not in (".parquet", ".jsonl", ".csv"):
         raise InvalidInput(f"{path.name}: write to a .jsonl, .csv or .parquet file", field="path")
-    partial.replace(path)
+    with disk_errors(path), atomic_path(path, mode=SHARED) as temporary:
+        if suffix == ".parquet":
+            table = pd.DataFrame(list(rows))
+            table.to_parquet(temporary, compression="zstd", index=False)
+            return len(table)
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            return _write_csv(file, rows) if suffix == ".csv" else _write_jsonl(file, rows)
+
+
+def _write_jsonl(file: IO[str], rows: Iterable[Mapping[str, Any]]) -> int:
+    count = 0
+    for row in rows:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        count += 1
+    return count
+
+
+def _write_csv(file: IO[str], rows: Iterable[Mapping[str, Any]]) -> int:
+    count, writer = 0, None
+    for row in rows:
+        if writer is None:
+            writer = csv.DictWriter(file, list(row))
+            writer.writeheader()
+        writer.writerow({key: _csv_safe(value) for key, value in row.items()})
+        count += 1
     return count
 
 
@@ -253,47 +261,44 @@ def _number(value: Any) -> float | None:
 
 def export_zip(atlas: Atlas, path: Path) -> Path:
     """The whole atlas as one zip, which `import_zip` reads."""
-    partial = path.with_name(path.name + ".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-        for name in (MANIFEST, *sorted(atlas.manifest["files"])):
-            archive.write(atlas.folder / name, name)
-    partial.replace(path)
+    with disk_errors(path), atomic_path(path, mode=SHARED) as temporary:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for name in (MANIFEST, *sorted(atlas.manifest["files"])):
+                archive.write(atlas.folder / name, name)
     return path
 
 
 def import_zip(path: Path, target: Path, *, ref: ModelRef) -> Atlas:
-    """Unpack an exported atlas into `target` (which must not hold one) after checking every file. Raises `InvalidFile`, `StoreError`.
+    """Unpack an exported atlas into `target` (which must not hold one) after checking all of it. Raises `InvalidFile`, `StoreError`.
 
-    Only the files that the manifest names are taken, their sizes and checksums must agree, and no codec may run code.
+    Only the files that the manifest names are taken, their sizes and checksums must agree, no codec may run code, and every figure
+    and description must be readable and belong to the model. Nothing is installed before that.
     """
     if (target / MANIFEST).exists():
         raise StoreError(f"{target} holds an atlas of this model already; remove it first")
-    scratch = target.with_name(target.name + ".import")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            plain = [name for name in names if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name)]
-            if len(names) > 50 or plain != names or MANIFEST not in names:
-                raise InvalidFile(f"{path.name} is no exported atlas", field="path")
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_ZIP_BYTES:
-                raise InvalidFile(f"{path.name} unpacks to more than {MAX_ZIP_BYTES // 10**9} GB", field="path")
-            archive.extractall(scratch)
-        atlas = open_folder(scratch, ref=ref)
-        for name in atlas.manifest["files"]:
-            checked = atlas.checked(name)
-            if name.endswith(".zarr.zip"):
-                check_array_file(checked)
-        for extra in set(names) - {MANIFEST, *atlas.manifest["files"]}:
-            (scratch / extra).unlink()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(target, ignore_errors=True)
-        scratch.rename(target)
-    except (zipfile.BadZipFile, OSError) as error:
+        with atomic_folder(target) as scratch:
+            names = _unpack(path, scratch)
+            atlas = open_folder(scratch, ref=ref)
+            check_atlas(atlas)
+            for extra in set(names) - {MANIFEST, *atlas.manifest["files"]}:
+                (scratch / extra).unlink()
+            shutil.rmtree(target, ignore_errors=True)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
         if isinstance(error, StoreError):
             raise
         raise InvalidFile(f"{path.name} cannot be unpacked: {error}", field="path") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return open_folder(target)
+
+
+def _unpack(path: Path, scratch: Path) -> list[str]:
+    """Unpack the archive's files, whose names must be plain; returns them. Raises `InvalidFile`."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        plain = [name for name in names if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name)]
+        if len(names) > 50 or plain != names or MANIFEST not in names or any(entry.flag_bits & 0x1 for entry in archive.infolist()):
+            raise InvalidFile(f"{path.name} is no exported atlas", field="path")
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_ZIP_BYTES:
+            raise InvalidFile(f"{path.name} unpacks to more than {MAX_ZIP_BYTES // 10**9} GB", field="path")
+        archive.extractall(scratch)
+    return names

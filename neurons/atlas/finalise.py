@@ -17,6 +17,7 @@ from neurons.atlas.project import project_outputs
 from neurons.atlas.writer import NEURONS, AtlasWriter
 from neurons.core.progress import Progress, no_progress
 from neurons.models.loaded import LoadedModel
+from neurons.storage.files import atomic_file, disk_errors
 
 LEVELS = (1e-4, 3e-5, 1e-5, 3e-6)
 BODY_QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
@@ -93,9 +94,8 @@ def _probe(
     """The vocabulary probe, kept beside the collection: it depends on the model alone, not on how much text was read."""
     if not path.exists():
         ids, values = probe_vocabulary(loaded, keep=keep, banned=banned_V, progress=progress)
-        partial = path.with_suffix(".partial.npz")
-        np.savez_compressed(partial, ids=ids, values=values)
-        partial.replace(path)
+        with disk_errors(path), atomic_file(path) as stream:
+            np.savez_compressed(stream, ids=ids, values=values)
     with np.load(path, allow_pickle=False) as stored:
         return stored["ids"][..., :keep], stored["values"][..., :keep]
 

@@ -17,6 +17,7 @@ from neurons.core.errors import InvalidInput, StoreError
 from neurons.core.progress import Progress, no_progress
 from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import run_forward
+from neurons.storage.files import atomic_file, disk_errors, write_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +82,9 @@ def record_heldout(
         progress(done, total, "held-out tokens recorded")
     for file in files:
         file.flush()
-    np.save(folder / "tokens.npy", table)
-    (folder / "heldout.json").write_text(json.dumps(key), encoding="utf-8")
+    with disk_errors(folder), atomic_file(folder / "tokens.npy") as stream:
+        np.save(stream, table)
+    write_json(folder / "heldout.json", key)
     return open_heldout(folder)
 
 

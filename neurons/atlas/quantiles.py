@@ -20,6 +20,7 @@ from neurons.core.quantile_table import NORM_LEVEL, STEER_LEVEL, QuantileTable
 from neurons.models.chat import encode_text
 from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import run_forward
+from neurons.storage.files import atomic_file, disk_errors
 
 _WINDOW = 256
 _MASKED = 3  # position 0 is a sink, and the next ones are unusual too
@@ -35,9 +36,8 @@ def quantiles_for(loaded: LoadedModel, *, progress: Progress = no_progress) -> Q
     with FileLock(f"{path}.lock"):
         if not path.exists():
             extreme_2LI, tokens = _calibrate(loaded, progress)
-            partial = path.with_suffix(".partial.npz")
-            np.savez(partial, extreme_2LI=extreme_2LI, tokens=tokens)
-            partial.replace(path)
+            with disk_errors(path), atomic_file(path) as stream:
+                np.savez(stream, extreme_2LI=extreme_2LI, tokens=tokens)
         with np.load(path, allow_pickle=False) as stored:
             extreme_2LI, tokens = stored["extreme_2LI"], int(stored["tokens"])
     return QuantileTable(tokens, "calibration", extreme_2LI, extreme_2LI)

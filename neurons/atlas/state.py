@@ -7,7 +7,6 @@ written in place: a block that is redone writes the same bits to the same rows.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from neurons.atlas.accumulate import LayerState
 from neurons.atlas.extremes import merge_values
 from neurons.atlas.plan import Plan
 from neurons.core.errors import StoreError
+from neurons.storage.files import atomic_file, atomic_path, disk_errors, write_json
 
 _POINTER = "current.json"
 
@@ -66,29 +66,18 @@ class CollectState:
         current = _read_pointer(folder)
         name = "b" if current and current["folder"] == "a" else "a"
         target = folder / name
-        try:
+        with disk_errors(target):
             target.mkdir(parents=True, exist_ok=True)
             for key, arrays in self._arrays().items():
-                with (target / f"{key}.npy").open("wb") as file:
+                with atomic_file(target / f"{key}.npy") as file:
                     _write_stack(file, arrays, 1 if key in ("token", "previous") else 0, max(self.widths))
-                    file.flush()
-                    os.fsync(file.fileno())
-            pointer = {
-                "folder": name,
-                "fingerprint": self.plan.fingerprint,
-                "blocks": np.flatnonzero(self.done_blocks).tolist(),
-                "tokens": self.tokens,
-            }
-            partial = folder / (_POINTER + ".partial")
-            with partial.open("w", encoding="utf-8") as text:
-                json.dump(pointer, text)
-                text.flush()
-                os.fsync(text.fileno())
-            partial.replace(folder / _POINTER)
-        except OSError as error:
-            raise StoreError(
-                f"the checkpoint cannot be written to {folder}: {error}; free some disk space and start again, nothing is lost"
-            ) from error
+        pointer = {
+            "folder": name,
+            "fingerprint": self.plan.fingerprint,
+            "blocks": np.flatnonzero(self.done_blocks).tolist(),
+            "tokens": self.tokens,
+        }
+        write_json(folder / _POINTER, pointer)
 
     def load(self, folder: Path) -> bool:
         """Read the current checkpoint of `folder` into this state. False when there is none. Raises `StoreError` for another plan's."""
@@ -132,10 +121,8 @@ def open_body(folder: Path, rows: int, n_layers: int, n_neurons: int) -> NDArray
     path = folder / "body.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        made = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=(rows, n_layers, n_neurons))
-        made.flush()
-        partial.replace(path)
+        with disk_errors(path), atomic_path(path) as temporary:
+            np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=(rows, n_layers, n_neurons)).flush()
     opened: NDArray[np.float16] = np.load(path, mmap_mode="r+")
     return opened
 

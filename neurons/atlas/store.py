@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,34 +18,72 @@ from numpy.typing import NDArray
 from neurons.atlas.arrays import ArrayFile
 from neurons.atlas.corpus import Corpus
 from neurons.atlas.records import AtlasInfo, AtlasQuantiles, Exemplar, ExemplarArrays, Histogram, TokenArrays, TokenStats, side_of
-from neurons.atlas.writer import CORPUS, NEURONS, AtlasWriter, file_sha256, read_manifest
+from neurons.atlas.writer import CORPUS, NEURONS, AtlasWriter, read_manifest
 from neurons.core.errors import InvalidInput, NotFound, StoreError
-from neurons.core.home import subfolder
+from neurons.core.home import home
 from neurons.core.types import ModelRef, Polarity
+from neurons.storage.manifest import FileEntry, problem_of
 
 SHIPPED = Path(__file__).parent / "shipped"
 
 
 def atlas_folder(ref: ModelRef) -> Path:
     """Where the user's atlas of this model lives (it may not exist yet)."""
-    return subfolder("atlases") / ref.weights_hash[:32]
+    return _own_place() / ref.weights_hash[:32]
+
+
+def _own_place() -> Path:
+    return home() / "atlases"
 
 
 def open_atlas(ref: ModelRef) -> Atlas | None:
     """The atlas for a model, or None: the user's own, else the shipped one, else one of other weights of the same architecture and size.
 
-    Raises `StoreError` when the atlas that fits exactly is damaged.
+    A damaged one is left out, so that it never hides another; the note of what is found instead names it. See `damaged_atlases`.
     """
     own = atlas_folder(ref)
-    folders = [own, SHIPPED, *sorted(path for path in subfolder("atlases").iterdir() if path != own)]
-    found = [(folder, manifest) for folder in folders if (manifest := read_manifest(folder, strict=folder == own)) is not None]
+    others = [path for path in own_folders() if path != own]
+    found: list[tuple[Path, dict[str, Any]]] = []
+    missing = ""
+    for folder in (own, SHIPPED, *others):
+        try:
+            manifest = read_whole(folder)
+        except StoreError as error:
+            missing = f"; your own atlas is damaged and was left out ({error})" if folder == own else missing
+            continue
+        if manifest is not None:
+            found.append((folder, manifest))
     for folder, manifest in found:
         if manifest["model"]["weights_hash"] == ref.weights_hash:
-            return Atlas(folder, manifest)
+            return Atlas(folder, manifest, left_out=missing)
     for folder, manifest in found:
         if _same_shape(ModelRef(**manifest["model"]), ref):
-            return Atlas(folder, manifest, shown_for=ref)
+            return Atlas(folder, manifest, shown_for=ref, left_out=missing)
     return None
+
+
+def own_folders() -> tuple[Path, ...]:
+    """The folders of the user's atlases, sorted; unfinished ones are left out."""
+    folder = _own_place()
+    try:
+        return tuple(sorted(path for path in folder.iterdir() if "." not in path.name and path.is_dir()))
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be read: {error.strerror or error}; check its permissions") from error
+
+
+def read_whole(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder whose files are all there; None when it holds no atlas. Raises `StoreError` where it is damaged.
+
+    Costs a stat per file: their checksums are compared when they are read.
+    """
+    manifest = read_manifest(folder, strict=True)
+    for name, entry in {} if manifest is None else manifest["files"].items():
+        problem = problem_of(folder, name, FileEntry(**entry), contents=False)
+        if problem is not None:
+            raise StoreError(f"the atlas in {folder} is damaged ({problem}); remove it and build or import it again")
+    return manifest
 
 
 def open_folder(folder: Path, *, ref: ModelRef | None = None) -> Atlas:
@@ -66,10 +105,25 @@ def open_folder(folder: Path, *, ref: ModelRef | None = None) -> Atlas:
 
 
 def list_atlases() -> list[AtlasInfo]:
-    """Every atlas on this machine, the shipped one included. Damaged ones are left out; opening them says what is wrong."""
-    folders = [*sorted(subfolder("atlases").iterdir()), SHIPPED]
-    manifests = [(folder, read_manifest(folder, strict=False)) for folder in folders]
-    return [Atlas(folder, manifest).info for folder, manifest in manifests if manifest is not None]
+    """Every atlas on this machine, the shipped one included. Damaged ones are left out; `damaged_atlases` names them."""
+    infos = []
+    for folder in (*own_folders(), SHIPPED):
+        with suppress(StoreError):
+            manifest = read_whole(folder)
+            if manifest is not None:
+                infos.append(Atlas(folder, manifest).info)
+    return infos
+
+
+def damaged_atlases() -> list[tuple[Path, str]]:
+    """Folders of the user's atlases that cannot be read, and why."""
+    found = []
+    for folder in own_folders():
+        try:
+            read_whole(folder)
+        except StoreError as error:
+            found.append((folder, str(error)))
+    return found
 
 
 def _same_shape(one: ModelRef, other: ModelRef) -> bool:
@@ -84,11 +138,13 @@ def _same_shape(one: ModelRef, other: ModelRef) -> bool:
 class Atlas:
     """One model's atlas, open for reading. Arrays are read from disk when first asked for and kept."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], *, shown_for: ModelRef | None = None) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any], *, shown_for: ModelRef | None = None, left_out: str = "") -> None:
+        """`shown_for` is the model it stands in for; `left_out` says which atlas would have come before it, had it been readable."""
         self.folder = folder
         self.manifest = manifest
         self.ref = ModelRef(**manifest["model"])
         self._shown_for = shown_for
+        self._left_out = left_out
         self._cache: dict[str, NDArray[Any]] = {}
 
     @property
@@ -127,7 +183,7 @@ class Atlas:
             sources=tuple(self.manifest["sources"]),
             created=str(self.manifest["created"]),
             near=self._shown_for is not None,
-            note=note,
+            note=f"{note}{self._left_out}".removeprefix("; "),
             settings=dict(self.manifest.get("settings", {})),
             described=int(self.manifest.get("descriptions", {}).get("described", 0)),
             shipped=self.shipped,
@@ -328,8 +384,9 @@ class Atlas:
         """The path of a file after its size and SHA-256 were compared with the manifest. Raises `StoreError`."""
         path = self.folder / name
         entry = self.manifest["files"].get(name)
-        if entry is None or not path.exists() or path.stat().st_size != entry["size"] or file_sha256(path) != entry["sha256"]:
-            raise StoreError(f"{path} is missing or damaged; build or import this atlas again (neuronscope atlas build)")
+        problem = problem_of(self.folder, name, None if entry is None else FileEntry(**entry), contents=True)
+        if problem is not None:
+            raise StoreError(f"{path} is missing or damaged ({problem}); build or import this atlas again (neuronscope atlas build)")
         return path
 
     def _tokens(self, name: str, value: str, layer: int) -> TokenArrays:

@@ -2,47 +2,106 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neurons.atlas.arrays import write_arrays
 from neurons.atlas.corpus import Corpus
+from neurons.core.clock import now, stamp
 from neurons.core.errors import StoreError
 from neurons.core.types import ModelRef
+from neurons.storage.files import atomic_path, disk_errors, sweep_leftovers
+from neurons.storage.manifest import MANIFEST, entry_of, parse_document
+from neurons.storage.sealed import write_sealed
 
 FORMAT = "neuronscope-atlas"
 VERSION = 1
-MANIFEST = "manifest.json"
 NEURONS = "neurons.zarr.zip"
 CORPUS = "corpus.zarr.zip"
 DESCRIPTIONS = "descriptions"
+_FIELDS = ("model", "tokens", "documents", "sources", "settings", "complete", "created", "descriptions")
+_LARGEST = 1 << 53
+_WEIGHTS = re.compile(r"[0-9A-Za-z_-]{0,128}")
+_CURE = "remove the folder and build or import the atlas again"
 
 
 def read_manifest(folder: Path, *, strict: bool) -> dict[str, Any] | None:
     """The manifest of a folder, None when there is none (or when it is damaged and `strict` is off)."""
     path = folder / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT or manifest["version"] > VERSION or not isinstance(manifest["files"], dict):
-            raise ValueError(f"format {manifest['format']!r} version {manifest['version']}")
-        ModelRef(**manifest["model"])
-    except FileNotFoundError:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
         if strict:
-            raise StoreError(
-                f"{path} is no atlas manifest this version reads ({error}); remove the folder and build or import the atlas again"
-            ) from error
+            raise StoreError(f"{path} cannot be read: {error.strerror or error}; {_CURE}") from error
+        return None
+    try:
+        manifest, _ = parse_document(data, what=str(path), kind=FORMAT, version=VERSION, unsealed=_FIELDS, cure=_CURE)
+        _check_fields(path, manifest)
+    except StoreError:
+        if strict:
+            raise
         return None
     return manifest
+
+
+class _Source(BaseModel):
+    """What is shown of each source of texts."""
+
+    name: str
+    domain: str
+    licence: str
+    tokens: int = Field(ge=0, le=_LARGEST)
+    share: float = Field(ge=0, le=1.01)
+
+
+class _Described(BaseModel):
+    """What a manifest says of its descriptions; what else it says of them is for people."""
+
+    table: str
+    arrays: str | None = None
+    described: int = Field(ge=0, le=_LARGEST)
+
+
+class _Fields(BaseModel):
+    """What a manifest must say beside its files."""
+
+    model_config = ConfigDict(strict=True)
+
+    model: ModelRef
+    tokens: int = Field(ge=0, le=_LARGEST)
+    documents: int = Field(ge=0, le=_LARGEST)
+    sources: list[_Source]
+    settings: dict[str, Any] = {}
+    complete: bool = True
+    created: str
+    descriptions: _Described | None = None
+
+
+def _check_fields(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise `StoreError` where the manifest lacks something that every reader asks for, or names a file it does not have."""
+    try:
+        found = _Fields.model_validate_json(json.dumps(manifest))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise StoreError(f"{path} is no atlas manifest this version reads ({place}: {first['msg']}); {_CURE}") from error
+    model, described = found.model, found.descriptions
+    sizes = (model.n_layers, model.n_neurons, model.n_vocab, model.max_positions)
+    if not all(0 < size <= _LARGEST for size in sizes) or not _WEIGHTS.fullmatch(model.weights_hash):
+        raise StoreError(f"{path} names a model that cannot be ({model.name[:80]}); {_CURE}")
+    for name in () if described is None else (described.table, described.arrays):
+        if name is not None and name not in manifest["files"]:
+            raise StoreError(f"{path} names descriptions that are not among its files; {_CURE}")
 
 
 class AtlasWriter:
@@ -74,18 +133,14 @@ class AtlasWriter:
 
     def put_descriptions(self, table: pd.DataFrame, *, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Under names of their own, so the ones before stay valid until the manifest names the new ones."""
-        stamp = datetime.now(UTC).strftime("%Y%m%d%H%M%S%f")
-        name = f"{DESCRIPTIONS}-{stamp}.parquet"
-        partial = self.folder / (name + ".partial")
-        try:
-            table.to_parquet(partial, compression="zstd", compression_level=15, index=False)
-            partial.replace(self.folder / name)
-        except OSError as error:
-            raise StoreError(f"descriptions cannot be written to {self.folder}: {error}; free some disk space") from error
+        when = stamp()
+        name = f"{DESCRIPTIONS}-{when}.parquet"
+        with disk_errors(self.folder / name), atomic_path(self.folder / name) as temporary:
+            table.to_parquet(temporary, compression="zstd", compression_level=15, index=False)
         self._note(name)
         entry: dict[str, Any] = {"table": name, "described": len(table), **meta}
         if arrays:
-            entry["arrays"] = f"{DESCRIPTIONS}-{stamp}.zarr.zip"
+            entry["arrays"] = f"{DESCRIPTIONS}-{when}.zarr.zip"
             self.put_arrays(entry["arrays"], arrays)
         old = self._manifest.get("descriptions", {})
         for key in ("table", "arrays"):
@@ -95,24 +150,13 @@ class AtlasWriter:
     def commit(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Write the manifest and remove files it no longer names. Returns it."""
         self._manifest.update(fields)
-        self._manifest["created"] = datetime.now(UTC).isoformat(timespec="seconds")
-        partial = self.folder / (MANIFEST + ".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(self._manifest, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.folder / MANIFEST)
+        self._manifest["created"] = now()
+        write_sealed(self.folder / MANIFEST, self._manifest)
+        sweep_leftovers(self.folder)
         for path in self.folder.glob(f"{DESCRIPTIONS}-*"):
             if path.name not in self._manifest["files"]:
                 path.unlink(missing_ok=True)
         return self._manifest
 
     def _note(self, name: str) -> None:
-        path = self.folder / name
-        self._manifest["files"][name] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        self._manifest["files"][name] = asdict(entry_of(self.folder / name))

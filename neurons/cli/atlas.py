@@ -147,7 +147,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Say which atlases are on this machine, from how many tokens and which texts, and what is described."""
-    from neurons.atlas.store import list_atlases
+    from neurons.atlas.store import damaged_atlases, list_atlases
 
     if model is not None:
         atlas = _atlas(model)
@@ -157,7 +157,13 @@ def info(
         return
     found = list_atlases()
     rows = [(i.model.name, i.model.weights_hash[:12], i.tokens, i.documents, i.described, "yes" if i.shipped else "") for i in found]
-    emit({"atlases": found}, as_json, lambda: table(("model", "weights", "tokens", "documents", "described", "shipped"), rows))
+    damaged = [{"folder": folder, "reason": why} for folder, why in damaged_atlases()]
+
+    def human() -> str:
+        lines = [table(("model", "weights", "tokens", "documents", "described", "shipped"), rows)]
+        return "\n".join([*lines, *(f"damaged and left out: {one['reason']}" for one in damaged)])
+
+    emit({"atlases": found, "damaged": damaged}, as_json, human)
 
 
 def export(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from neurons.core.errors import Cancelled, InvalidInput, NeuronscopeError
+from neurons.core.errors import Cancelled, InvalidInput, NeuronscopeError, StoreError
 from neurons.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Group(TyperGroup):
 
 
 class ErrorGroup(Group):
-    """The root group: turns every `NeuronscopeError` of any command into one line on stderr and an exit status."""
+    """The root group: turns every error raised on purpose, and what the disk refuses, into one line on stderr and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
         as_json = "--json" in ctx.args
@@ -65,6 +65,12 @@ class ErrorGroup(Group):
         except NeuronscopeError as error:
             report_error(error, as_json=as_json)
             raise typer.Exit(exit_status(error)) from None
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) or error.strerror is None:
+                raise
+            told = StoreError(f"{error.filename or 'the disk'}: {error.strerror}; check its permissions and free space")
+            report_error(told, as_json=as_json)
+            raise typer.Exit(FAILED) from None
 
 
 def exit_status(error: NeuronscopeError) -> int:

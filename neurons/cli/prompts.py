@@ -332,7 +332,7 @@ def _free_run(runner: _Runner, wanted: str) -> str:
 
 
 def _run_name(file: str) -> str:
-    from traces.schema import now
+    from neurons.core.clock import now
 
     return f"{'pasted' if file == '-' else Path(file).stem} {now()[:19].replace('T', ' ')}"
 

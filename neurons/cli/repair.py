@@ -10,6 +10,7 @@ import typer
 
 from neurons.cli.common import FAILED, Device, Dtype, Json, Model, emit, load, stderr_progress, table
 from neurons.core.errors import Cancelled
+from neurons.storage.files import write_output
 
 if TYPE_CHECKING:
     from neurons.repair.result import RepairResult
@@ -62,7 +63,7 @@ def repair(
         (script, partial(python_script, loaded, wish, result.steers)),
     ):
         if path is not None:
-            path.write_text(text(), encoding="utf-8")
+            write_output(path, text())
     emit(result_to_json(result), as_json, lambda: _tell(result))
     if result.stopped == "cancelled":
         raise Cancelled("stopped; run the same command again to go on")

@@ -26,6 +26,7 @@ from neurons.cli.prompt_files import (
 )
 from neurons.cli.stored import sampling
 from neurons.core.errors import InvalidInput, NotFound
+from neurons.storage.files import write_output
 
 if TYPE_CHECKING:
     from neurons.statistics.criteria import Criterion
@@ -114,7 +115,7 @@ def stats(
     rows = runner.rows(ended.id)
     summary = summarise(rows)
     if csv_out is not None:
-        csv_out.write_text(rows_csv(rows), encoding="utf-8")
+        write_output(csv_out, rows_csv(rows))
     if save:
         save_statistics(save, spec, rows, loaded.ref)
     counted = {"asked": about["asked"], "counted": about["counted"]}

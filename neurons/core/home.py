@@ -7,19 +7,33 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
+from neurons.core.errors import StoreError
+
 HOME_VARIABLE = "NEURONSCOPE_HOME"
+PRIVATE_FOLDER = 0o700
 
 
 def home() -> Path:
-    """The user-data folder: `NEURONSCOPE_HOME` where set, else the platform's own. Created when missing."""
+    """The user-data folder: `NEURONSCOPE_HOME` where set, else the platform's own. Created when missing, for its owner alone.
+
+    Raises `StoreError` when it cannot be created.
+    """
     chosen = os.environ.get(HOME_VARIABLE)
     folder = Path(chosen).expanduser() if chosen else user_data_path("neuronscope", appauthor=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return _made(folder)
 
 
 def subfolder(name: str) -> Path:
     """A folder of the user data, created when missing: models, atlases, traces, steers, concepts, jobs..."""
-    folder = home() / name
-    folder.mkdir(parents=True, exist_ok=True)
+    return _made(home() / name)
+
+
+def _made(folder: Path) -> Path:
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be made: {error.strerror}; set {HOME_VARIABLE} to a folder you can write") from error
     return folder

@@ -14,7 +14,6 @@ from neurons.atlas import exchange
 from neurons.atlas.build import BuildSettings, build_atlas, collection_folder, prepare_collection
 from neurons.atlas.plan import CollectSettings
 from neurons.atlas.store import Atlas, open_atlas, open_folder
-from neurons.atlas.writer import MANIFEST
 from neurons.core.errors import InvalidInput, NotFound
 from neurons.core.home import subfolder
 from neurons.core.progress import Progress
@@ -28,6 +27,7 @@ from neurons.models.chat import token_text
 from neurons.models.loaded import LoadedModel
 from neurons.storage.job_files import Job
 from neurons.storage.jobs import JobContext, JobRunner
+from neurons.storage.manifest import MANIFEST
 
 BUILD, DESCRIBE, SCORE, ASK, EXPORT = "atlas-build", "atlas-describe", "atlas-score", "atlas-ask", "atlas-export"
 WRITING = (BUILD, DESCRIBE, SCORE, ASK)

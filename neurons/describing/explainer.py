@@ -32,7 +32,7 @@ from neurons.descriptions.kinds import UNCLEAR, kind_of
 from neurons.descriptions.patterns import predict
 from neurons.descriptions.render import render
 from neurons.models.loaded import LoadedModel
-from neurons.storage.files import write_json
+from neurons.storage.files import atomic_path, disk_errors, write_json
 
 CLEAR = 0.15
 """A side is described only where its description correlates this much with its activation on the check documents; else it is unclear."""
@@ -171,7 +171,8 @@ class _Run:
             for column, values in self._describe_block(layer, some).items():
                 table.loc[np.concatenate([some, some + neurons]), column] = values
         table[list(FLOATS)] = table[list(FLOATS)].astype(np.float32).round(3)
-        table.to_parquet(path, index=False)
+        with disk_errors(path), atomic_path(path) as temporary:
+            table.to_parquet(temporary, index=False)
         write_json(stamp, self.settings_key)
         return table
 

@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 
 from neurons.atlas.store import Atlas, atlas_folder, open_atlas, open_folder
-from neurons.atlas.writer import MANIFEST, AtlasWriter
+from neurons.atlas.writer import AtlasWriter
 from neurons.concepts.embed import embedder
 from neurons.concepts.space import ConceptSpace
 from neurons.core.progress import Progress, no_progress
 from neurons.core.types import ModelRef
 from neurons.descriptions.kinds import IMPORTED
+from neurons.storage.files import atomic_folder, disk_errors
+from neurons.storage.manifest import MANIFEST
 
 _KEY = ["layer", "index", "polarity"]
 _TEXTS = {"description": "", "second": "", "kind": IMPORTED, "peaks": "", "theme": "", "source": IMPORTED}
@@ -28,10 +30,8 @@ def own_copy(ref: ModelRef) -> Path:
     target = atlas_folder(ref)
     found = open_atlas(ref)
     if not (target / MANIFEST).exists() and found is not None and not found.info.near:
-        partial = target.with_name(target.name + ".copy")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(found.folder, partial)
-        partial.rename(target)
+        with disk_errors(target), atomic_folder(target) as copy:
+            shutil.copytree(found.folder, copy, dirs_exist_ok=True)
     return target
 
 

@@ -16,6 +16,7 @@ from neurons.core.progress import Progress, no_progress
 from neurons.describing.survey import Windows
 from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import hooked
+from neurons.storage.files import write_json
 
 _BATCH = 8
 _STATE = "recording.json"
@@ -94,7 +95,7 @@ def record_windows(
         if done % (16 * _BATCH) == 0 or done == len(counts):
             for file in files:
                 file.flush()
-            state_path.write_text(json.dumps({"key": key, "done": done}), encoding="utf-8")
+            write_json(state_path, {"key": key, "done": done})
         progress(at, total, message)
     return Recording(folder, total, loaded.n_neurons)
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from neurons.core.clock import now
 from neurons.core.errors import InvalidInput
 from neurons.core.types import ModelRef, NeuronSide
 from neurons.storage.documents import NamedDocuments
@@ -133,12 +133,12 @@ class Edits:
         return table
 
     def _change(self, side: NeuronSide, field: Field, value: Any) -> Edit:
-        def update(now: Edit) -> Edit:
-            before = getattr(now, field)
+        def update(edit: Edit) -> Edit:
+            before = getattr(edit, field)
             if before == value:
-                return now
-            change = Change(datetime.now(UTC).isoformat(timespec="seconds"), field, before, value)
-            return replace(now, **{field: value}, history=(*now.history, change)[-HISTORY:])
+                return edit
+            change = Change(now(), field, before, value)
+            return replace(edit, **{field: value}, history=(*edit.history, change)[-HISTORY:])
 
         return self._store(side, update)
 

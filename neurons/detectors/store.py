@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from neurons.atlas.arrays import ArrayFile, write_arrays
+from neurons.core.clock import now, stamp
 from neurons.core.errors import InvalidInput, NotFound, StoreError
 from neurons.core.home import subfolder
 from neurons.core.types import ModelRef, NeuronSide
@@ -77,14 +77,14 @@ def save_detectors(
 ) -> Detectors:
     """Write detectors into `folder`; those before stay valid until the manifest names the new ones. Raises `StoreError`."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"detectors-{datetime.now(UTC):%Y%m%d%H%M%S%f}.zarr.zip"
+    name = f"detectors-{stamp()}.zarr.zip"
     write_arrays(folder / name, _packed(arrays), attributes={"labels": labels_to_json(tuple(labels))})
     path = folder / name
     manifest = {
         "format": FORMAT,
         "version": VERSION,
         "model": asdict(ref),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": now(),
         "concepts": len(labels),
         "found": int(arrays.found_C.sum()),
         "file": {"name": name, "size": path.stat().st_size, "sha256": sha256_of(path)},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from neurons.core.errors import ModelError
-from neurons.core.home import subfolder
+from contextlib import suppress
+
+from neurons.core.errors import ModelError, StoreError
+from neurons.core.home import home, subfolder
 from neurons.models.weights import read_json
 from neurons.storage.files import write_json
 
@@ -13,7 +15,7 @@ _MOST = 50
 
 def remembered() -> list[str]:
     """Paths of models loaded before, the newest first. A damaged list counts as an empty one: it is a convenience."""
-    path = subfolder("settings") / _FILE
+    path = home() / "settings" / _FILE
     try:
         known = read_json(path).get("paths", []) if path.is_file() else []
     except ModelError:
@@ -22,8 +24,9 @@ def remembered() -> list[str]:
 
 
 def remember(spec: str) -> None:
-    """Put `spec` at the head of the list."""
-    write_json(subfolder("settings") / _FILE, {"paths": [spec, *(path for path in remembered() if path != spec)][:_MOST]})
+    """Put `spec` at the head of the list; where nothing can be written, it is not remembered."""
+    with suppress(StoreError):
+        write_json(subfolder("settings") / _FILE, {"paths": [spec, *(path for path in remembered() if path != spec)][:_MOST]})
 
 
 def forget(spec: str) -> None:

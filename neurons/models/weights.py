@@ -7,11 +7,12 @@ import json
 import re
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from neurons.core.errors import ModelError
-from neurons.core.home import subfolder
+from neurons.core.errors import ModelError, StoreError
+from neurons.core.home import home
 from neurons.core.progress import Progress, no_progress
 from neurons.storage.files import write_json
 
@@ -72,7 +73,7 @@ def _file_digest(file: Path, progress: Progress) -> str:
         return file.name
     stat = file.stat()
     stamp = [stat.st_size, stat.st_mtime_ns]
-    memory = subfolder("settings") / "weight-hashes.json"
+    memory = home() / "settings" / "weight-hashes.json"
     for source in (file.parent / "neuronscope.json", memory):
         known = read_json(source).get("sha256", {}).get(file.name if source is not memory else str(file)) if source.is_file() else None
         if known and known[:2] == stamp:
@@ -80,7 +81,8 @@ def _file_digest(file: Path, progress: Progress) -> str:
     digest = _sha256(file, stat.st_size, progress)
     remembered = read_json(memory).get("sha256", {}) if memory.is_file() else {}
     newest = dict(list(remembered.items())[-_MAX_REMEMBERED:])
-    write_json(memory, {"sha256": {**newest, str(file): [*stamp, digest]}})
+    with suppress(StoreError):  # on a full or read-only disk it is computed again each time
+        write_json(memory, {"sha256": {**newest, str(file): [*stamp, digest]}})
     return digest
 
 

@@ -6,7 +6,6 @@ A disk that cannot be written for a while ends nothing but what must write to it
 
 from __future__ import annotations
 
-import os
 import queue
 import re
 import secrets
@@ -16,18 +15,19 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from neurons.core.clock import now
 from neurons.core.errors import Cancelled, InvalidInput, NeuronscopeError, NotFound, StoreError
 from neurons.core.home import subfolder
 from neurons.core.progress import RESUMABLE, JobState, Pace
 from neurons.storage import job_files
 from neurons.storage.files import write_json
 from neurons.storage.job_files import Job
+from neurons.storage.trash import Trash
 
 _WRITE_EVERY = 0.3
 _LOOK_EVERY = 0.2
@@ -100,7 +100,7 @@ class JobRunner:
     def __init__(self, folder: Path | None = None, *, threads: int = 1) -> None:
         self.folder = folder if folder is not None else subfolder("jobs")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._trash = self.folder / ".trash"
+        self._trash = Trash(self.folder / ".trash", keep=_TRASH_KEPT)
         self._workers: dict[str, Worker] = {}
         self._stop = threading.Event()
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -127,8 +127,7 @@ class JobRunner:
         if kind not in self._workers:
             known = ", ".join(self._workers) or "none"
             raise InvalidInput(f"there are no jobs of kind {kind!r} here; this program does {known}", field="kind")
-        created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        job = Job(id=secrets.token_hex(6), kind=kind, title=title, created=created, params=params)
+        job = Job(id=secrets.token_hex(6), kind=kind, title=title, created=now(), params=params)
         folder = self.folder / job.id
         try:
             folder.mkdir()
@@ -218,20 +217,15 @@ class JobRunner:
             if self.get(job_id).active:
                 raise InvalidInput(f"job {job_id} is still running; cancel it first", field="job")
         self._write_what_waits()
-        self._trash.mkdir(exist_ok=True)
-        os.utime(folder)  # when it was deleted
-        folder.replace(self._trash / job_id)
+        self._trash.put(folder, job_id)
         if self._unwritten.pop(job_id, None) is not None:
             self._release(job_id)
-        for old in sorted(self._trash.iterdir(), key=lambda path: path.stat().st_mtime)[:-_TRASH_KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
 
     def restore(self, job_id: str) -> Job:
         """Bring a deleted job back. Raises `NotFound` when it is gone."""
-        source = self._trash / job_id
-        if not _ID.fullmatch(job_id) or not source.is_dir():
+        if not _ID.fullmatch(job_id) or job_id not in self._trash:
             raise NotFound(f"there is no deleted job {job_id[:80]!r}; only the last {_TRASH_KEPT} are kept")
-        source.replace(self.folder / job_id)
+        self._trash.put_back(job_id, self.folder / job_id)
         return self.get(job_id)
 
     def wait(self, job_id: str, *, timeout: float | None = None, on_change: Callable[[Job], None] | None = None) -> Job:

@@ -1,20 +1,28 @@
-"""The manifest of a published folder: each file's size and SHA-256, so that any changed, cut or missing file is noticed."""
+"""The manifest of a folder: each file's size and SHA-256, so that any changed, cut or missing file is noticed. It seals itself.
+
+Traces, attributions and atlases have one each, told apart by their `format`; what else they say of their folder stands beside `files`.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from neurons.core.errors import StoreError
-from neurons.storage.files import fsync_tree, publish, sha256_of, walk
+from neurons.storage.files import disk_errors, fsync_tree, publish, sha256_of, walk
+from neurons.storage.sealed import seal, unseal
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = "neuronscope-manifest"
+_OWN = ("format", "version", "files")
+_TRACE_CURE = "the trace is damaged: import it again or delete it"
+_DATA = "/c/"
+"""Part of the name of every chunk of an array: chunks carry a checksum that is compared as they are read."""
 
 
 @dataclass(frozen=True)
@@ -29,33 +37,49 @@ Manifest = Mapping[str, FileEntry]
 """Relative POSIX path to entry."""
 
 
+def entry_of(path: Path) -> FileEntry:
+    """The entry of a file as it is now."""
+    return FileEntry(path.stat().st_size, sha256_of(path))
+
+
 def build_manifest(folder: Path) -> dict[str, FileEntry]:
     """Size and SHA-256 of every file under `folder`, but for a manifest of its own."""
-    return {name: FileEntry(path.stat().st_size, sha256_of(path)) for name, path in walk(folder) if name != MANIFEST}
+    return {name: entry_of(path) for name, path in walk(folder) if name != MANIFEST}
+
+
+def document_of(manifest: Manifest, *, kind: str = MANIFEST_FORMAT, version: int = 1) -> dict[str, Any]:
+    """The manifest as an object that JSON can hold."""
+    return {"format": kind, "version": version, "files": {name: asdict(entry) for name, entry in sorted(manifest.items())}}
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
     """The manifest as it is written."""
-    files = {name: {"size": entry.size, "sha256": entry.sha256} for name, entry in sorted(manifest.items())}
-    return json.dumps({"format": MANIFEST_FORMAT, "version": 1, "files": files}, indent=1).encode()
+    return seal(document_of(manifest))
+
+
+def parse_document(
+    data: bytes, *, what: str, kind: str = MANIFEST_FORMAT, version: int = 1, unsealed: Collection[str] = (), cure: str = _TRACE_CURE
+) -> tuple[dict[str, Any], dict[str, FileEntry]]:
+    """A manifest that may come from anybody: all that it says, and its entries. Raises `StoreError` that ends with `cure`.
+
+    `unsealed` names what a manifest of an older version may say beside its files.
+    """
+    raw = unseal(data, what=what, unsealed=(*_OWN, *unsealed), cure=cure)
+    files, given = raw.get("files"), raw.get("version")
+    if raw.get("format") != kind or type(given) is not int or not 1 <= given <= version or not isinstance(files, dict):
+        raise StoreError(f"{what} has another format or version; update Neuronscope")
+    manifest = {}
+    for name, entry in files.items():
+        size, digest = (entry.get("size"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
+        if type(size) is not int or size < 0 or not isinstance(digest, str) or len(digest) != 64:
+            raise StoreError(f"{what}: the entry for {name[:80]!r} is not a size and a SHA-256; {cure}")
+        manifest[name] = FileEntry(size, digest)
+    return raw, manifest
 
 
 def parse_manifest(data: bytes, *, what: str) -> dict[str, FileEntry]:
-    """Read a manifest that may come from anybody. Raises `StoreError`."""
-    try:
-        raw = json.loads(data)
-        files = raw["files"]
-        if raw["format"] != MANIFEST_FORMAT or raw["version"] != 1 or not isinstance(files, dict):
-            raise StoreError(f"{what}: the manifest has another format or version; update Neuronscope")
-        manifest = {}
-        for name, entry in files.items():
-            size, digest = entry["size"], entry["sha256"]
-            if type(size) is not int or size < 0 or not isinstance(digest, str) or len(digest) != 64:
-                raise StoreError(f"{what}: the manifest's entry for {name!r} is not a size and a SHA-256")
-            manifest[name] = FileEntry(size, digest)
-        return manifest
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StoreError(f"{what}: the manifest cannot be read ({error}); the trace is damaged: import it again or delete it") from error
+    """The entries of a trace's or attribution's manifest that may come from anybody. Raises `StoreError`."""
+    return parse_document(data, what=what)[1]
 
 
 def read_manifest(folder: Path) -> dict[str, FileEntry]:
@@ -64,59 +88,71 @@ def read_manifest(folder: Path) -> dict[str, FileEntry]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}); the trace is damaged: import it again or delete it") from error
-    return parse_manifest(data, what=folder.name)
+        raise StoreError(f"{path} cannot be read ({error.strerror}); {_TRACE_CURE}") from error
+    return parse_manifest(data, what=f"{folder.name}/{MANIFEST}")
 
 
-def missing_or_resized(folder: Path, manifest: Manifest) -> list[str]:
-    """The quick check: what is gone or has another size. Costs one stat a file."""
-    problems = []
-    for name, entry in manifest.items():
-        try:
-            size = os.stat(folder / name).st_size
-        except OSError:
-            problems.append(f"{name} is missing")
-            continue
+def problem_of(folder: Path, name: str, entry: FileEntry | None, *, contents: bool) -> str | None:
+    """What is wrong with one file: it is in no manifest, gone, of another size or, with `contents`, of another SHA-256."""
+    if entry is None:
+        return f"{name} is not in the manifest"
+    try:
+        size = os.stat(folder / name).st_size
         if size != entry.size:
-            problems.append(f"{name} has {size} bytes instead of {entry.size}")
-    return problems
+            return f"{name} has {size} bytes instead of {entry.size}"
+        if contents and sha256_of(folder / name) != entry.sha256:
+            return f"{name} was changed (SHA-256 differs)"
+    except OSError:
+        return f"{name} is missing"
+    return None
+
+
+def opening_problems(folder: Path, manifest: Manifest) -> list[str]:
+    """The check on opening: what is gone or resized, and which files that say what the arrays are were changed.
+
+    Costs a stat per chunk of an array; whoever reads a chunk compares its checksum.
+    """
+    found = (problem_of(folder, name, entry, contents=_DATA not in name) for name, entry in manifest.items())
+    return [problem for problem in found if problem is not None]
 
 
 def changed(folder: Path, manifest: Manifest) -> list[str]:
     """The full check: what is gone, resized, or has another SHA-256."""
-    problems = missing_or_resized(folder, manifest)
-    broken = {problem.split(" ", 1)[0] for problem in problems}
-    problems += [
-        f"{name} was changed (SHA-256 differs)"
-        for name, e in manifest.items()
-        if name not in broken and sha256_of(folder / name) != e.sha256
-    ]
-    return problems
+    found = (problem_of(folder, name, entry, contents=True) for name, entry in manifest.items())
+    return [problem for problem in found if problem is not None]
 
 
-def write_folder(final: Path, workshop: Path, fill: Callable[[Path], None]) -> Manifest:
-    """Let `fill` write into a temporary folder under `workshop`, add the manifest, fsync, and rename it to `final`.
+def prepare_folder(workshop: Path, name: str, fill: Callable[[Path], None]) -> Path:
+    """Let `fill` write into a temporary folder under `workshop`, add the manifest, and force all to the disk. Returns the folder.
+
+    Raises `StoreError` when the disk refuses; nothing is left then.
+    """
+    temporary = workshop / f"{name}.{os.getpid()}.{secrets.token_hex(4)}"
+    try:
+        with disk_errors(temporary):
+            workshop.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir()
+            fill(temporary)
+            (temporary / MANIFEST).write_bytes(manifest_bytes(build_manifest(temporary)))
+            fsync_tree(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return temporary
+
+
+def write_folder(final: Path, workshop: Path, fill: Callable[[Path], None]) -> None:
+    """Prepare a folder as `prepare_folder` does, then rename it to `final`.
 
     Whole or absent. Raises `FileExistsError` when `final` exists (it is kept), `StoreError` when the disk refuses.
     """
-    workshop.mkdir(parents=True, exist_ok=True)
-    temporary = workshop / f"{final.name}.{os.getpid()}.{secrets.token_hex(4)}"
+    temporary = prepare_folder(workshop, final.name, fill)
     try:
-        temporary.mkdir()
-        fill(temporary)
-        manifest = build_manifest(temporary)
-        (temporary / MANIFEST).write_bytes(manifest_bytes(manifest))
-        fsync_tree(temporary)
         publish(temporary, final)
     except FileExistsError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, StoreError):
-            raise
-        raise StoreError(f"cannot write {final}: {error.strerror or error}; free some disk space or check its permissions") from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return manifest
+        reason = error.strerror or error
+        raise StoreError(f"{final} cannot be written: {reason}; free some disk space or check its permissions") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from argon2 import PasswordHasher
@@ -21,7 +20,6 @@ def set_password(text: str) -> None:
     if not SHORTEST <= len(text) <= LONGEST:
         raise InvalidInput(f"the password has {len(text)} characters; use {SHORTEST} to {LONGEST}", field="password")
     write_atomic(_path(), PasswordHasher().hash(text).encode("ascii"))
-    os.chmod(_path(), 0o600)
 
 
 def is_set() -> bool:

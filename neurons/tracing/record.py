@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from neurons.atlas.quantiles import quantiles_for
+from neurons.core.clock import now
 from neurons.core.errors import Cancelled, InvalidInput, ModelError, NeuronscopeError
 from neurons.core.progress import Progress, no_progress
 from neurons.core.types import FinishReason, Message, Sampling, Segment, Steer
@@ -21,7 +22,7 @@ from neurons.models.chat import EncodedPrompt, decode, encode_prompt, token_piec
 from neurons.models.loaded import LoadedModel
 from neurons.runs.generation import TOP_K, Decoder, Generation
 from neurons.runs.steering import needs_quantiles, resolve
-from traces.schema import TraceRecord, now
+from traces.schema import TraceRecord
 from traces.store import TraceStore
 
 Side = Literal["baseline", "steered"]

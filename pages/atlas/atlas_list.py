@@ -9,12 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from neurons.atlas.records import AtlasInfo
-from neurons.atlas.removal import damaged_atlases, remove_atlas, remove_folder, restore_atlas
-from neurons.atlas.store import SHIPPED, Atlas, atlas_folder, list_atlases, open_atlas, open_folder
+from neurons.atlas.removal import remove_atlas, remove_folder, restore_atlas
+from neurons.atlas.store import SHIPPED, Atlas, atlas_folder, damaged_atlases, list_atlases, open_atlas, open_folder
 from neurons.core.errors import NeuronscopeError
 from neurons.core.types import ModelRef
 from pages.shared import server_wide, untrusted
-from pages.shared.tables import choose_rows
+from pages.shared.tables import choose_rows, moments
 
 _REMOVED = "atlas.removed"
 _FAILED = "atlas.failed"
@@ -88,7 +88,7 @@ def frame_of(infos: Sequence[AtlasInfo], used: Atlas | None) -> pd.DataFrame:
             "described": [info.described for info in infos],
             "share": [info.described / (2 * info.model.n_layers * info.model.n_neurons) for info in infos],
             "size": [size_of(folder_of(info)) / 1e6 for info in infos],
-            "created": pd.to_datetime([info.created for info in infos], utc=True),
+            "created": moments(info.created for info in infos),
         }
     )
 

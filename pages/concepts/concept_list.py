@@ -14,7 +14,7 @@ from neurons.core.errors import InvalidFile, NeuronscopeError
 from neurons.core.names import MAX_NAME
 from neurons.storage.documents import Entry
 from pages.shared import server_wide, untrusted
-from pages.shared.tables import choose_rows, matching, table_key
+from pages.shared.tables import choose_rows, matching, moments, table_key
 
 _TABLE = "concepts.table"
 _UNDO = "concepts.undo"
@@ -69,7 +69,7 @@ def frame_of(entries: Sequence[Entry]) -> pd.DataFrame:
             "note": [entry.content["note"] for entry in entries],
             "origin": [entry.content["origin"] for entry in entries],
             "model": [entry.content["model"]["name"] for entry in entries],
-            "changed": pd.to_datetime([entry.changed for entry in entries], utc=True),
+            "changed": moments(entry.changed for entry in entries),
         }
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from neurons.core.clock import now
 from neurons.core.errors import InvalidInput
 from neurons.core.percent import percent
 from neurons.core.progress import Progress
@@ -17,7 +18,6 @@ from neurons.prompts.sets import PromptSet
 from neurons.storage.job_files import Job
 from pages.shared import address, job_progress, server_wide
 from pages.shared.tables import choose_rows, downloads, matching
-from traces.schema import now
 
 _HEIGHT = 420
 

@@ -13,9 +13,9 @@ from neurons.core.errors import NeuronscopeError
 from neurons.core.tasks import Task
 from neurons.tracing.replay import ReplayReport, replay
 from pages.shared import address, progress_row, server_wide, untrusted
-from traces.catalogue import TraceSummary
 from traces.exchange import export_zip, import_zip
 from traces.schema import MAX_NAME, MAX_NOTE, MAX_TAG
+from traces.summary import TraceSummary
 
 _DELETED = "traces.deleted"
 _REPLAY = "traces.replay"

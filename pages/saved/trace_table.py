@@ -10,8 +10,8 @@ import pandas as pd
 import streamlit as st
 
 from pages.shared import address, server_wide
-from pages.shared.tables import choose_rows
-from traces.catalogue import TraceSummary
+from pages.shared.tables import choose_rows, moments
+from traces.summary import TraceSummary
 
 MOST = 2000
 _CUT = 160
@@ -78,7 +78,7 @@ def frame_of(rows: Sequence[TraceSummary]) -> pd.DataFrame:
         {
             "id": [row.id for row in rows],
             "pinned": [row.pinned for row in rows],
-            "created": pd.to_datetime([row.created for row in rows], utc=True),
+            "created": moments(row.created for row in rows),
             "name": [row.name or ("(example)" if row.example else "") for row in rows],
             "prompt": [_one_line(row.prompt) for row in rows],
             "answer": [_one_line(row.answer) for row in rows],

@@ -7,7 +7,7 @@ import streamlit as st
 from neurons.atlas.store import Atlas, open_atlas
 from neurons.concepts.search import SearchIndex
 from neurons.core.errors import NeuronscopeError, NotFound
-from neurons.core.home import subfolder
+from neurons.core.home import home
 from neurons.core.types import ModelRef
 from neurons.descriptions.edits import Edits
 from pages.shared import address, neuron_facts
@@ -15,7 +15,7 @@ from pages.shared import address, neuron_facts
 
 def stamp(atlas: Atlas) -> str:
     """What identifies an atlas, its descriptions and the user's edits of them."""
-    edits = max((path.stat().st_mtime_ns for path in subfolder("descriptions").glob("*.json")), default=0)
+    edits = max((path.stat().st_mtime_ns for path in (home() / "descriptions").glob("*.json")), default=0)
     table = (atlas.manifest.get("descriptions") or {}).get("table", "")
     return f"{atlas.folder}/{atlas.manifest.get('created')}/{table}/{edits}"
 

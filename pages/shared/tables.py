@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -42,6 +42,11 @@ def downloads(frame: pd.DataFrame, stem: str, *, key: str) -> None:
                 on_click="ignore",
                 disabled=frame.empty,
             )
+
+
+def moments(texts: Iterable[str]) -> pd.DatetimeIndex:
+    """Dates as files hold them, for a column of a table; one that is no date is an empty cell."""
+    return pd.to_datetime(list(texts), utc=True, format="ISO8601", errors="coerce")
 
 
 def matching(frame: pd.DataFrame, words: str, columns: Sequence[str]) -> pd.DataFrame:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,17 +15,22 @@ import pytest
 import torch
 
 from neurons.atlas import exchange
+from neurons.atlas.arrays import ArrayFile, write_arrays
 from neurons.atlas.build import finish
 from neurons.atlas.collection import Collection
 from neurons.atlas.finalise import FinaliseSettings, read_ranks
 from neurons.atlas.heldout import record_heldout
 from neurons.atlas.reading import exemplar_passages, range_passages
-from neurons.atlas.store import Atlas, atlas_folder, list_atlases, open_atlas, open_folder
+from neurons.atlas.removal import remove_folder
+from neurons.atlas.store import Atlas, atlas_folder, damaged_atlases, list_atlases, open_atlas, open_folder
+from neurons.atlas.writer import NEURONS
 from neurons.concepts.search import SearchIndex
 from neurons.core.errors import InvalidFile, InvalidInput, NotFound, StoreError
 from neurons.core.types import NeuronSide
 from neurons.describing.imported import import_descriptions
 from neurons.runs.hooks import run_forward
+from neurons.storage.manifest import entry_of
+from neurons.storage.sealed import seal
 from tests.support.atlases import SETTINGS, collected, tiny_corpus
 from tests.support.tiny_models import tiny_model
 
@@ -296,3 +303,105 @@ def test_held_out_truth_is_the_model_s(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no held-out"):
         record_heldout(loaded, tiny_corpus(8, held_out=0), tmp_path / "none")
     assert replace(loaded.ref) == loaded.ref
+
+
+def rebuilt(files: dict[str, bytes], path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """The archive with another manifest, sealed anew: whoever forges one can do that, too."""
+    manifest = json.loads(files["manifest.json"])
+    manifest.pop("sha256")
+    change(manifest)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in {**files, "manifest.json": seal(manifest)}.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest.pop("tokens"),
+        lambda manifest: manifest.pop("model"),
+        lambda manifest: manifest.pop("sources"),
+        lambda manifest: manifest.pop("created"),
+        lambda manifest: manifest.update(tokens=0),
+        lambda manifest: manifest.update(tokens="many"),
+        lambda manifest: manifest.update(tokens=2**70),
+        lambda manifest: manifest.update(sources=[{"name": "x"}]),
+        lambda manifest: manifest.update(descriptions={"table": "gone.parquet", "described": 1}),
+        lambda manifest: manifest.update(descriptions={"table": "corpus.zarr.zip", "described": 1}),
+        lambda manifest: manifest["model"].update(n_layers=-3),
+        lambda manifest: manifest["model"].update(weights_hash="../../evil"),
+        lambda manifest: manifest["files"].pop("corpus.zarr.zip"),
+        lambda manifest: manifest["files"].update({"../evil": {"size": 1, "sha256": "0" * 64}}),
+        lambda manifest: manifest["files"]["corpus.zarr.zip"].update(size=True),
+    ],
+)
+def test_an_archive_that_could_not_be_used_is_not_installed(home: Path, atlas: Atlas, tmp_path: Path, change: Any) -> None:
+    with zipfile.ZipFile(exchange.export_zip(atlas, tmp_path / "good.zip")) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    bad = rebuilt(files, tmp_path / "bad.zip", change)
+    with pytest.raises((InvalidFile, InvalidInput, StoreError)):
+        exchange.import_zip(bad, atlas_folder(atlas.ref), ref=atlas.ref)
+    assert not list((home / "atlases").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("extreme", lambda array: array[:, :1]),
+        ("extreme", lambda array: array * np.float16("nan")),
+        ("token_id", lambda array: np.full_like(array, 60_000)),
+        ("exemplar_sequence", lambda array: np.full_like(array, 60_000)),
+        ("token_count", lambda array: array[:5]),
+        ("mean", lambda array: None),
+    ],
+)
+def test_figures_that_do_not_belong_to_the_model_are_not_installed(home: Path, atlas: Atlas, tmp_path: Path, name: str, make: Any) -> None:
+    with ArrayFile(atlas.folder / NEURONS) as file:
+        arrays = {key: file.read(key) for key in file.names}
+        attributes = file.attributes
+    arrays[name] = make(arrays[name])
+    write_arrays(tmp_path / NEURONS, {key: value for key, value in arrays.items() if value is not None}, attributes=attributes)
+    with zipfile.ZipFile(exchange.export_zip(atlas, tmp_path / "good.zip")) as archive:
+        files = {key: archive.read(key) for key in archive.namelist()}
+    files[NEURONS] = (tmp_path / NEURONS).read_bytes()
+    entry = asdict(entry_of(tmp_path / NEURONS))
+    bad = rebuilt(files, tmp_path / "bad.zip", lambda manifest: manifest["files"].update({NEURONS: entry}))
+    with pytest.raises((InvalidFile, StoreError)):
+        exchange.import_zip(bad, atlas_folder(atlas.ref), ref=atlas.ref)
+    assert not list((home / "atlases").iterdir())
+
+
+def test_a_bad_folder_hides_no_other_atlas_and_is_named(home: Path, atlas: Atlas, tmp_path: Path) -> None:
+    ref = atlas.ref
+    good = exchange.import_zip(exchange.export_zip(atlas, tmp_path / "a.zip"), home / "atlases" / "0123456789abcdef", ref=ref).folder
+    own = atlas_folder(ref)
+    for number, spoil in enumerate((b"{", json.dumps({"format": "neuronscope-atlas", "version": 1, "files": {}}).encode(), b"\xff\xfe")):
+        own.mkdir(exist_ok=True)
+        (own / "manifest.json").write_bytes(spoil)
+        found = open_atlas(ref)
+        assert found is not None, number
+        assert found.folder == good
+        assert "damaged and was left out" in found.info.note
+        assert [folder for folder, _ in damaged_atlases()] == [own]
+        assert len([info for info in list_atlases() if not info.shipped]) == 1
+    (own / "manifest.json").write_bytes((good / "manifest.json").read_bytes())  # whole, but its files are missing
+    found = open_atlas(ref)
+    assert found is not None
+    assert found.folder == good
+    token = remove_folder(own)
+    assert token
+    assert damaged_atlases() == []
+
+
+def test_every_changed_bit_of_a_manifest_is_noticed(atlas: Atlas, tmp_path: Path) -> None:
+    target = tmp_path / "own"
+    exchange.import_zip(exchange.export_zip(atlas, tmp_path / "a.zip"), target, ref=atlas.ref)
+    data = (target / "manifest.json").read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.choice(len(data) * 8, 400, replace=False):
+        spoiled = bytearray(data)
+        spoiled[place // 8] ^= 1 << int(place % 8)
+        (target / "manifest.json").write_bytes(bytes(spoiled))
+        with pytest.raises(StoreError):
+            open_folder(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from neurons.core.types import NeuronSide, Steer
 from neurons.descriptions.edits import Edits
+from neurons.storage.manifest import MANIFEST, entry_of, manifest_bytes, read_manifest
 from neurons.tracing.record import run_pair
 from pages.compare import word_changes
 from pages.saved import trace_table
@@ -42,6 +44,21 @@ def test_search_finds_and_says_when_nothing_fits() -> None:
     assert list(app.dataframe[0].value["prompt"]) == ["the sea is deep"]
     app.text_input(key="traces.words").set_value("nothing like it").run()
     assert "No trace fits these filters" in texts(app)
+
+
+def test_a_date_that_an_older_version_let_in_does_not_end_the_page() -> None:
+    good, old = saved("today", "some day")
+    folder = server_wide.store().root / old
+    record = folder / "trace.json"
+    record.write_text(re.sub(r'"created": "[^"]*"', '"created": "2026-11-24"', record.read_text()))
+    (folder / MANIFEST).write_bytes(manifest_bytes({**read_manifest(folder), "trace.json": entry_of(record)}))
+    server_wide.store().rebuild()
+    app = open_page("traces")
+    assert not app.exception
+    shown = app.dataframe[0].value
+    assert set(shown["prompt"]) == {"today", "some day"}
+    assert shown["created"].notna().all()
+    assert {good, old} == set(ids_shown())
 
 
 def test_buttons_that_do_not_fit_the_selection_are_off() -> None:

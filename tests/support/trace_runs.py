@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from neurons.core.clock import now
 from neurons.core.types import Environment, Message, ModelRef, NeuronSide, Sampling, Segment, Steer
-from traces.schema import TraceRecord, now
+from traces.schema import TraceRecord
 
 LAYERS, NEURONS, VOCAB = 3, 8, 100
 
@@ -24,7 +25,7 @@ def make_record(
         model=model,
         environment=environment,
         messages=(Message("system", "Be kind."), Message("user", prompt)),
-        prompt_ids=tuple(range(1, n_prompt + 1)),
+        prompt_ids=tuple(1 + n % 90 for n in range(n_prompt)),
         answer_ids=tuple(range(11, 11 + n_answer)),
         segments=(Segment("user", 0, n_prompt), Segment("assistant", n_prompt, n_prompt + n_answer)),
         pieces=tuple(f"w{i} " for i in range(n_prompt + n_answer)),

@@ -87,7 +87,13 @@ def rezip(files: Files) -> io.BytesIO:
 
 
 def resign(files: Files) -> Files:
-    """Make every manifest agree with the files again: an attacker can do that too."""
+    """Make every manifest and seal agree with the files again: an attacker can do that too."""
+    for name in [name for name in files if name.endswith("/meta.json")]:
+        try:
+            meta = json.loads(files[name])
+        except ValueError:
+            continue
+        files[name] = json.dumps({key: value for key, value in meta.items() if key != "sha256"}).encode()
     for manifest_name in [name for name in files if name.endswith("/manifest.json")]:
         folder = manifest_name.removesuffix("manifest.json")
         own = {}
@@ -247,6 +253,10 @@ def set_values(name: str, values: np.ndarray) -> Callable[[Files, str], None]:
     return edit
 
 
+def steered(changes: dict) -> Callable[[dict], dict]:
+    return lambda raw: raw | {"steers": [raw["steers"][0] | changes]}
+
+
 ACTS = "tensors.zarr/activations/zarr.json"
 ATTRIBUTION = "attributions/t5-prob-12-grad"
 
@@ -274,6 +284,30 @@ ATTRIBUTION = "attributions/t5-prob-12-grad"
         edit_json("meta.json", lambda raw: raw | {"name": 5}),
         edit_json("meta.json", lambda raw: raw | {"tags": [["nested"]]}),
         edit_json("meta.json", lambda raw: raw | {"note": "x" * 100_000}),
+        edit_json("meta.json", lambda raw: raw | {"set_row": 2**70}),
+        edit_json("meta.json", lambda raw: raw | {"set_row": -1}),
+        edit_json("meta.json", lambda raw: raw | {"set_row": True}),
+        edit_json("meta.json", lambda raw: raw | {"tags": ["\ud800"]}),
+        edit_json("trace.json", lambda raw: raw | {"set_row": 2**70}),
+        edit_json("trace.json", lambda raw: raw | {"created": "2026-11-24"}),
+        edit_json("trace.json", lambda raw: raw | {"created": "2026-11-24T10:00:00"}),
+        edit_json("trace.json", lambda raw: raw | {"created": "0001-01-01T00:00:00Z"}),
+        edit_json("trace.json", lambda raw: raw | {"created": "9999-01-01T00:00:00Z"}),
+        edit_json("trace.json", lambda raw: raw | {"seconds": 1e300}),
+        edit_json("trace.json", lambda raw: raw | {"sampling": raw["sampling"] | {"top_k": 2**70}}),
+        edit_json("trace.json", lambda raw: raw | {"environment": raw["environment"] | {"threads": -(2**70)}}),
+        edit_json("trace.json", lambda raw: raw | {"model": raw["model"] | {"max_positions": 2**70}}),
+        edit_json("trace.json", lambda raw: raw | {"messages": [raw["messages"][0] | {"token_ids": [-1]}]}),
+        edit_json("trace.json", steered({"neurons": [{"layer": -1, "index": 2, "polarity": "-"}]})),
+        edit_json("trace.json", steered({"neurons": [{"layer": 1, "index": -2, "polarity": "-"}]})),
+        edit_json("trace.json", steered({"tokens": {"kind": "ranges", "ranges": [[0, 2**70]], "with_answer": False}})),
+        edit_json("trace.json", steered({"tokens": {"kind": "ranges", "ranges": [[-3, 2]], "with_answer": False}})),
+        edit_json(f"{ATTRIBUTION}/attribution.json", lambda raw: raw | {"total": 2**70}),
+        edit_json(f"{ATTRIBUTION}/attribution.json", lambda raw: raw | {"created": "yesterday"}),
+        edit_json(f"{ATTRIBUTION}/attribution.json", lambda raw: raw | {"extra": {"x": 2**70}}),
+        set_values("tensors.zarr/logprob/c/0", np.full(7, 500, np.float32)),
+        set_values("tensors.zarr/entropy/c/0", np.full(7, -1, np.float32)),
+        set_values("tensors.zarr/entropy/c/0", np.full(7, 50, np.float32)),
         edit_json("manifest.json", lambda raw: raw | {"files": {**raw["files"], "../../../etc/passwd": {"size": 1, "sha256": "0" * 64}}}),
         edit_json(f"{ATTRIBUTION}/attribution.json", lambda raw: raw | {"share": 7.0}),
         edit_json(f"{ATTRIBUTION}/attribution.json", lambda raw: raw | {"kept": 9}),
