@@ -7,10 +7,21 @@ import streamlit as st
 from pages.shared import strip, strip_views, trace_context
 from pages.shared.trace_context import TraceContext
 from pages.steer import steer_tab
-from pages.trace import activation_view, attribution_view, bar, chat, cluster_choice, cluster_tab, pictures, token_sentence
+from pages.trace import (
+    activation_view,
+    attribution_view,
+    bar,
+    chat,
+    cluster_choice,
+    cluster_tab,
+    concept_choice,
+    concept_tab,
+    pictures,
+    token_sentence,
+)
 from traces.attributions import StoredAttribution
 
-TABS = ("Neurons", "Clusters", "Pictures", "Steer")
+TABS = ("Concepts", "Neurons", "Clusters", "Pictures", "Steer")
 
 
 def page() -> None:
@@ -20,6 +31,7 @@ def page() -> None:
     bar.draw(context)
     if context is not None:
         cluster_choice.hear(context)
+        concept_choice.hear(context)
     left, right = st.columns([45, 55], gap="medium")
     with right:
         top = st.container(height=strip.room_beside(), border=False)
@@ -52,7 +64,9 @@ def _tabs(context: TraceContext, attribution: StoredAttribution | None) -> None:
         if not tab.open:
             continue
         with tab:
-            if name == "Pictures":
+            if name == "Concepts":
+                concept_tab.draw(context)
+            elif name == "Pictures":
                 pictures.draw(context, attribution)
             elif name != "Neurons":
                 (steer_tab if name == "Steer" else cluster_tab).draw(context)

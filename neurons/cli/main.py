@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from neurons.cli import atlas, attribute, concepts, lexicon, models, prompts, repair, run, search, stats, trace, traces
+from neurons.cli import active_concepts, atlas, attribute, concepts, lexicon, models, prompts, repair, run, search, stats, trace, traces
 from neurons.cli.common import ErrorGroup
 from neurons.core.version import __version__
 
-AREAS = (run, trace, attribute, traces, prompts, models, atlas, concepts, lexicon, repair, search, stats)
+AREAS = (run, trace, attribute, active_concepts, traces, prompts, models, atlas, concepts, lexicon, repair, search, stats)
 """The modules that add commands, in the order that help shows them."""
 
 

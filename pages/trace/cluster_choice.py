@@ -32,7 +32,7 @@ _MOST = 500  # neurons in one steer
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """The cluster that was clicked."""
+    """The group of neurons that was clicked."""
 
     trace_id: str
     key: str
@@ -42,6 +42,8 @@ class Chosen:
     by: By
     names: frozenset[str]
     tint_T: np.ndarray[Any, Any]
+    what: str = "cluster"
+    """What it is: a cluster or a concept."""
 
 
 def note_asked(key: str, question: Question) -> None:
@@ -55,8 +57,13 @@ def chosen(trace_id: str) -> Chosen | None:
     return kept if kept is not None and kept.trace_id == trace_id else None
 
 
+def choose(one: Chosen) -> None:
+    """Tint the strip and narrow the tables by a group of neurons."""
+    st.session_state[_CHOSEN] = one
+
+
 def let_go() -> None:
-    """Choose no cluster any more."""
+    """Choose no group any more."""
     st.session_state.pop(_CHOSEN, None)
 
 
@@ -85,7 +92,7 @@ def hear(context: TraceContext) -> None:
         else:
             names = frozenset(map(str, cluster.sides))
             label = cluster_cards.label_of(cluster)
-            st.session_state[_CHOSEN] = Chosen(context.id, key, cluster.number, label, question.by, names, found.tint_CT[row])
+            choose(Chosen(context.id, key, cluster.number, label, question.by, names, found.tint_CT[row]))
     elif action in ("suppress", "strengthen") and cluster.number != NOISE:
         steer(cluster, action)
     elif action == "keep" and cluster.number != NOISE:
@@ -101,15 +108,20 @@ def steer(cluster: Cluster, action: Action) -> None:
 
 def keep(cluster: Cluster, ref: ModelRef, trace_id: str) -> None:
     """A concept named after the cluster's label."""
+    save(cluster.label, Concept.of(cluster.sides, ref=ref, origin=f"cluster of trace {trace_id}"))
+
+
+def save(label: str, concept: Concept) -> None:
+    """Save a concept of the user's own under a free name made from `label`."""
     saved = SavedConcepts()
-    wanted = " ".join(cluster.label.split())[: MAX_NAME - 8] or "cluster"
+    wanted = " ".join(label.split())[: MAX_NAME - 8] or "concept"
     name = next(text for n in range(1, 10_000) if (text := wanted if n == 1 else f"{wanted} {n}") not in saved)
     try:
-        saved.save(name, Concept.of(cluster.sides, ref=ref, origin=f"cluster of trace {trace_id}"))
+        saved.save(name, concept)
     except NeuronscopeError as error:
         server_wide.show_error(error)
         return
-    st.toast(f"Kept {len(cluster.sides)} neurons as the concept “{untrusted.escape(name)}”.", icon=":material/bookmark_added:")
+    st.toast(f"Kept {len(concept.sides)} neurons as the concept “{untrusted.escape(name)}”.", icon=":material/bookmark_added:")
 
 
 def tinted(context: TraceContext, shown: Strip) -> Strip:
@@ -117,10 +129,10 @@ def tinted(context: TraceContext, shown: Strip) -> Strip:
     now = chosen(context.id)
     if now is None or len(now.tint_T) != len(shown.pieces):
         return shown
-    hint = f"How strongly the cluster “{now.label}” fires at each token, its strongest token in full colour."
+    hint = f"How strongly the {now.what} “{now.label}” fires at each token, its strongest token in full colour."
     if now.by == "attribution":
-        hint = f"What the cluster “{now.label}” did at each token for the target: blue promoted it, orange suppressed it."
-    ends = ("none", "cluster active") if now.by == "activation" else ("suppressing", "promoting")
+        hint = f"What the {now.what} “{now.label}” did at each token for the target: blue promoted it, orange suppressed it."
+    ends = ("none", f"{now.what} active") if now.by == "activation" else ("suppressing", "promoting")
     return replace(
         shown, tint_T=now.tint_T, scale="amount" if now.by == "activation" else "diverging", low=ends[0], high=ends[1], hint=hint
     )
@@ -140,7 +152,7 @@ def narrowed(context: TraceContext, frame: pd.DataFrame, *, key: str) -> pd.Data
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{key}.cluster"):
         here = f": {kept['neuron'].nunique():,} of its {len(now.names):,} neurons are here."
         untrusted.draw(
-            [("Only the cluster ", "muted"), (now.label, "selection"), (here, "muted")],
+            [(f"Only the {now.what} ", "muted"), (now.label, "selection"), (here, "muted")],
             key=f"{key}.cluster.name",
             size="0.85rem",
         )

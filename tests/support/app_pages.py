@@ -53,12 +53,21 @@ def saved(*prompts: str, steers: Sequence[Steer] = (), **fields: str) -> list[Tr
     return [run_trace(loaded(), prompt, sampling=SHORT, steers=steers, store=server_wide.store(), **fields)[0] for prompt in prompts]
 
 
-def open_page(name: str, **query: str) -> AppTest:
-    """Run the page at the address `name` as the navigation would."""
+def open_page(name: str, *, tab: str = "Neurons", **query: str) -> AppTest:
+    """Run the page at the address `name` as the navigation would, the Trace page with `tab` open."""
     app = AppTest.from_string(f"from pages.{page_list()[name][2]} import page\npage()", default_timeout=PATIENCE)
+    if name == "trace":
+        app.session_state["trace.tab"] = tab
     for key, value in query.items():
         app.query_params[key] = value
     return app.run()
+
+
+def given(app: AppTest, key: str) -> Any:
+    """What a component of ours was given to draw."""
+    found = [element for element in app.get("bidi_component") if element.proto.id.endswith(f"-{key}")]
+    assert len(found) == 1, [element.proto.id for element in app.get("bidi_component")]
+    return json.loads(found[0].proto.json)
 
 
 def select(app: AppTest, key: str, identity: Sequence[object], *rows: int) -> AppTest:

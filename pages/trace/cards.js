@@ -1,4 +1,4 @@
-// Cards of clusters. Hovering or focusing one tints the tokens of the strip that shows the same trace (strip.js listens);
+// Cards of groups of neurons. Hovering or focusing one tints the tokens of the strip that shows the same trace (strip.js listens);
 // clicking it chooses it; its buttons act on it. Every text reaches the page through textContent.
 
 const VIEWS = new WeakMap();
@@ -33,14 +33,13 @@ function draw(view) {
 function cardOf(view, card) {
   const { data } = view;
   const box = element("div", "nc-card");
-  const noise = card.number < 0;
   const chosen = data.chosen === card.number;
   box.dataset.number = card.number;
   box.tabIndex = 0;
   box.setAttribute("role", "button");
   box.setAttribute("aria-pressed", String(chosen));
-  box.setAttribute("aria-label", `${noise ? "Noise" : "Cluster"}: ${card.label}, ${card.size} neurons`);
-  box.classList.toggle("noise", noise);
+  box.setAttribute("aria-label", card.spoken);
+  box.classList.toggle("faint", card.faint);
   box.classList.toggle("chosen", chosen);
   const show = () => tint({ trace_id: data.trace_id, tint: card.tint, scale: data.scale });
   const hide = () => tint(null);
@@ -51,14 +50,14 @@ function cardOf(view, card) {
   };
   const head = element("div", "head", box);
   element("span", "label", head, card.label);
-  element("span", "size", head, `${card.size} neuron${card.size === 1 ? "" : "s"}`);
-  if (!noise) {
+  element("span", "size", head, card.aside);
+  if (card.bar !== null) {
     const track = element("div", "track", box);
-    const bar = element("div", `bar ${data.scale === "diverging" ? (card.weight < 0 ? "neg" : "pos") : ""}`, track);
-    bar.style.width = `${Math.max(1, 100 * card.length)}%`;
+    const bar = element("div", `bar ${data.scale === "diverging" ? (card.bar < 0 ? "neg" : "pos") : ""}`, track);
+    bar.style.width = `${Math.max(1, 100 * Math.abs(card.bar))}%`;
   }
-  const facts = element("div", "facts", box, noise ? "Noise: like no group. " : `${data.unit} ${card.said}, coherence ${card.coherence}`);
-  facts.title = noise ? "HDBSCAN leaves these neurons in no cluster" : data.hint;
+  const facts = element("div", "facts", box, card.facts);
+  facts.title = card.hint;
   const list = element("ul", "", box);
   for (const [name, address, description, weight] of card.members) {
     const row = element("li", "", list);
@@ -69,15 +68,11 @@ function cardOf(view, card) {
     element("span", "weight", row, weight);
   }
   if (card.size > card.members.length) element("div", "more", box, `and ${card.size - card.members.length} more`);
-  if (!noise) {
+  if (card.buttons.length) {
     const row = element("div", "row", box);
-    for (const [action, label, title] of [
-      ["suppress", "Suppress", "A steer that holds these neurons at 0, on a card of the Steer tab"],
-      ["strengthen", "Strengthen", `A steer that holds these neurons at ${data.strengthen} of their strongest activation`],
-      ["keep", "Keep", "Save these neurons as a concept"],
-    ]) {
+    for (const { action, label, help } of card.buttons) {
       const button = element("button", "", row, label);
-      Object.assign(button, { type: "button", title, onclick: () => view.send(card.number, action) });
+      Object.assign(button, { type: "button", title: help, onclick: () => view.send(card.number, action) });
     }
   }
   return box;

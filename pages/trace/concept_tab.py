@@ -1,0 +1,162 @@
+"""The Concepts tab of the Trace page: what the model was busy with, in words, and which of it caused a token."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from neurons.core.errors import NeuronscopeError, NotFound
+from neurons.detectors.causes import ConceptCause
+from neurons.detectors.store import Detectors
+from neurons.tracing.sentence import percent
+from neurons.tracing.words import meant_positions
+from pages.shared import server_wide, strip
+from pages.shared.descriptions import descriptions_for
+from pages.shared.neuron_link import neuron_address
+from pages.shared.trace_context import TraceContext
+from pages.trace import cards, concept_causes, concept_choice, concept_data
+from traces.store import Evicted
+
+KEY = concept_choice.KEY
+_AROUND = 215  # pixels beside the strip that are not cards
+_MEMBERS = 3
+BUTTONS = (
+    cards.Button("suppress", "Suppress", "A steer that holds its neurons at their usual level, on a card of the Steer tab"),
+    cards.Button("strengthen", "Strengthen", "A steer that raises its strongest neurons, on a card of the Steer tab"),
+    cards.Button("keep", "Keep", "Save its neurons as a concept of your own"),
+)
+_RARITY = "Compared with pieces of the atlas's corpus of about the same length: how many of them show the concept as much."
+_CAUSE = (
+    "The concept's neurons were put back to their usual level before this token, and the model was run again. "
+    "The effect is in nats of log-odds; the interval is what as many random neurons do, changed as much."
+)
+
+
+def draw(context: TraceContext) -> None:
+    """The cards of the selection, or of what caused the token in the attribution view; or what is missing."""
+    try:
+        detectors = concept_data.detectors_of(context.record.model.weights_hash, context.record.model)
+        if context.view == "attribution":
+            _causes(context, detectors)
+        else:
+            _active(context)
+    except NotFound as error:
+        st.info("Which concepts this model's neurons stand for is not known yet.", icon=":material/category:")
+        server_wide.show_error(error)
+    except Evicted:
+        st.info("The activations of this trace were removed to keep the disk budget.", icon=":material/inventory_2:")
+        st.caption("The Neurons tab computes them again.")
+    except NeuronscopeError as error:
+        server_wide.show_error(error)
+
+
+def _active(context: TraceContext) -> None:
+    tokens = meant_positions(context.record, context.ranges)
+    found = concept_data.found(context.record.model, context.id, tokens)
+    where = f"token {strip.spoken(context.ranges)}" if context.ranges else "the whole conversation"
+    st.caption(
+        f"Named concepts active over {where}, strongest first. Hover a card to see where; click it to filter the Neurons tab. "
+        "Select tokens on the left to ask about those alone."
+    )
+    if not found.rows:
+        st.info("No concept of the lexicon stands out here. Select more tokens, or look at the Neurons tab.", icon=":material/category:")
+        return
+    described = descriptions_for(context.record.model)
+    largest = max(np.log(row.rarity + 1) for row in found.rows)
+    shown = [
+        cards.Card(
+            number=row.number,
+            label=row.name,
+            aside=row.field,
+            spoken=f"Concept: {row.name}, of {row.field}",
+            facts=rarity_text(row.rarity, row.level),
+            hint=_RARITY,
+            tint=cards.rounded(tint_T),
+            members=[
+                (str(side), neuron_address(side), described.get(str(side), ""), f"{share:.0%}") for side, share in row.neurons[:_MEMBERS]
+            ],
+            size=len(row.neurons),
+            bar=round(float(np.log(row.rarity + 1) / largest), 3),
+            faint=row.rarity < 20,
+            buttons=BUTTONS,
+        )
+        for row, tint_T in zip(found.rows, found.tint_CT, strict=True)
+    ]
+    _show(context, shown, question=f"active {tokens}", scale="amount")
+    _about(found.left_out, found.corpus_tokens, found.note)
+
+
+def _causes(context: TraceContext, detectors: Detectors) -> None:
+    token = context.token
+    measured = concept_causes.causes(context, detectors, token)
+    if measured is None:
+        return
+    st.caption(
+        f"Which concepts caused token {token}: each was taken out of the neurons before it, and the model run again. "
+        "Blue promoted the token, orange stood against it; pale cards do no more than random neurons."
+    )
+    if not measured:
+        st.info("No concept of the lexicon stands out before this token, so none can be measured.", icon=":material/category:")
+        return
+    described = descriptions_for(context.record.model)
+    largest = max(abs(cause.effect) for cause in measured) or 1.0
+    ordered = sorted(measured, key=lambda one: (not one.is_cause, -abs(one.effect)))
+    tint_CT = concept_data.tints(tuple(cause.concept for cause in ordered), len(context.record.token_ids))
+    shown = [
+        cards.Card(
+            number=cause.concept.number,
+            label=cause.concept.name,
+            aside=cause.concept.field,
+            spoken=f"Cause: {cause.concept.name}, {without_text(context, cause)}",
+            facts=without_text(context, cause),
+            hint=f"{_CAUSE} Effect {cause.effect:+.2f}; random {cause.random_low:+.2f} to {cause.random_high:+.2f}.",
+            tint=cards.rounded(tint_T * (1 if cause.effect >= 0 else -1)),
+            members=[
+                (str(side), neuron_address(side), described.get(str(side), ""), f"{share:.0%}")
+                for side, share in cause.concept.neurons[:_MEMBERS]
+            ],
+            size=len(cause.concept.neurons),
+            bar=round(cause.effect / largest, 3),
+            faint=not cause.is_cause,
+            buttons=BUTTONS,
+        )
+        for cause, tint_T in zip(ordered, tint_CT, strict=True)
+    ]
+    _show(context, shown, question=f"causes {token}", scale="diverging")
+    _about(int((~detectors.found).sum()), detectors.corpus_tokens, detectors.note_for(context.record.model))
+
+
+def _show(context: TraceContext, shown: list[cards.Card], *, question: str, scale: cards.Scale) -> None:
+    key = f"{context.id} {question}"
+    concept_choice.note_asked(key, shown, scale)
+    cards.draw(
+        shown,
+        key=KEY,
+        trace_id=context.id,
+        question=key,
+        scale=scale,
+        chosen=concept_choice.marked(context.id, key),
+        height=max(220, strip.room_beside() - _AROUND),
+    )
+
+
+def _about(left_out: int, corpus_tokens: int, note: str) -> None:
+    missing = f" {left_out:,} concepts of the lexicon are not found in this model and never shown." if left_out else ""
+    st.caption(f"Rarity is measured over {corpus_tokens:,} tokens of everyday text.{missing}")
+    if note:
+        st.caption(f":material/info: {note}.".replace("$", "\\$"))
+
+
+def rarity_text(rarity: float, level: str) -> str:
+    """How rare a strength is, as people say it."""
+    if rarity < 2:
+        return f"as much as in any {level}"
+    return f"once in {rarity:,.0f} {level}s" if rarity < 1e6 else f"less than once in a million {level}s"
+
+
+def without_text(context: TraceContext, cause: ConceptCause) -> str:
+    """What taking a concept out does, as people say it."""
+    change = f"without it {percent(cause.probability)} becomes {percent(cause.probability_without)}"
+    instead = context.words([cause.instead_id])[0]
+    comes = f", then “{instead.strip() or instead}”" if cause.instead_probability > cause.probability_without else ""
+    return change + comes + ("" if cause.is_cause else " (no more than chance)")
