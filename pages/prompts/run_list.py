@@ -11,7 +11,6 @@ import streamlit as st
 from neurons.core.clock import now
 from neurons.core.errors import InvalidInput
 from neurons.core.percent import percent
-from neurons.core.progress import Progress
 from neurons.core.types import Sampling, Steer
 from neurons.prompts import runs
 from neurons.prompts.sets import PromptSet
@@ -30,7 +29,15 @@ def start(prompts: PromptSet, *, run: str, sampling: Sampling, steers: Sequence[
     if run.strip() in runs.run_names(server_wide.store()):
         raise InvalidInput(f"there is a run named {run.strip()!r} already; choose another name", field="run")
     return runs.start(
-        job_progress.runner(), prompts, run=run, model=loaded.ref.id, weights=loaded.ref.weights_hash, sampling=sampling, steers=steers, system=system or None, record=record
+        job_progress.runner(),
+        prompts,
+        run=run,
+        model=loaded.ref.id,
+        weights=loaded.ref.weights_hash,
+        sampling=sampling,
+        steers=steers,
+        system=system or None,
+        record=record,
     )
 
 

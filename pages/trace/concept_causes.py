@@ -6,9 +6,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import streamlit as st
-from neurons.core.tasks import Task
 
 from neurons.core.errors import Cancelled, InvalidInput
+from neurons.core.tasks import Task
 from neurons.detectors.causes import ConceptCause, measure_causes
 from neurons.detectors.store import Detectors
 from neurons.runs.steering import compile_edits
