@@ -192,12 +192,13 @@ class _Run:
         return self._top(metric_value(self.logits_BV, target)[0], self.loaded.n_layers, k)
 
     def _top(self, value: Tensor, layers: int, k: int) -> tuple[tuple[AttributionRow, ...], float]:
-        if not value.requires_grad:
-            # A steer that sets the neuron cuts it off from what is below.
+        inputs = self.acts.tensors(below=layers)
+        if not value.requires_grad or not inputs:
+            # A steer that sets the neuron cuts it off from what is below, where there may also be no neurons at all.
             self.mass = 0.0
             return (), 0.0
         with self.loaded.lock:
-            grads = torch.autograd.grad(value, self.acts.tensors(below=layers), retain_graph=True, materialize_grads=True)
+            grads = torch.autograd.grad(value, inputs, retain_graph=True, materialize_grads=True)
         pairs = zip(self.acts.layers(below=layers), self.acts.layers(grads, below=layers), strict=True)
         drives = [(act.detach()[0] * grad[0]).float() for act, grad in pairs]
         flat = torch.cat([drive.flatten() for drive in drives])

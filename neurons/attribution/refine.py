@@ -142,7 +142,7 @@ def _gradients(run: GraphRun, target: TargetSpec) -> tuple[list[Tensor], _Gradie
 def _choose(loaded: LoadedModel, run: GraphRun, acts: Sequence[Tensor], found: _Gradients, budget: float, columns: int) -> list[Entry]:
     """The entries of highest score, as many as the budget pays for."""
     layers, tokens = len(acts), len(run.ids)
-    if len(run.keys) != layers or any(keys.shape[-2] != tokens for keys, _values in run.keys):
+    if len(run.keys) != layers or any(keys.shape[-2] != tokens for keys, _values in run.keys) or run.hidden[-1].dim() != 3:
         return []
     scores, firsts = [], []
     for layer, (attr_TI, act_TI, hidden_BTD) in enumerate(zip(found.attrs, acts, run.hidden, strict=True)):

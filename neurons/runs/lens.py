@@ -123,6 +123,8 @@ def _residuals(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Any], at
         result = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, logits_to_keep=1)
     hidden = [first[0], *(output[0] if isinstance(output, tuple | list) else output for output in outputs)]
     assert result.logits is not None
+    if any(layer_BTD.shape[:2] != (1, len(ids)) for layer_BTD in hidden):
+        raise ModelError(_NO_LENS.format(loaded.ref.architecture))
     return torch.stack([layer_BTD[0, list(at)] for layer_BTD in hidden]), outputs, result.logits[0, -1].float()
 
 
