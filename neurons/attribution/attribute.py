@@ -18,10 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neurons.attribution.methods import METHODS, estimate
+from neurons.attribution.methods import IG_GAP, METHODS, estimate
 from neurons.attribution.metrics import check_target
 from neurons.attribution.top_k import largest
 from neurons.core.errors import InvalidInput
+from neurons.core.percent import percent
 from neurons.core.progress import Progress, no_progress
 from neurons.core.types import AttributionRow, Steer, TargetSpec
 from neurons.models.loaded import LoadedModel
@@ -55,6 +56,19 @@ class Attribution:
     """Computes `grad_LTI`, which few ask for."""
     stands_in: str = ""
     """A sentence where another method stands in for `method` on this model, naming it; else ""."""
+    gap: float | None = None
+    """Convergence gap of integrated gradients: the part of the metric's change along the path that its sum misses; else None."""
+    steps: int = 0
+    """Steps that integrated gradients took."""
+
+    @property
+    def convergence(self) -> str:
+        """How far integrated gradients converged, in a sentence; "" of other methods."""
+        if self.gap is None:
+            return ""
+        if self.gap <= IG_GAP:
+            return f"converged: in {self.steps} steps the sum misses {percent(self.gap)} of the metric's change"
+        return f"not converged: after {self.steps} steps the sum still misses {percent(self.gap)} of the metric's change"
 
     @cached_property
     def grad_LTI(self) -> NDArray[np.float32] | None:
@@ -105,7 +119,17 @@ def attribute(
     attr_LTI, acts_LTI = _stacked(found.attrs, loaded.n_neurons), _stacked(found.acts, loaded.n_neurons)
     gradients = _later(method, attr_LTI, found.gradients, loaded.n_neurons)
     return Attribution(
-        target, method, found.value, attr_LTI, acts_LTI, time.perf_counter() - start, found.refined, gradients, found.stands_in
+        target,
+        method,
+        found.value,
+        attr_LTI,
+        acts_LTI,
+        time.perf_counter() - start,
+        found.refined,
+        gradients,
+        found.stands_in,
+        found.gap,
+        found.steps,
     )
 
 

@@ -5,7 +5,8 @@
     grad       activation x gradient of the metric, as published
     logodds    the same through the log-odds, from which the change of the probability or log-probability is computed exactly
     refined    logodds, and the strongest entries re-estimated by running their own token without them (`neurons.attribution.refine`)
-    ig         gradient averaged while all activations are scaled from nearly 0 to nearly 1 (integrated gradients)
+    ig         activation x gradient averaged while all activations are scaled from nearly 0 to 1 (integrated gradients), its steps doubled
+               until the sum is the metric's change, or it says that it is not
     direct     what the neuron writes straight to the unembedding, the final norm frozen
     frozen     gradient with attention patterns and norms frozen
     relp       frozen, with linear activation functions and the half rule in gated products
@@ -15,6 +16,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -33,8 +35,12 @@ from neurons.models.sites import Part
 from neurons.runs.graph_run import GraphRun
 from neurons.runs.hooks import Edit, GraphActs, Replace, run_forward
 
-IG_STEPS = 4
-"""Points at which integrated gradients looks, in the middle of equal parts of the path."""
+IG_STEPS, IG_MAX_STEPS = 4, 64
+"""Parts of the path that integrated gradients begins with, and the most that it goes on to."""
+IG_GAP = 0.02
+"""Its convergence gap that is small: part of the metric's change along the path that its sum over all neurons misses."""
+_NEARLY_ZERO = 1e-3  # what all activations are shrunk to: at 0 itself nothing can be divided by
+_NO_CHANGE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +53,10 @@ class Estimate:
     attrs: list[Tensor]
     refined: int = 0
     """How many entries were re-estimated one by one."""
+    gap: float | None = None
+    """Of integrated gradients: the part of the metric's change that the sum misses. None: the method has no such sum."""
+    steps: int = 0
+    """Of integrated gradients."""
     gradients: Callable[[], list[Tensor]] | None = None
     """Gives activation x gradient of the metric where a method knows it besides its own estimate."""
     stands_in: str = ""
@@ -75,24 +85,38 @@ def refined_log_odds(
 ) -> Estimate:
     """`log_odds`, its strongest entries re-estimated by running their own token (`attribution.refine`). `run` saves the first pass."""
     found = refined(loaded, ids, target, edits, run=run)
-    return Estimate(found.value, found.acts, found.attrs, found.count, found.gradients, found.stands_in)
+    return Estimate(found.value, found.acts, found.attrs, found.count, gradients=found.gradients, stands_in=found.stands_in)
 
 
 def integrated(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec, edits: Sequence[Edit]) -> Estimate:
-    """activation x the mean gradient along the path on which all activations shrink together to 0; later neurons respond."""
-    plain = batch_replace(loaded, [()], edits, lambda _place: 0.0, 0)
-    start = gradient(loaded, ids, target, edits)
-    totals = [torch.zeros_like(act) for act in start.acts]
-    for step in range(IG_STEPS):
-        factor = (step + 0.5) / IG_STEPS
+    """The integral, over the path on which all activations shrink together to 0, of activation x gradient; later neurons respond.
 
-        def scaled(part: Part, acts_BTI: Tensor, factor: float = factor) -> Tensor:
+    By the trapezoid rule, whose steps are doubled until the sum over all neurons is the metric's change along the path to within `IG_GAP`,
+    or `IG_MAX_STEPS` are taken. `Estimate.gap` says how far it is.
+    """
+    plain = batch_replace(loaded, [()], edits, lambda _place: 0.0, 0)
+
+    def at(factor: float) -> tuple[list[Tensor], float]:
+        """Activation before it is shrunk x gradient, and the metric, where all activations are `factor` of themselves."""
+
+        def scaled(part: Part, acts_BTI: Tensor) -> Tensor:
             edited = plain(part, acts_BTI)
             return (acts_BTI if edited is None else edited) * factor
 
-        _acts, grads, _logits = activation_gradients(loaded, ids, (), lambda logits: metric_value(logits, target)[0], replace=scaled)
-        totals = [total + grad / IG_STEPS for total, grad in zip(totals, grads, strict=True)]
-    return Estimate(start.value, start.acts, [a * g for a, g in zip(start.acts, totals, strict=True)])
+        acts, grads, logits_BV = activation_gradients(loaded, ids, (), lambda logits: metric_value(logits, target)[0], replace=scaled)
+        return [a * g / factor for a, g in zip(acts, grads, strict=True)], float(metric_value(logits_BV, target)[0])
+
+    start = gradient(loaded, ids, target, edits)
+    first, base = at(_NEARLY_ZERO)
+    change = start.value - base
+    sums = [(a + b) / 2 for a, b in zip(start.attrs, first, strict=True)]
+    steps, gap = 1, math.inf
+    while steps < IG_STEPS or (gap > IG_GAP and steps < IG_MAX_STEPS):
+        for step in range(steps):
+            sums = [total + one for total, one in zip(sums, at((step + 0.5) / steps)[0], strict=True)]
+        steps *= 2
+        gap = abs(sum(float(total.sum(dtype=torch.float64)) for total in sums) / steps - change) / max(abs(change), _NO_CHANGE)
+    return Estimate(start.value, start.acts, [total / steps for total in sums], gap=gap, steps=steps)
 
 
 def by_rules(rules: Rules) -> Method:

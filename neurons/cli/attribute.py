@@ -88,12 +88,17 @@ def attribute(
         **_about(case, result.target),
         "method": result.method,
         **({"stands_in": result.stands_in} if result.stands_in else {}),
+        **({"convergence": result.convergence, "gap": result.gap, "steps": result.steps} if result.convergence else {}),
         "metric_value": result.metric_value,
         "share": found.share,
         "seconds": result.seconds,
         "rows": rows,
     }
-    emit(answer, as_json, lambda: _heading(answer) + _said(result.stands_in) + _rows_table(rows, ("attribution",)))
+    emit(
+        answer,
+        as_json,
+        lambda: _heading(answer) + _said(result.stands_in) + _said(result.convergence) + _rows_table(rows, ("attribution",)),
+    )
 
 
 def effect(

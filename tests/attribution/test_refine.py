@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import weakref
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from neurons.attribution import refine
+from neurons.attribution import methods, refine
 from neurons.attribution.ablation import Place
 from neurons.attribution.attribute import METHODS, attribute, top_rows
 from neurons.attribution.effect import agreement, measure_effects
@@ -235,6 +236,26 @@ def test_relp_conserves_what_flows_through_a_gated_layer() -> None:
 def test_attention_that_cannot_be_frozen_is_said_so() -> None:
     with pytest.raises(ModelError, match="cannot be frozen"), backward_rules(tiny_model("llama"), "frozen"):
         pass
+
+
+def test_integrated_gradients_add_up_or_say_that_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = tiny_model("llama")
+    for metric in ("prob", "logprob", "logit"):
+        found = attribute(loaded, IDS, TargetSpec(TARGET, metric), method="ig")
+        assert found.gap is not None
+        assert found.gap <= methods.IG_GAP
+        assert found.convergence.startswith("converged")
+        output = run_forward(loaded, torch.tensor([IDS[:TARGET]]), replace=lambda part, acts_BTI: acts_BTI * 0.001)
+        assert output.logits is not None
+        logits_V = output.logits[0, -1].float()
+        empty = {"prob": logits_V.softmax(-1), "logprob": logits_V.log_softmax(-1), "logit": logits_V}[metric][IDS[TARGET]]
+        assert found.attr_LTI.sum() == pytest.approx(found.metric_value - float(empty), rel=methods.IG_GAP + 1e-3)
+    monkeypatch.setattr(methods, "IG_GAP", 0.0)
+    monkeypatch.setattr(methods, "IG_MAX_STEPS", 8)
+    short = attribute(loaded, IDS, TargetSpec(TARGET, "prob"), method="ig")
+    assert short.steps == 8
+    assert dataclasses.replace(short, gap=0.5).convergence.startswith("not converged: after 8 steps the sum still misses 50%")
+    assert attribute(loaded, IDS, TargetSpec(TARGET), method="grad").convergence == ""
 
 
 def test_integrated_gradients_are_finite() -> None:
