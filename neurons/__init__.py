@@ -15,7 +15,7 @@ from typing import Any
 from neurons.core.version import __version__
 
 _PUBLIC = {
-    "load_model": "neurons.models.load",
+    "load_model": "neurons.checking.load",
     "LoadedModel": "neurons.models.loaded",
     "encode_prompt": "neurons.models.chat",
     "encode_text": "neurons.models.chat",

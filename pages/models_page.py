@@ -10,6 +10,7 @@ import streamlit as st
 
 from neurons.core.errors import NeuronscopeError
 from neurons.models.catalogue import ModelCard, cached_models, describe
+from neurons.models.findings import Finding
 from neurons.models.loaded import LoadedModel
 from pages.shared import server_wide, untrusted
 from pages.shared.server_wide import Job
@@ -82,6 +83,21 @@ def _current(loaded: LoadedModel | None) -> None:
             (f"Up to {ref.max_positions:,} tokens. Weights {ref.weights_hash[:12]}.", "muted"),
         ]
         untrusted.draw(parts, key="models.current")
+        _check(loaded.findings)
+
+
+def _check(findings: Sequence[Finding]) -> None:
+    """What the model's check found, a line each."""
+    if not findings:
+        return
+    unusual = sum(finding.status != "right" for finding in findings)
+    known = f"{unusual} to know about" if unusual else "all as they should be"
+    label = f"Checked against plain transformers: {len(findings)} points, {known}"
+    with st.expander(label, icon=":material/fact_check:", key="models.check"):
+        parts: list[untrusted.Part] = []
+        for finding in findings:
+            parts += [(f"{finding.what}: ", "strong" if finding.status == "right" else "negative"), (f"{finding.said}\n", "")]
+        untrusted.draw(parts, key="models.check.list", size="0.9rem")
 
 
 def _frame(cards: Sequence[ModelCard]) -> pd.DataFrame:

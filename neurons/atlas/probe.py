@@ -38,10 +38,11 @@ def probe_vocabulary(
     for at in range(0, len(allowed), _BATCH):
         chunk = torch.from_numpy(allowed[at : at + _BATCH])
         cache = copy.deepcopy(before)
-        cache.batch_repeat_interleave(len(chunk))
+        if cache is not None:
+            cache.batch_repeat_interleave(len(chunk))
 
         def record(layer: int, acts_BTI: Tensor, chunk: Tensor = chunk) -> None:
-            acts_IB = acts_BTI.float().reshape(len(chunk), -1).T.cpu()
+            acts_IB = acts_BTI.float().reshape(len(chunk), -1, acts_BTI.shape[-1])[:, -1].T.cpu()
             width = acts_IB.shape[0]
             for side, sign in ((0, 1.0), (1, -1.0)):
                 both = torch.cat([values[side, layer, :width], acts_IB * sign], dim=1)
@@ -50,14 +51,17 @@ def probe_vocabulary(
                 values[side, layer, :width] = top.values
                 ids[side, layer, :width] = tokens.gather(1, top.indices)
 
-        run_forward(loaded, chunk[:, None], record=record, cache=cache, start=1, logits_to_keep=1)
+        ids_BT = chunk[:, None] if cache is not None else torch.stack([torch.full_like(chunk, start_id(loaded)), chunk], dim=1)
+        run_forward(loaded, ids_BT, record=record, cache=cache, start=2 - ids_BT.shape[1], logits_to_keep=1)
         progress(min(at + _BATCH, len(allowed)), len(allowed), "tokens probed alone")
     signed = torch.where(ids >= 0, values, 0.0) * torch.tensor([1.0, -1.0])[:, None, None, None]
     return ids.numpy(), signed.numpy()
 
 
-def _start_cache(loaded: LoadedModel) -> DynamicCache:
-    """The start token's keys and values, computed once."""
+def _start_cache(loaded: LoadedModel) -> DynamicCache | None:
+    """The start token's keys and values, computed once; None for a model that is not to be run with a cache."""
+    if not loaded.running.uses_cache(2):
+        return None
     cache = DynamicCache(config=loaded.model.config)
     run_forward(loaded, torch.tensor([[start_id(loaded)]]), cache=cache, logits_to_keep=1)
     return cache

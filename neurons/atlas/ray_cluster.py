@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurons.atlas.collect import collect, open_plan
+from neurons.checking.load import load_model
 from neurons.core.errors import InvalidInput, ModelError
 from neurons.core.progress import Progress, no_progress
-from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
 
 if TYPE_CHECKING:

@@ -105,10 +105,12 @@ def attribute(
     end), for steers that act on one of the two; a steered neuron is attributed at its steered value. With `share`, for who asks
     about one token of an answer after the other, the whole is run and kept with the model (where `graph_run.shared_run` finds
     that worthwhile): the next target saves a pass.
+    Where the model's check found that a method does not run on it, the one that stands in is used (`Attribution.method` says which).
     Raises `InvalidInput` for a target that is not there, `InvalidSteer` for a steer that does not fit the model, and what
     `progress` raises, which is called at every layer.
     """
     target = check_target(loaded, ids, target)
+    method = loaded.running.method(method)
     start = time.perf_counter()
     prompt_tokens = len(ids) if prompt_tokens is None else prompt_tokens
     edits = compile_edits(loaded, steers, prompt_tokens)

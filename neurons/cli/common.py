@@ -193,7 +193,7 @@ class _Shown:
 
 def load(model: str, *, device: str | None = None, dtype: str | None = None, quiet: bool = False) -> LoadedModel:
     """Load a model with progress on stderr. Raises what `load_model` raises."""
-    from neurons.models.load import load_model
+    from neurons.checking.load import load_model
 
     with stderr_progress(quiet=quiet) as progress:
         return load_model(model, device=device, dtype=dtype, progress=progress)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from neurons.cli.common import Device, Dtype, Group, Json, emit, size, stderr_progress, table
+from neurons.cli.common import FAILED, Device, Dtype, Group, Json, emit, size, stderr_progress, table
 
 _Spec = Annotated[str, typer.Argument(help='"default", a Hugging Face id, a model folder or a .gguf file.')]
 
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_models)
     group.command("fetch")(fetch)
     group.command("info")(info)
+    group.command("check")(check)
     app.add_typer(group, name="models")
 
 
@@ -46,6 +47,27 @@ def info(spec: _Spec = "default", device: Device = None, dtype: Dtype = None, as
 
     card = describe(spec, device=device, dtype=dtype)
     emit(card, as_json, lambda: "\n".join(f"{name:18} {'' if value is None else value}" for name, value in _fields(card).items()))
+
+
+def check(
+    spec: _Spec = "default",
+    again: Annotated[bool, typer.Option("--again", help="Check anew, whatever is kept of an earlier check.")] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Check that a model comes out here as its files say: weights, answers against plain transformers, neurons, methods, conversations.
+
+    Every model is checked once, when it is first loaded. Exit status 1 where the model is refused.
+    """
+    from neurons.checking.check import check_spec
+
+    with stderr_progress() as progress:
+        found = check_spec(spec, device=device, dtype=dtype, again=again, progress=progress)
+    rows = [(finding.status, finding.what, finding.said) for finding in found.findings]
+    emit(found, as_json, lambda: f"{found.name} ({found.dtype or 'not loaded'})\n{table(('', 'what', 'found'), rows)}")
+    if found.refusal:
+        raise typer.Exit(FAILED)
 
 
 def _fields(card: object) -> dict[str, object]:

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
-
-from jinja2.exceptions import TemplateError
 
 from neurons.core.errors import InvalidInput
 from neurons.core.types import Message, Segment, question_of
 from neurons.models.loaded import LoadedModel
+from neurons.models.template import Place, Rendered, render
 
-# Marks where a message's content goes in the rendered template. Letters and digits only: templates trim and escape the rest.
-_MARK = "NSCONTENT{:04d}NS"
 _REPLACEMENT = "\ufffd"
 
 
@@ -36,17 +33,25 @@ class EncodedPrompt:
 
 
 def encode_prompt(loaded: LoadedModel, messages: Sequence[Message]) -> EncodedPrompt:
-    """Turn a conversation that ends with the user's turn into ids, by the model's own chat template.
+    """Turn a conversation that ends with the user's turn into ids: those of the model's own chat template.
 
-    A model without a template gets the texts joined by newlines, as plain completion.
+    A model without a template gets the texts joined by newlines, as plain completion. An earlier answer's own ids stand in for those that
+    its text would be tokenised to, where the template prints that text as it is.
     Raises `InvalidInput` for an empty prompt, one longer than the model's positions, or roles the template refuses.
     """
     if not messages or not any(m.content.strip() for m in messages if m.role == "user"):
         raise InvalidInput("the prompt is empty; type something to ask", field="prompt")
-    parts = _templated(loaded, messages) if loaded.has_chat_template else _plain(loaded, messages)
-    pieces = _encoded_whole(loaded, parts) or [_encode_part(loaded, part) for part in parts]
-    ids: list[int] = []
-    segments: list[Segment] = []
+    messages = [replace(m, content=decode(loaded, m.token_ids)) if m.token_ids else m for m in messages]
+    rendered = render(loaded, messages) if loaded.has_chat_template else _plain(messages)
+    parts = _parts(rendered, messages)
+    pieces = _encoded_whole(loaded, rendered, parts)
+    if pieces is None and not rendered.certain:
+        raise InvalidInput("this model's chat template changes the texts, and one of them holds a control token; remove it", field="prompt")
+    if pieces is None:
+        pieces = [_encode_part(loaded, part, first=number == 0) for number, part in enumerate(parts)]
+    start = [] if loaded.has_chat_template else _bos_ids(loaded)
+    ids: list[int] = list(start)
+    segments: list[Segment] = [Segment("template", 0, len(start), True)] if start else []
     for part, piece in zip(parts, pieces, strict=True):
         split = 0
         if part.template and loaded.has_chat_template:  # up to its last end marker it closes the previous turn, the rest opens the next
@@ -99,7 +104,8 @@ def token_pieces(loaded: LoadedModel, ids: Sequence[int]) -> tuple[str, ...]:
 
 def single_token(loaded: LoadedModel, text: str) -> int:
     """The id of a token typed by its text (or as a number: its id). Raises `InvalidInput` naming the first piece of a longer text."""
-    ids = _encode(loaded, text, special=True)
+    space_comes = text[:1] == " " and text.strip() and prepends_space(loaded)
+    ids = _encode(loaded, text[1:] if space_comes else text, special=True)
     if len(ids) == 1:
         return ids[0]
     if text.isdigit() and int(text) < loaded.ref.n_vocab:
@@ -108,6 +114,12 @@ def single_token(loaded: LoadedModel, text: str) -> int:
         raise InvalidInput("the token is empty; type its text, such as ' Paris'", field="token")
     first = token_text(loaded, ids[0])
     raise InvalidInput(f"{text!r} is {len(ids)} tokens in this model; the first is {first!r} (id {ids[0]}): name one token", field="token")
+
+
+def prepends_space(loaded: LoadedModel) -> bool:
+    """Whether the tokenizer puts a space before every text, as SentencePiece does: "Paris" is the token " Paris"."""
+    alone, after = (_encode(loaded, text, special=False) for text in ("a", "\na"))
+    return alone != after[len(_encode(loaded, "\n", special=False)) :]
 
 
 def _whole_characters(loaded: LoadedModel, ids: Sequence[int], start: int) -> tuple[int, str]:
@@ -158,70 +170,104 @@ class _Part:
     """An earlier answer's own ids."""
 
 
-def _plain(loaded: LoadedModel, messages: Sequence[Message]) -> list[_Part]:
-    """Plain completion: the contents, a newline between them, after the start token where the tokenizer uses one."""
-    parts = [_Part("template", "", template=True, token_ids=tuple(_bos_ids(loaded)))]
+def _plain(messages: Sequence[Message]) -> Rendered:
+    """Plain completion: the contents, a newline between them."""
+    places, text = [], ""
     for number, message in enumerate(messages):
-        if number:
-            parts.append(_Part("template", "\n", template=True))
-        parts.append(_Part(message.role, message.content, token_ids=message.token_ids))
-    return parts
+        text += "\n" if number else ""
+        places.append(Place(number, len(text), len(text) + len(message.content)))
+        text += message.content
+    return Rendered(text, tuple(places))
 
 
-def _templated(loaded: LoadedModel, messages: Sequence[Message]) -> list[_Part]:
+def _parts(rendered: Rendered, messages: Sequence[Message]) -> list[_Part]:
     """The template's own text and the contents, in turn."""
-    marked = [{"role": m.role, "content": _MARK.format(i)} for i, m in enumerate(messages)]
-    rendered = _render(loaded, marked)
-    trims = _render(loaded, [{**m, "content": f" {m['content']} "} for m in marked]) == rendered
     parts: list[_Part] = []
-    previous = "system"
-    for number, message in enumerate(messages):
-        before, found, rendered = rendered.partition(_MARK.format(number))
-        if not found:
-            raise InvalidInput(
-                f"this model's chat template drops the {message.role} turn; leave it out or use another model", field="system"
-            )
-        parts.append(_Part(message.role, before, template=True, previous=previous))
-        content = message.content.strip() if trims else message.content
-        parts.append(_Part(message.role, content, token_ids=message.token_ids))
-        previous = message.role
-    parts.append(_Part("assistant", rendered, template=True, previous=previous))
-    return parts
+    previous, end = "system", 0
+    for place in rendered.places:
+        message = messages[place.message]
+        parts.append(_Part(message.role, rendered.text[end : place.start], template=True, previous=previous))
+        parts.append(_Part(message.role, rendered.text[place.start : place.stop], token_ids=message.token_ids))
+        previous, end = message.role, place.stop
+    return [*parts, _Part("assistant", rendered.text[end:], template=True, previous=previous)]
 
 
-def _encoded_whole(loaded: LoadedModel, parts: Sequence[_Part]) -> list[list[int]] | None:
+def _encoded_whole(loaded: LoadedModel, rendered: Rendered, parts: Sequence[_Part]) -> list[list[int]] | None:
     """The ids of each part when the whole text is tokenised at once, as the model's own pipeline does: spaces at the joints merge.
 
-    None where that must not be: an earlier answer has ids of its own, a content holds a control token, or offsets are not known.
+    None where that must not be: a content holds a control token.
     """
-    if not loaded.tokenizer.is_fast or any(part.token_ids for part in parts):
-        return None
-    tokenizer: Any = loaded.tokenizer
-    encoded = tokenizer("".join(part.text for part in parts), add_special_tokens=False, return_offsets_mapping=True)
-    control = set(tokenizer.added_tokens_decoder)
-    pieces: list[list[int]] = [[] for _ in parts]
+    ids, offsets = _with_offsets(loaded, rendered.text)
+    control = set(loaded.tokenizer.added_tokens_decoder)
     ends = list(accumulate(len(part.text) for part in parts))
-    for token, (start, _stop) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        number = bisect_right(ends, start)
-        if number >= len(parts) or (token in control and not parts[number].template):
+    owners: list[int] = []
+    for token, (start, stop) in zip(ids, offsets, strict=True):
+        piece = rendered.text[start:stop]
+        at = start + len(piece) - len(piece.lstrip()) if piece.strip() else start  # a space before a word goes with the word
+        owners.append(min(bisect_right(ends, at), len(parts) - 1))
+        if token in control and not parts[bisect_right(ends, start) if start < len(rendered.text) else -1].template:
             return None
-        pieces[number].append(token)
+    if not rendered.certain and any(text in part.text for part in parts if not part.template for text in _control_texts(loaded)):
+        return None
+    pieces: list[list[int]] = [[] for _ in parts]
+    for token, owner in zip(ids, owners, strict=True):
+        pieces[owner].append(token)
+    for number, part in enumerate(parts):
+        if part.token_ids:
+            covered = [offset for offset, owner in zip(offsets, owners, strict=True) if owner == number]
+            if covered and covered[-1][1] <= ends[number]:
+                _put_own(loaded, pieces, number, _own_ids(loaded, part))
     return pieces
 
 
-def _encode_part(loaded: LoadedModel, part: _Part) -> list[int]:
-    """One part on its own: special tokens only in the template's text, an earlier answer as its ids less the end marker."""
-    if part.token_ids is None:
-        return _encode(loaded, part.text, special=part.template)
-    ids = list(part.token_ids)
-    while not part.template and ids and ids[-1] in loaded.eos_ids:
+def _with_offsets(loaded: LoadedModel, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """The ids of a text, control tokens included, and which characters each stands for."""
+    tokenizer: Any = loaded.tokenizer
+    if tokenizer.is_fast:
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return list(encoded["input_ids"]), [(int(start), int(stop)) for start, stop in encoded["offset_mapping"]]
+    ids = _encode(loaded, text, special=True)
+    stops = [min(len(_decode_raw(loaded, ids[: count + 1])), len(text)) for count in range(len(ids))]
+    return ids, list(zip([0, *stops[:-1]], stops, strict=True))
+
+
+def _put_own(loaded: LoadedModel, pieces: list[list[int]], number: int, own: list[int]) -> None:
+    """Give an earlier answer its own ids where they say what stands there, the space before it included or not."""
+    before, there = pieces[number - 1], pieces[number]
+    for spaces in (0, 1):
+        kept, moved = before[: len(before) - spaces], before[len(before) - spaces :]
+        if [*moved, *there] == own or any(token in loaded.tokenizer.added_tokens_decoder for token in moved):
+            return
+        if _said(loaded, kept[-1:], own) == _said(loaded, kept[-1:], [*moved, *there]) and not _said(loaded, [], moved).strip():
+            pieces[number - 1], pieces[number] = kept, own
+            return
+
+
+def _said(loaded: LoadedModel, before: Sequence[int], ids: Sequence[int]) -> str:
+    """The text of `ids` where they stand."""
+    whole, start = decode(loaded, [*before, *ids]), decode(loaded, before)
+    return whole[len(start) :] if whole.startswith(start) else whole
+
+
+def _control_texts(loaded: LoadedModel) -> list[str]:
+    return [str(token) for token in loaded.tokenizer.added_tokens_decoder.values() if str(token).strip()]
+
+
+def _own_ids(loaded: LoadedModel, part: _Part) -> list[int]:
+    """An earlier answer's ids less its end marker."""
+    ids = list(part.token_ids or ())
+    while ids and ids[-1] in loaded.eos_ids:
         ids.pop()
     return ids
 
 
-def _render(loaded: LoadedModel, messages: list[dict[str, str]]) -> str:
-    tokenizer: Any = loaded.tokenizer
-    try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    except TemplateError as error:
-        raise InvalidInput(f"this model's chat template refuses the conversation: {error}", field="system") from error
+def _encode_part(loaded: LoadedModel, part: _Part, *, first: bool) -> list[int]:
+    """One part on its own: special tokens only in the template's text, an earlier answer as its ids."""
+    if part.token_ids:
+        return _own_ids(loaded, part)
+    ids = _encode(loaded, part.text, special=part.template)
+    if first or not prepends_space(loaded):
+        return ids
+    after = _encode(loaded, "\n", special=False)  # some tokenizers put a space before every text: let it stand before this one
+    both = _encode(loaded, "\n" + part.text, special=part.template)
+    return both[len(after) :] if both[: len(after)] == after else ids

@@ -22,6 +22,7 @@ from neurons.models.recent import remember
 from neurons.models.weights import DTYPE_BYTES, parameter_count, predicted_bytes, read_json, weight_files, weights_hash
 
 if TYPE_CHECKING:
+    from neurons.models.findings import Finding
     from neurons.models.loaded import LoadedModel
 
 DEFAULT = "default"
@@ -52,11 +53,14 @@ def load_model(
 ) -> LoadedModel:
     """Load `spec`: "default", a hub id, a folder with config.json and weights, or a .gguf file.
 
+    Its files are held against what transformers made of them; `neurons.checking.load` also runs it to see that it comes out right.
+
     `device`: "cpu", "cuda", "cuda:1", "mps"; None takes a GPU where there is one. `dtype`: "float32", "bfloat16" or "float16";
     None is bfloat16 on CUDA and float32 elsewhere (bfloat16 is ten times slower on CPUs without instructions for it).
 
     Raises `InvalidInput` for a bad argument, `InvalidFile` for a damaged GGUF file, `UnsupportedModel` where no neurons are
-    found, and `ModelError` otherwise: unknown id, no network, not a causal language model, too large for the memory.
+    found, and `ModelError` otherwise: unknown id, no network, not a causal language model, too large for the memory, tensors that
+    are missing, of another shape or left unread.
     """
     chosen_device = pick_device(device)
     chosen_dtype = pick_dtype(dtype, chosen_device)
@@ -66,7 +70,7 @@ def load_model(
         check_config(source)
     _check_memory(source, header, chosen_dtype, chosen_device)
     progress(0, 3, f"loading {source.name}: libraries")
-    loaded = _load(source, chosen_device, chosen_dtype, progress)
+    loaded = _load(source, header, chosen_device, chosen_dtype, progress)
     if source.kind in ("folder", "gguf"):
         remember(source.spec)
     progress(3, 3, f"{source.name} is ready")
@@ -178,24 +182,17 @@ def _check_memory(source: Source, header: GGUFHeader | None, dtype: str, device:
         )
 
 
-def _load(source: Source, device: str, dtype: str, progress: Progress) -> LoadedModel:
+def _load(source: Source, header: GGUFHeader | None, device: str, dtype: str, progress: Progress) -> LoadedModel:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from neurons.models.loaded import LoadedModel
     from neurons.models.memory import keep_freed_memory
     from neurons.models.quiet import quiet_transformers
 
     keep_freed_memory()
-    folder, options = (source.path, {}) if source.kind != "gguf" else (source.path.parent, {"gguf_file": source.path.name})
-    slow = " (a GGUF file takes about a minute)" if options else ""
     try:
         with quiet_transformers():
-            progress(1, 3, f"loading {source.name}: tokenizer{slow}")
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
-            progress(2, 3, f"loading {source.name}: weights{slow}")
-            wanted = getattr(torch, dtype)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, local_files_only=True, trust_remote_code=False, **options)
+            model, tokenizer, findings = _read(source, header, getattr(torch, dtype), progress)
             model.to(torch.device(device))  # type: ignore[arg-type]  # the stub has lost torch's overloads
     except torch.OutOfMemoryError as error:
         raise ModelError(f"{source.name} does not fit into the memory of {device}; choose a smaller model or another device") from error
@@ -204,7 +201,45 @@ def _load(source: Source, device: str, dtype: str, progress: Progress) -> Loaded
             raise
         raise ModelError(f"{source.name} cannot be loaded from {source.path}: {_first_line(error)}") from error
     digest = weights_hash(source.files, progress=progress)
-    return LoadedModel.wrap(model, tokenizer, id=source.spec, name=source.name, weights_hash=digest)
+    return LoadedModel.wrap(model, tokenizer, id=source.spec, name=source.name, weights_hash=digest, findings=findings)
+
+
+def _read(source: Source, header: GGUFHeader | None, dtype: Any, progress: Progress) -> tuple[Any, Any, tuple[Finding, ...]]:
+    """The model and its tokenizer as transformers reads them, with what the files say beyond that, and what is to be said of it."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from neurons.models import gguf_rope
+    from neurons.models.loading_report import check_encoder, check_shards, report
+
+    folder, options = (source.path, {}) if header is None else (source.path.parent, {"gguf_file": source.path.name})
+    options |= {"local_files_only": True, "trust_remote_code": False}
+    slow = " (a GGUF file takes about a minute)" if header else ""
+    if header is None:
+        check_shards(folder, source.files)
+    progress(1, 3, f"loading {source.name}: tokenizer{slow}")
+    config = AutoConfig.from_pretrained(folder, **options)
+    check_encoder(source.name, config)
+    scaled = gguf_rope.scale_config(header, config) if header else False
+    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    progress(2, 3, f"loading {source.name}: weights{slow}")
+    auto: Any = AutoModelForCausalLM
+    model, info = auto.from_pretrained(
+        folder, config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
+    findings = [report(source.name, model, info)]
+    if header is not None:
+        divided = gguf_rope.divide_frequencies(header, model)
+        findings.append(gguf_rope.finding(scaled=scaled, divided=divided))
+        _end_tokens(header, model)
+    return model, tokenizer, tuple(findings)
+
+
+def _end_tokens(header: GGUFHeader, model: Any) -> None:
+    """The file's end of turn and end of message end an answer too; transformers reads its end of text alone."""
+    known = model.generation_config.eos_token_id
+    ends = list(known) if isinstance(known, list | tuple) else [known]
+    ends += [header.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
+    model.generation_config.eos_token_id = list(dict.fromkeys(int(end) for end in ends if end is not None)) or None
 
 
 def _first_line(error: Exception) -> str:

@@ -11,9 +11,10 @@ import torch
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from neurons.core.errors import InvalidInput
+from neurons.core.errors import InvalidInput, UnsupportedModel
 from neurons.core.types import Environment, ExpertSide, ModelRef, NeuronSide
 from neurons.core.version import __version__
+from neurons.models.findings import USUAL, Finding, Running
 from neurons.models.sites import NeuronSite, find_sites
 
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
@@ -30,11 +31,24 @@ class LoadedModel:
     sites: tuple[NeuronSite, ...]
     """One per layer, in order."""
     lock: threading.RLock = field(default_factory=threading.RLock)
+    findings: tuple[Finding, ...] = ()
+    """What loading found, and the check after it."""
+    running: Running = USUAL
+    """How it has to be run, as the check found."""
     kept: dict[str, Any] = field(default_factory=dict)
     """What others leave with the model for their next call, under `lock`; it goes with the model, so it must not refer to it."""
 
     @classmethod
-    def wrap(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, id: str, name: str, weights_hash: str) -> LoadedModel:
+    def wrap(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        id: str,
+        name: str,
+        weights_hash: str,
+        findings: tuple[Finding, ...] = (),
+    ) -> LoadedModel:
         """Freeze `model` and find its neurons. Raises `UnsupportedModel` where they are not found."""
         model.train(False).requires_grad_(False)
         sites = find_sites(model)
@@ -51,7 +65,7 @@ class LoadedModel:
             n_vocab=int(config.vocab_size),
             max_positions=next((int(value) for name in _POSITIONS if (value := getattr(config, name, None))), 1_000_000),
         )
-        return cls(model, tokenizer, ref, sites)
+        return cls(model, tokenizer, ref, sites, findings=findings)
 
     @property
     def device(self) -> torch.device:
@@ -101,6 +115,14 @@ class LoadedModel:
             raise InvalidInput(f"{self.ref.name} has no neuron {side}: its layers are 0 to {self.n_layers - 1}", field="neuron")
         if not 0 <= side.index < (width := self.sites[side.layer].width):
             raise InvalidInput(f"{self.ref.name} has no neuron {side}: layer {side.layer} has 0 to {width - 1}", field="neuron")
+
+    def check_batches(self, what: str) -> None:
+        """Raises `UnsupportedModel` where prompts of different lengths cannot be run together, which `what` needs."""
+        if not self.running.batches:
+            raise UnsupportedModel(
+                f"{what} runs prompts of different lengths together, with a cache, and the check of {self.ref.name} found that it cannot "
+                "be run so; use another model"
+            )
 
     def environment(self) -> Environment:
         """What may change the numbers of a run on this machine."""

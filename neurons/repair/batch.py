@@ -83,6 +83,9 @@ class Batcher:
     meter: Meter = field(default_factory=Meter)
     _cache: Any = None
 
+    def __post_init__(self) -> None:
+        self.loaded.check_batches("a repair")
+
     def logits(self, rows: Sequence[Row], picks: Sequence[Sequence[int]], plans: Sequence[Plan] = ()) -> list[Tensor]:
         """Logits (float32) of each row at its own `picks` (positions counted from 0 over prefix + row), shape (len(picks[r]), V).
 

@@ -23,7 +23,6 @@ from neurons.runs.hooks import run_forward
 from neurons.runs.steering import compile_edits
 
 TOP_K = 10
-_PREFILL = 512  # tokens per pass: bounds the memory of attention and of the logits of a long prompt
 _FLOAT16_MAX = 65_504.0
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -85,7 +84,7 @@ class Decoder:
         self._forced = None if forced_ids is None else list(forced_ids)
         self._ids = list(prompt_ids)
         self._prompt_tokens = len(prompt_ids)
-        self._cache = DynamicCache(config=loaded.model.config)
+        self._cache: Any = DynamicCache(config=loaded.model.config)
         self._generator = torch.Generator().manual_seed(sampling.seed)
         self._warpers = _warpers(sampling)
         self._acts = _ActivationBuffer(loaded) if record else None
@@ -145,12 +144,22 @@ class Decoder:
         return "context" if len(self._ids) >= self._loaded.ref.max_positions else None
 
     def _advance(self) -> None:
-        """Feed the tokens the model has not seen: the prompt in chunks, then the answer token by token."""
+        """Feed the tokens the model has not seen: the prompt in pieces, then the answer token by token, as the check found right."""
+        running = self._loaded.running
         while self._seen < len(self._ids):
-            stop = min(self._seen + _PREFILL, len(self._ids))
-            ids_BT = torch.tensor([self._ids[self._seen : stop]])
+            cached = running.uses_cache(len(self._ids))
+            stop = min(self._seen + running.piece, len(self._ids)) if cached and running.piece else len(self._ids)
+            start = self._seen if cached else 0
             record = None if self._acts is None else self._acts.writer(self._seen, stop)
-            output = run_forward(self._loaded, ids_BT, edits=self._edits, record=record, cache=self._cache, start=self._seen)
+            output = run_forward(
+                self._loaded,
+                torch.tensor([self._ids[start:stop]]),
+                edits=self._edits,
+                record=record,
+                cache=self._cache if cached else None,
+                start=start,
+                logits_to_keep=0 if cached else stop - self._seen,
+            )
             assert output.logits is not None
             logits_TV = output.logits[0]
             if not bool(torch.isfinite(logits_TV[-1]).all()):
@@ -233,7 +242,7 @@ class _ActivationBuffer:
         buffer_LTI = self._buffer_LTI
 
         def write(layer: int, acts_BTI: Tensor) -> None:
-            buffer_LTI[layer, start:stop, : acts_BTI.shape[2]] = acts_BTI[0]
+            buffer_LTI[layer, start:stop, : acts_BTI.shape[2]] = acts_BTI[0, -(stop - start) :]
 
         return write
 

@@ -256,6 +256,9 @@ def run_forward(
     keep: int | Tensor = logits_to_keep
     if logits_to_keep and _trims(loaded):
         keep = torch.arange(max(0, ids_BT.shape[1] - logits_to_keep), ids_BT.shape[1], device=loaded.device)
+    if loaded.running.positions:
+        given = torch.arange(start, start + ids_BT.shape[1], device=loaded.device).expand(ids_BT.shape)
+        model_kwargs.setdefault("position_ids", given)
     with hooked(loaded, edits=edits, record=record, replace=replace, graph=graph, start=start), torch.set_grad_enabled(grad):
         output: CausalLMOutputWithPast = loaded.model(
             input_ids=ids_BT.to(loaded.device),

@@ -186,11 +186,13 @@ def forced_divergence(
 
     check_length(loaded, len(ids) - 1)
     edits = compile_edits(loaded, steers, prompt_tokens)
-    caches = [DynamicCache(config=loaded.model.config) for _ in range(2)]
+    cached = loaded.running.uses_cache(len(ids))
+    chunk = min(_CHUNK, loaded.running.piece) if cached and loaded.running.piece else len(ids)
+    caches = [DynamicCache(config=loaded.model.config) if cached else None for _ in range(2)]
     probs, steered_probs, kls = [torch.zeros(1)], [torch.zeros(1)], [torch.zeros(1)]
-    for start in range(0, len(ids) - 1, _CHUNK):
+    for start in range(0, len(ids) - 1, chunk):
         progress(start, len(ids), "comparing distributions")
-        stop = min(start + _CHUNK, len(ids) - 1)
+        stop = min(start + chunk, len(ids) - 1)
         ids_BT = torch.tensor([list(ids[start:stop])])
         both = []
         for cache, applied in zip(caches, (compile_edits(loaded, base, prompt_tokens), edits), strict=True):

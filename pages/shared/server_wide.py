@@ -18,9 +18,9 @@ from typing import Any
 
 import streamlit as st
 
+from neurons.checking.load import load_model
 from neurons.core.errors import Cancelled, NeuronscopeError
 from neurons.core.home import home
-from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
 from pages.shared.untrusted import escape
 from traces.store import TraceStore

@@ -19,6 +19,7 @@ ORDER = (
     "neurons.models",
     "neurons.runs",
     "neurons.attribution",
+    "neurons.checking",
     "neurons.atlas",
     "neurons.detectors",
     "traces",
