@@ -113,7 +113,7 @@ def _shared_prefix(loaded: LoadedModel) -> int:
 
 def _sample(loaded: LoadedModel, prompts: Sequence[tuple[int, ...]], settings: ChatSettings, *, seed: int) -> list[tuple[int, ...]]:
     """One sampled answer a prompt, its end marker included. Rows that have ended leave the batch."""
-    loaded.check_batches("a corpus of conversations")
+    loaded.check_batches("a corpus of conversations", max(map(len, prompts)) + settings.max_new_tokens)
     generator = torch.Generator(device="cpu").manual_seed(seed)
     pad = min(loaded.eos_ids, default=0)
     width = max(map(len, prompts))

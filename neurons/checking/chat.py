@@ -41,7 +41,7 @@ _DEFAULTS = (
     "num_beams",
 )
 """Settings of a generation config that change what `generate` takes as the next token, whatever the sampling."""
-_NEUTRAL = (None, 0, 1, 1.0, [], {}, False)
+_NEUTRAL: tuple[Any, ...] = (None, 0, 1, 1.0, [], {}, False)
 
 
 def check_chat(loaded: LoadedModel, progress: Progress) -> list[Finding]:

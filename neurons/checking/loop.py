@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from neurons.checking.plain import plain_logprobs
+from neurons.core.errors import ModelError
 from neurons.core.progress import Progress
 from neurons.core.types import Sampling
 from neurons.models.findings import PIECE, Finding, Running
@@ -55,7 +56,7 @@ def check_loop(loaded: LoadedModel, progress: Progress) -> tuple[Running, list[F
     """How to run the model, and what was found. The findings hold a refusal where no way gives the right numbers."""
     changes = length_dependent(loaded)
     texts = list(_texts(loaded, changes))
-    rounding = _rounding(loaded, texts[0].ids)
+    tolerance = _tolerance(loaded, texts[0].ids)
     found: dict[Running, list[_Difference]] = {}
     ways = list(_ways(changes))
     for number, running in enumerate(ways):
@@ -63,10 +64,10 @@ def check_loop(loaded: LoadedModel, progress: Progress) -> tuple[Running, list[F
         for text in texts:
             progress(number, len(ways), f"checking the model: its answers against plain transformers, {text.where}")
             differences.append(_difference(replace(loaded, running=running), text))
-            if not _right(differences[-1], loaded, rounding):
+            if not _right(differences[-1], loaded, tolerance):
                 break
         found[running] = differences
-        if len(differences) == len(texts) and _right(differences[-1], loaded, rounding):
+        if len(differences) == len(texts) and _right(differences[-1], loaded, tolerance):
             return running, [_finding(running, differences, texts, found, changes)]
     first = found[ways[-1]][-1]
     why = first.error or f"log-probabilities differ by up to {first.largest:.2g} nats"
@@ -75,7 +76,7 @@ def check_loop(loaded: LoadedModel, progress: Progress) -> tuple[Running, list[F
 
 
 def length_dependent(loaded: LoadedModel) -> int | None:
-    """The length after which the model's position code is another one, or None."""
+    """The length within the model's positions after which its position code is another one, or None."""
     lengths = []
     for module in loaded.model.modules():
         kinds = getattr(module, "rope_type", None)
@@ -86,7 +87,14 @@ def length_dependent(loaded: LoadedModel) -> int | None:
         nested = [value for value in params.values() if isinstance(value, dict)] or [params]
         given = [value.get("original_max_position_embeddings") for value in nested if value.get("rope_type") in CHANGING]
         lengths += [int(value) if value else int(getattr(module, "original_max_seq_len", 0)) for value in given]
-    return min((length for length in lengths if length), default=None)
+    return min((length for length in lengths if 0 < length < loaded.ref.max_positions), default=None)
+
+
+def failure(error: Exception) -> str:
+    """What went wrong, in short. Raises `ModelError` where it was the memory alone: another time the model may be right."""
+    if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
+        raise ModelError("the device ran out of memory while the model was checked; close other programs, or use another device") from error
+    return f"{type(error).__name__}: {str(error)[:160]}"
 
 
 def some_ids(loaded: LoadedModel, count: int, *, seed: int = 0) -> tuple[int, ...]:
@@ -103,6 +111,8 @@ def _texts(loaded: LoadedModel, changes: int | None) -> Iterator[_Text]:
     room = loaded.ref.max_positions - NEW - 1
     yield _Text(some_ids(loaded, min(SHORT, room)), "a short prompt")
     length = min(PIECE + BEYOND, room)
+    if changes is not None and length <= changes < length + NEW:  # a text that grows across the change has two right answers
+        length = changes + 1 if changes < room else changes - NEW
     if length > SHORT:
         yield _Text(some_ids(loaded, length, seed=1), f"a prompt of {length} tokens")
     spend = AFFORDABLE["cpu" if loaded.device.type == "cpu" else "other"]
@@ -119,18 +129,23 @@ def _ways(changes: int | None) -> Iterator[Running]:
     yield Running(None, True, 0)
 
 
-def _rounding(loaded: LoadedModel, ids: Sequence[int]) -> float:
-    """Mean size of the differences between two plain passes of the same tokens, one of them longer: rounding alone."""
+def _tolerance(loaded: LoadedModel, ids: Sequence[int]) -> float:
+    """Nats by which rounding alone may move a log-probability.
+
+    Seen in two plain passes of the same tokens, one of them longer; with coarse data types at least a step of theirs of the logits' range.
+    """
     whole, part = plain_logprobs(loaded, ids), plain_logprobs(loaded, ids[:-3])
     taken = torch.tensor(ids[1:-3])[:, None]
-    return float((whole[: len(taken)].gather(1, taken) - part[: len(taken)].gather(1, taken)).abs().mean())
+    seen = float((whole[: len(taken)].gather(1, taken) - part[: len(taken)].gather(1, taken)).abs().mean())
+    reach = float((whole.amax(-1) - whole.mean(-1)).mean())
+    return max(FLOOR, ROUNDING * seen, torch.finfo(loaded.dtype).eps * reach)
 
 
 def _difference(loaded: LoadedModel, text: _Text) -> _Difference:
     try:
         run = generate(loaded, text.ids, sampling=Sampling(max_new_tokens=NEW), record=False)
     except FAILS as error:
-        return _Difference(float("inf"), float("inf"), False, f"{type(error).__name__}: {str(error)[:160]}")
+        return _Difference(float("inf"), float("inf"), False, failure(error))
     ids = run.prompt_ids + run.answer_ids
     plain_TV = plain_logprobs(loaded, ids[:-1])
     wanted = plain_TV.gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
@@ -148,10 +163,10 @@ def _same_answer(plain_TV: Tensor, prompt: Sequence[int], answer: Sequence[int])
     return bool((~clear | (best.indices[:, 0] == torch.tensor(list(answer)))).all())
 
 
-def _right(found: _Difference, loaded: LoadedModel, rounding: float) -> bool:
+def _right(found: _Difference, loaded: LoadedModel, tolerance: float) -> bool:
     if loaded.ref.dtype == "float32":
-        return found.ids and found.largest <= max(FLOOR, ROUNDING * rounding)
-    return found.mean <= max(FLOOR, ROUNDING * rounding)
+        return found.ids and found.largest <= tolerance
+    return found.mean <= tolerance
 
 
 def _finding(

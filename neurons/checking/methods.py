@@ -11,7 +11,7 @@ import numpy as np
 from neurons.attribution.attribute import DEFAULT, Attribution, attribute, top_rows
 from neurons.attribution.effect import measure_effects
 from neurons.attribution.paths import upstream
-from neurons.checking.loop import FAILS, some_ids
+from neurons.checking.loop import FAILS, failure, some_ids
 from neurons.checking.plain import plain_logprobs
 from neurons.core.errors import ModelError
 from neurons.core.progress import Progress
@@ -106,4 +106,4 @@ def _run(work: Callable[[], Any]) -> tuple[Any, str]:
     try:
         return work(), ""
     except BROKEN as error:
-        return None, f"{type(error).__name__}: {str(error)[:160]}"
+        return None, failure(error)

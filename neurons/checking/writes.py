@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neurons.checking.loop import FAILS, some_ids
+from neurons.checking.loop import FAILS, failure, some_ids
 from neurons.core.progress import Progress
 from neurons.models.findings import Finding
 from neurons.models.layers import decoder_layers
@@ -30,14 +30,16 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 """Largest error of a sum of rows, as a share of the largest value."""
 
 
-@dataclass(eq=False)
-class _Layer:
-    """What one layer's MLPs did in one pass."""
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """What one module of a layer got and gave in one pass."""
 
-    number: int
-    names: list[str] = field(default_factory=list)
-    blocks: list[nn.Module] = field(default_factory=list)
-    calls: list[tuple[tuple[Any, ...], dict[str, Any], Tensor]] = field(default_factory=list)
+    layer: int
+    name: str
+    block: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    written: Tensor
 
 
 def check_tokens(loaded: LoadedModel, progress: Progress) -> Finding:
@@ -48,7 +50,7 @@ def check_tokens(loaded: LoadedModel, progress: Progress) -> Finding:
     try:
         first, second = _activations(loaded, ids), _activations(loaded, other)
     except FAILS as error:
-        return Finding("tokens", "refused", f"its activations cannot be read ({type(error).__name__}: {str(error)[:160]})")
+        return Finding("tokens", "refused", f"its activations cannot be read ({failure(error)})")
     for layer, (one, two) in enumerate(zip(first, second, strict=True)):
         if one.shape[:2] != (1, len(ids)):
             said = f"layer {layer} gives {list(one.shape[:-1])} rows of activations for {len(ids)} tokens, so they cannot be told apart"
@@ -70,38 +72,51 @@ def check_tokens(loaded: LoadedModel, progress: Progress) -> Finding:
 def check_writes(loaded: LoadedModel, progress: Progress) -> Finding:
     """Whether the sum of the neurons' writes is what the MLPs write; else which share stands outside, and where."""
     progress(0, None, "checking the model: its neurons write all of its MLPs' output")
-    layers = [_Layer(site.layer) for site in loaded.sites]
-    with loaded.lock, torch.no_grad(), ExitStack() as stack:
-        for layer, module in zip(layers, decoder_layers(loaded), strict=True):
-            for name, block in _blocks(loaded, layer.number, module):
-                layer.names.append(name)
-                layer.blocks.append(block)
-                stack.callback(block.register_forward_hook(_keeper(layer), with_kwargs=True).remove)
-        try:
-            run_forward(loaded, torch.tensor([list(some_ids(loaded, TOKENS))]), logits_to_keep=1)
-        except FAILS as error:
-            return Finding("neurons", "refused", f"its MLPs cannot be watched ({type(error).__name__}: {str(error)[:160]})")
-        stack.close()
-        worst, where, inside, outside = 0.0, "", 0.0, {}
-        for layer in layers:
-            for name, block, (args, kwargs, written) in zip(layer.names, layer.blocks, layer.calls, strict=False):
-                mine, rest = _split(loaded, layer.number, block, args, kwargs, written)
+    limit = TOLERANCE[loaded.ref.dtype]
+    worst, where, inside = 0.0, 0, 0.0
+    outside: dict[str, float] = {}
+    try:
+        with loaded.lock, torch.no_grad():
+            for call in _calls(loaded):
+                mine, rest = _split(loaded, call)
                 inside += float(mine.norm())
-                if float(rest.norm()) > TOLERANCE[loaded.ref.dtype] * float(written.norm()):
-                    outside[name] = outside.get(name, 0.0) + float(rest.norm())
-                error = _sum_error(loaded, layer.number, block, args, kwargs, mine)
-                if error is not None and error > worst:
-                    worst, where = error, f"layer {layer.number}"
-    if worst > TOLERANCE[loaded.ref.dtype]:
-        said = f"{where}: the neurons' activations times their rows are not what the MLP writes (off by {worst:.0%} of the largest value)"
+                if float(rest.norm()) > limit * float(call.written.float().norm()):
+                    outside[call.name] = outside.get(call.name, 0.0) + float(rest.norm())
+                error = _sum_error(loaded, call, mine)
+                if error > worst:
+                    worst, where = error, call.layer
+    except FAILS as error:
+        said = f"its MLPs cannot be run by themselves, so it is not known whether neurons are missing ({failure(error)})"
+        return Finding("neurons", "note", said)
+    if worst > limit:
+        said = f"layer {where}: activations times output rows are not what the MLP writes (off by {worst:.0%} of the largest value)"
         return Finding("neurons", "refused", said, worst)
-    share = sum(outside.values()) / (inside + sum(outside.values())) if outside else 0.0
+    total = inside + sum(outside.values())
+    share = sum(outside.values()) / total if total else 0.0
     if share > OUTSIDE:
-        names = ", ".join(f"{name} ({size / (inside + sum(outside.values())):.0%})" for name, size in outside.items())
+        names = ", ".join(f"{name} ({size / total:.0%})" for name, size in outside.items())
         said = f"{share:.0%} of what the MLPs write is not written by the neurons shown: {names}; attributions leave it out"
         return Finding("neurons", "note", said, share)
-    total = sum(site.width for site in loaded.sites)
-    return Finding("neurons", "right", f"its {total:,} neurons write all of the MLPs' output", share)
+    return Finding("neurons", "right", f"its {sum(site.width for site in loaded.sites):,} neurons write all of the MLPs' output", share)
+
+
+def _calls(loaded: LoadedModel) -> list[_Call]:
+    """What every module with neurons, or that looks as if it had some, does in one pass over a short text."""
+    calls: dict[tuple[int, str], _Call] = {}
+
+    def keeper(layer: int, name: str, block: nn.Module) -> Any:
+        def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            # Cloned: some layers add to an MLP's output in place.
+            calls[layer, name] = _Call(layer, name, block, args, kwargs, _tensor(output).detach().clone())
+
+        return keep
+
+    with ExitStack() as stack:
+        for site, layer in zip(loaded.sites, decoder_layers(loaded), strict=True):
+            for name, block in _blocks(loaded, site.layer, layer):
+                stack.callback(block.register_forward_hook(keeper(site.layer, name, block), with_kwargs=True).remove)
+        run_forward(loaded, torch.tensor([list(some_ids(loaded, TOKENS))]), logits_to_keep=1)
+    return list(calls.values())
 
 
 def _activations(loaded: LoadedModel, ids: Sequence[int]) -> list[Tensor]:
@@ -134,43 +149,31 @@ def _blocks(loaded: LoadedModel, number: int, layer: nn.Module) -> Iterator[tupl
             yield name, child
 
 
-def _keeper(layer: _Layer) -> Any:
-    def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        layer.calls.append((args, kwargs, _tensor(output).detach().clone()))
-
-    return keep
-
-
-def _split(
-    loaded: LoadedModel, layer: int, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], written: Tensor
-) -> tuple[Tensor, Tensor]:
+def _split(loaded: LoadedModel, call: _Call) -> tuple[Tensor, Tensor]:
     """What the neurons write of a block's output, and what is written besides them and the biases."""
-    mine = (written - _without_neurons(loaded, layer, block, args, kwargs)).float()
+    mine = (call.written - _without_neurons(loaded, call)).float()
     with ExitStack() as stack:
-        for part in _parts(loaded, layer):
+        for part in _parts(loaded, call.layer):
             for bias in (getattr(part.module, "bias", None), getattr(part.mlp, "down_proj_bias", None)):
                 if isinstance(bias, nn.Parameter):
                     stack.callback(bias.data.copy_, bias.data.clone())
                     bias.data.zero_()
-        return mine, _without_neurons(loaded, layer, block, args, kwargs).float()
+        return mine, _without_neurons(loaded, call).float()
 
 
-def _sum_error(
-    loaded: LoadedModel, layer: int, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], mine: Tensor
-) -> float | None:
-    """How far activations times rows are from the block's own output, as a share of its largest value; None for weighted experts."""
-    parts = [part for part in _parts(loaded, layer) if _holds(block, part.module)]
-    if not parts or any(part.experts is not None for part in parts) or len(parts) > 1:
-        return None
+def _sum_error(loaded: LoadedModel, call: _Call, mine: Tensor) -> float:
+    """How far activations times rows are from what the neurons write, as a share of its largest value; 0 where others weigh them."""
+    parts = [part for part in _parts(loaded, call.layer) if _holds(call.block, part.module)]
+    if len(parts) != 1 or parts[0].experts is not None or _scaled(call.block, parts[0].module):
+        return 0.0
     seen: list[Tensor] = []
     handle = parts[0].module.register_forward_pre_hook(lambda _module, given: seen.append(given[0].detach()))
-    block(*args, **kwargs)
+    call.block(*call.args, **call.kwargs)
     handle.remove()
-    acts = seen[0].reshape(-1, seen[0].shape[-1]).float()
-    total = acts @ parts[0].output_rows().float()
-    got = mine.reshape(total.shape) if mine.numel() == total.numel() else None
-    if got is None or _scaled(block, parts[0].module):
-        return None
+    total = seen[0].reshape(-1, seen[0].shape[-1]).float() @ parts[0].output_rows().float()
+    if mine.numel() != total.numel():
+        return 0.0
+    got = mine.reshape(total.shape)
     factor = float((total * got).sum() / (total * total).sum().clamp_min(1e-12))  # some MLPs multiply what they write by a constant
     return float((factor * total - got).abs().max() / got.abs().max().clamp_min(1e-9))
 
@@ -181,14 +184,14 @@ def _scaled(block: nn.Module, point: nn.Module) -> bool:
     return bool(names) and "." in names[0]
 
 
-def _without_neurons(loaded: LoadedModel, layer: int, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def _without_neurons(loaded: LoadedModel, call: _Call) -> Tensor:
     """The block's output on the same input with its neurons' activations at 0."""
     with ExitStack() as stack:
-        for part in _parts(loaded, layer):
-            if _holds(block, part.module):
+        for part in _parts(loaded, call.layer):
+            if _holds(call.block, part.module):
                 hook = part.module.register_forward_pre_hook(lambda _module, given: (torch.zeros_like(given[0]), *given[1:]))
                 stack.callback(hook.remove)
-        return _tensor(block(*args, **kwargs))
+        return _tensor(call.block(*call.args, **call.kwargs))
 
 
 def _holds(block: nn.Module, module: nn.Module) -> bool:

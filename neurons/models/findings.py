@@ -41,10 +41,9 @@ class Running:
         """The attribution method to use where `name` is asked for."""
         return dict(self.stand_ins).get(name, name)
 
-    @property
-    def batches(self) -> bool:
-        """Whether many prompts at once, the shorter ones padded, may share a cache."""
-        return self.piece is not None and self.cached is None
+    def batches(self, tokens: int) -> bool:
+        """Whether many prompts of up to `tokens` tokens at once, the shorter ones padded, may share a cache."""
+        return self.piece is not None and self.uses_cache(tokens)
 
     def uses_cache(self, tokens: int) -> bool:
         """Whether a text of `tokens` tokens may be run with what is kept of its earlier tokens."""

@@ -70,7 +70,7 @@ def divide_frequencies(header: GGUFHeader, model: nn.Module) -> bool:
     if FREQUENCIES not in header.tensors:
         return False
     divisors = _tensors(header, (FREQUENCIES,))[FREQUENCIES]
-    homes = [module for module in model.modules() if isinstance(getattr(module, "inv_freq", None), Tensor)]
+    homes: list[Any] = [module for module in model.modules() if isinstance(getattr(module, "inv_freq", None), Tensor)]
     if not homes or any(home.inv_freq.shape != divisors.shape for home in homes):
         shapes = ", ".join(str(list(home.inv_freq.shape)) for home in homes) or "none"
         raise UnsupportedModel(

@@ -193,7 +193,7 @@ def _load(source: Source, header: GGUFHeader | None, device: str, dtype: str, pr
     try:
         with quiet_transformers():
             model, tokenizer, findings = _read(source, header, getattr(torch, dtype), progress)
-            model.to(torch.device(device))  # type: ignore[arg-type]  # the stub has lost torch's overloads
+            model.to(torch.device(device))
     except torch.OutOfMemoryError as error:
         raise ModelError(f"{source.name} does not fit into the memory of {device}; choose a smaller model or another device") from error
     except (OSError, ValueError, KeyError, IndexError, TypeError, ImportError, AttributeError, NotImplementedError, RuntimeError) as error:
@@ -211,8 +211,10 @@ def _read(source: Source, header: GGUFHeader | None, dtype: Any, progress: Progr
     from neurons.models import gguf_rope
     from neurons.models.loading_report import check_encoder, check_shards, report
 
-    folder, options = (source.path, {}) if header is None else (source.path.parent, {"gguf_file": source.path.name})
-    options |= {"local_files_only": True, "trust_remote_code": False}
+    folder = source.path if header is None else source.path.parent
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    if header is not None:
+        options["gguf_file"] = source.path.name
     slow = " (a GGUF file takes about a minute)" if header else ""
     if header is None:
         check_shards(folder, source.files)

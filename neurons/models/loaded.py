@@ -116,9 +116,9 @@ class LoadedModel:
         if not 0 <= side.index < (width := self.sites[side.layer].width):
             raise InvalidInput(f"{self.ref.name} has no neuron {side}: layer {side.layer} has 0 to {width - 1}", field="neuron")
 
-    def check_batches(self, what: str) -> None:
-        """Raises `UnsupportedModel` where prompts of different lengths cannot be run together, which `what` needs."""
-        if not self.running.batches:
+    def check_batches(self, what: str, tokens: int) -> None:
+        """Raises `UnsupportedModel` where prompts of up to `tokens` tokens cannot be run together, which `what` needs."""
+        if not self.running.batches(tokens):
             raise UnsupportedModel(
                 f"{what} runs prompts of different lengths together, with a cache, and the check of {self.ref.name} found that it cannot "
                 "be run so; use another model"

@@ -83,9 +83,6 @@ class Batcher:
     meter: Meter = field(default_factory=Meter)
     _cache: Any = None
 
-    def __post_init__(self) -> None:
-        self.loaded.check_batches("a repair")
-
     def logits(self, rows: Sequence[Row], picks: Sequence[Sequence[int]], plans: Sequence[Plan] = ()) -> list[Tensor]:
         """Logits (float32) of each row at its own `picks` (positions counted from 0 over prefix + row), shape (len(picks[r]), V).
 
@@ -146,6 +143,7 @@ class Batcher:
     def _generate(self, rows: Sequence[Row], new_tokens: int, plans: Sequence[Plan]) -> list[tuple[int, ...]]:
         loaded, device, head = self.loaded, self.loaded.device, len(self.prefix)
         width = max(len(row.ids) for row in rows)
+        loaded.check_batches("a repair", head + width + new_tokens)
         ids_BT = torch.zeros(len(rows), width, dtype=torch.long)
         mask_BT = torch.zeros(len(rows), head + width, dtype=torch.long)
         mask_BT[:, :head] = 1
@@ -187,6 +185,7 @@ class Batcher:
     ) -> list[Tensor]:
         loaded, head = self.loaded, len(self.prefix)
         width = max(len(row.ids) for row in rows)
+        loaded.check_batches("a repair", head + width)
         ids_BT = torch.zeros(len(rows), width, dtype=torch.long)
         for b, row in enumerate(rows):
             ids_BT[b, : len(row.ids)] = torch.tensor(row.ids)

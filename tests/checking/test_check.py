@@ -225,7 +225,10 @@ def test_a_method_that_does_not_run_is_stood_in_for(home: Path, monkeypatch: pyt
 
 def test_models_that_cannot_be_batched_refuse_a_repair(home: Path) -> None:
     with pytest.raises(UnsupportedModel, match="a repair runs prompts of different lengths together"):
-        replace(tiny_model("llama"), running=Running(piece=None)).check_batches("a repair")
+        replace(tiny_model("llama"), running=Running(piece=None)).check_batches("a repair", 40)
+    with pytest.raises(UnsupportedModel):
+        replace(tiny_model("llama"), running=Running(cached=30)).check_batches("a repair", 40)
+    replace(tiny_model("llama"), running=Running(cached=40)).check_batches("a repair", 40)
 
 
 def test_length_dependent_positions_are_found() -> None:

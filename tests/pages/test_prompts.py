@@ -14,7 +14,7 @@ from neurons.prompts.files import pasted
 from neurons.prompts.sets import saved_sets
 from pages.prompts import run_list
 from pages.shared import job_progress, server_wide
-from tests.support.app_pages import SHORT, loaded, open_page, texts, until
+from tests.support.app_pages import SHORT, loaded, open_page, plain, texts, until
 from tests.support.tiny_models import tiny_tokenizer, tiny_torch_model
 
 pytestmark = pytest.mark.usefixtures("app_home")
@@ -164,6 +164,8 @@ def test_models_page_shows_the_loaded_model_and_switches(tmp_path: Path) -> None
     until(lambda: loaded().ref.architecture == "Qwen2ForCausalLM")
     app.run()
     assert not app.exception
+    assert "Checked against plain transformers" in app.expander[0].label
+    assert "prompts of 24 and" in plain(app)
 
 
 def test_a_model_that_does_not_exist_keeps_the_old_one() -> None:
