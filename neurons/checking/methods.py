@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def check_methods(loaded: LoadedModel, running: Running, progress: Progress) -> 
     found: Attribution | None = None
     wrong: dict[str, str] = {}
     for method in (DEFAULT, *STAND_INS):
-        found, why = _run(lambda method=method: _finite(attribute(loaded, ids, target, method=method)))
+        found, why = _run(partial(_attributed, loaded, ids, target, method))
         if found is not None:
             break
         wrong[method] = why
@@ -95,7 +96,8 @@ def _paths(loaded: LoadedModel, ids: tuple[int, ...], rows: tuple[AttributionRow
     return Finding("paths", "right", "what drives a neuron can be traced")
 
 
-def _finite(found: Attribution) -> Attribution:
+def _attributed(loaded: LoadedModel, ids: tuple[int, ...], target: TargetSpec, method: str) -> Attribution:
+    found = attribute(loaded, ids, target, method=method)
     if not np.isfinite(found.attr_LTI).all():
         raise ModelError("its attributions are not finite")
     return found

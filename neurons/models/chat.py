@@ -198,7 +198,7 @@ def _encoded_whole(loaded: LoadedModel, rendered: Rendered, parts: Sequence[_Par
     None where that must not be: a content holds a control token.
     """
     ids, offsets = _with_offsets(loaded, rendered.text)
-    control = set(loaded.tokenizer.added_tokens_decoder)
+    control = _control(loaded)
     ends = list(accumulate(len(part.text) for part in parts))
     owners: list[int] = []
     for token, (start, stop) in zip(ids, offsets, strict=True):
@@ -207,7 +207,7 @@ def _encoded_whole(loaded: LoadedModel, rendered: Rendered, parts: Sequence[_Par
         owners.append(min(bisect_right(ends, at), len(parts) - 1))
         if token in control and not parts[bisect_right(ends, start) if start < len(rendered.text) else -1].template:
             return None
-    if not rendered.certain and any(text in part.text for part in parts if not part.template for text in _control_texts(loaded)):
+    if not rendered.certain and any(text in part.text for part in parts if not part.template for text in control.values()):
         return None
     pieces: list[list[int]] = [[] for _ in parts]
     for token, owner in zip(ids, owners, strict=True):
@@ -236,7 +236,7 @@ def _put_own(loaded: LoadedModel, pieces: list[list[int]], number: int, own: lis
     before, there = pieces[number - 1], pieces[number]
     for spaces in (0, 1):
         kept, moved = before[: len(before) - spaces], before[len(before) - spaces :]
-        if [*moved, *there] == own or any(token in loaded.tokenizer.added_tokens_decoder for token in moved):
+        if [*moved, *there] == own or any(token in _control(loaded) for token in moved):
             return
         if _said(loaded, kept[-1:], own) == _said(loaded, kept[-1:], [*moved, *there]) and not _said(loaded, [], moved).strip():
             pieces[number - 1], pieces[number] = kept, own
@@ -249,8 +249,9 @@ def _said(loaded: LoadedModel, before: Sequence[int], ids: Sequence[int]) -> str
     return whole[len(start) :] if whole.startswith(start) else whole
 
 
-def _control_texts(loaded: LoadedModel) -> list[str]:
-    return [str(token) for token in loaded.tokenizer.added_tokens_decoder.values() if str(token).strip()]
+def _control(loaded: LoadedModel) -> dict[int, str]:
+    """The control tokens with their texts; runs of spaces, which some tokenizers add in the same way, are none."""
+    return {token_id: str(token) for token_id, token in loaded.tokenizer.added_tokens_decoder.items() if str(token).strip()}
 
 
 def _own_ids(loaded: LoadedModel, part: _Part) -> list[int]:

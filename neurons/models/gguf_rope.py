@@ -35,7 +35,7 @@ def scale_config(header: GGUFHeader, config: Any) -> bool:
         return False
     if factors:
         found = _tensors(header, (SHORT, LONG))
-        scaling = {"rope_type": "longrope", "short_factor": found[SHORT].tolist(), "long_factor": found[LONG].tolist()}
+        scaling: dict[str, Any] = {"rope_type": "longrope", "short_factor": found[SHORT].tolist(), "long_factor": found[LONG].tolist()}
         if "attn_factor" in said:
             scaling["attention_factor"] = said["attn_factor"]
     elif kind in ("linear", "yarn"):
