@@ -11,6 +11,7 @@ import numpy as np
 
 from neurons.attribution.attribute import DEFAULT, Attribution, attribute, top_rows
 from neurons.attribution.effect import measure_effects
+from neurons.attribution.outside import outside
 from neurons.attribution.paths import upstream
 from neurons.checking.loop import FAILS, failure, some_ids
 from neurons.checking.plain import plain_logprobs
@@ -26,7 +27,7 @@ STAND_INS = ("grad", "direct")
 """What is used, in this order, where the default method does not run."""
 BROKEN = (*FAILS, ModelError)
 AGREE = {"float32": 0.02, "bfloat16": 0.5, "float16": 0.2}
-"""How far the slope at a neuron may be from the measured one, as a share of it."""
+"""Nats by which a measured run may be off."""
 
 
 def check_methods(loaded: LoadedModel, running: Running, progress: Progress) -> tuple[Running, list[Finding]]:
@@ -50,7 +51,8 @@ def check_methods(loaded: LoadedModel, running: Running, progress: Progress) -> 
     rows = top_rows(found, 3).rows
     if not rows:
         return running, [*findings, Finding("effects", "note", "no neuron had an attribution in the text of the check")]
-    findings.append(_slopes(loaded, ids, target, rows))
+    findings.append(_outside(loaded, ids, target))
+    findings.append(_effects(loaded, ids, target, rows))
     findings.append(_lens(loaded, ids))
     findings.append(_paths(loaded, ids, rows))
     return running, findings
@@ -62,8 +64,16 @@ def _attribution(method: str, wrong: dict[str, str]) -> Finding:
     return Finding("attribution", "otherwise", f"{method} stands in for {', '.join(wrong)}, which fails on this model ({wrong[DEFAULT]})")
 
 
-def _slopes(loaded: LoadedModel, ids: tuple[int, ...], target: TargetSpec, rows: tuple[AttributionRow, ...]) -> Finding:
-    """Effects are measured, and a small change of the strongest neuron moves the metric as its gradient says."""
+def _outside(loaded: LoadedModel, ids: tuple[int, ...], target: TargetSpec) -> Finding:
+    """What writes to the layers' output besides attention and neurons."""
+    found, why = _run(lambda: outside(loaded, ids, target))
+    if found is None:
+        return Finding("outside", "note", f"it is not known what writes besides its neurons ({why})")
+    return Finding("outside", "note" if found.modules else "right", str(found), found.share)
+
+
+def _effects(loaded: LoadedModel, ids: tuple[int, ...], target: TargetSpec, rows: tuple[AttributionRow, ...]) -> Finding:
+    """Effects are measured, and the run that they start from is plain transformers'."""
     measured, why = _run(lambda: measure_effects(loaded, ids, target, rows))
     if measured is None:
         return Finding("effects", "note", f"effects cannot be measured on it ({why})")

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurons.models.experts import POINT
 from neurons.models.loaded import LoadedModel
 
-_POINT = "neuron_point"
 _OURS, _THEIRS = "neuronscope", "eager"
 
 
@@ -26,7 +26,7 @@ def plain_logprobs(loaded: LoadedModel, ids: Sequence[int]) -> Tensor:
 @contextmanager
 def _untouched(loaded: LoadedModel) -> Iterator[None]:
     """Experts run by transformers' own code while the block lasts."""
-    holders: list[Any] = [module for module in loaded.model.modules() if hasattr(module, _POINT)]
+    holders: list[Any] = [module for module in loaded.model.modules() if hasattr(module, POINT)]
     configs = [h.config for h in holders if getattr(getattr(h, "config", None), "_experts_implementation", None) == _OURS]
     forwards = [(holder, holder.__dict__.pop("forward")) for holder in holders if "forward" in holder.__dict__]
     for config in configs:

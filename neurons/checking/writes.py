@@ -20,7 +20,7 @@ from neurons.core.progress import Progress
 from neurons.models.findings import Finding
 from neurons.models.layers import decoder_layers
 from neurons.models.loaded import LoadedModel
-from neurons.models.sites import DOWN_NAMES
+from neurons.models.sites import DOWN_NAMES, Part
 from neurons.runs.hooks import run_forward
 
 TOKENS = 16
@@ -128,9 +128,8 @@ def _activations(loaded: LoadedModel, ids: Sequence[int]) -> list[Tensor]:
     return acts
 
 
-def _parts(loaded: LoadedModel, layer: int) -> tuple[Any, ...]:
-    site: Any = loaded.sites[layer]
-    return tuple(getattr(site, "parts", (site,)))
+def _parts(loaded: LoadedModel, layer: int) -> tuple[Part, ...]:
+    return loaded.sites[layer].parts
 
 
 def _blocks(loaded: LoadedModel, number: int, layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
