@@ -110,7 +110,7 @@ def attribute(
     `progress` raises, which is called at every layer.
     """
     target = check_target(loaded, ids, target)
-    method = loaded.running.method(method)
+    asked, method = method, loaded.running.method(method)
     start = time.perf_counter()
     prompt_tokens = len(ids) if prompt_tokens is None else prompt_tokens
     edits = compile_edits(loaded, steers, prompt_tokens)
@@ -119,6 +119,7 @@ def attribute(
         run = shared_run(loaded, ids, edits, token=target.token, prompt_tokens=prompt_tokens, steers=steers) if sharing else None
         found = estimate(loaded, ids[: target.token], target, edits, method, run)
     attr_LTI, acts_LTI = _stacked(found.attrs, loaded.n_neurons), _stacked(found.acts, loaded.n_neurons)
+    stands_in = found.stands_in if method == asked else f"{method} stands in for {asked}, which does not run on this model"
     gradients = _later(method, attr_LTI, found.gradients, loaded.n_neurons)
     return Attribution(
         target,
@@ -129,7 +130,7 @@ def attribute(
         time.perf_counter() - start,
         found.refined,
         gradients,
-        found.stands_in,
+        stands_in,
         found.gap,
         found.steps,
     )

@@ -45,7 +45,7 @@ def check_methods(loaded: LoadedModel, running: Running, progress: Progress) -> 
         wrong[method] = why
     if found is None:
         return running, [Finding("attribution", "refused", f"no attribution method runs on it ({wrong[DEFAULT]})")]
-    findings = [_attribution(found.method, wrong)]
+    findings = [_attribution(found, wrong)]
     if wrong:
         running = replace(running, stand_ins=tuple((method, found.method) for method in wrong))
     rows = top_rows(found, 3).rows
@@ -58,10 +58,14 @@ def check_methods(loaded: LoadedModel, running: Running, progress: Progress) -> 
     return running, findings
 
 
-def _attribution(method: str, wrong: dict[str, str]) -> Finding:
+def _attribution(found: Attribution, wrong: dict[str, str]) -> Finding:
+    if not wrong and not found.stands_in:
+        return Finding("attribution", "right", f"the default method ({found.method}) runs")
     if not wrong:
-        return Finding("attribution", "right", f"the default method ({method}) runs")
-    return Finding("attribution", "otherwise", f"{method} stands in for {', '.join(wrong)}, which fails on this model ({wrong[DEFAULT]})")
+        return Finding("attribution", "otherwise", found.stands_in)
+    return Finding(
+        "attribution", "otherwise", f"{found.method} stands in for {', '.join(wrong)}, which fails on this model ({wrong[DEFAULT]})"
+    )
 
 
 def _outside(loaded: LoadedModel, ids: tuple[int, ...], target: TargetSpec) -> Finding:
