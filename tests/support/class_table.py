@@ -6,28 +6,35 @@ import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import CONFIG_MAPPING, PreTrainedModel
 
 from neurons.attribution.attribute import attribute, top_rows
 from neurons.attribution.effect import measure_effects
 from neurons.attribution.paths import walk
-from neurons.core.errors import NeuronscopeError
+from neurons.checking.loop import FAILS, FLOOR, check_loop
+from neurons.core.errors import ModelError, NeuronscopeError
+from neurons.core.progress import no_progress
 from neurons.core.types import Sampling, TargetSpec
 from neurons.models.loaded import LoadedModel
-from neurons.runs.generation import generate
+from neurons.models.loading_report import check_encoder
+from neurons.runs.generation import Generation, generate
 from neurons.runs.lens import logit_lens
 from tests.support.every_class import small_model
 from tests.support.tiny_models import tiny_tokenizer
 
 PROMPT, ANSWER = 24, 5
 TOLERANCE = 2e-4
-"""Largest error of a line that is right, as a part of the largest number of its kind (log-probabilities: in nats)."""
+"""Largest error of a line that is right, as a part of the largest number of its kind (log-probabilities: the check's own bound, nats)."""
+
+
+BUILDING = (AttributeError, ImportError, TypeError, ValueError, AssertionError)
+"""What transformers raises for a configuration that its class cannot be built from; loading turns them into a sentence too."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,8 @@ class Line:
     @property
     def wrong(self) -> list[str]:
         """Figures that are off by more than rounding."""
-        return [f"{name} {error:.2g}" for name, error in self.errors if not error <= TOLERANCE]
+        bounds = {"log-probability": FLOOR}
+        return [f"{name} {error:.2g}" for name, error in self.errors if not error <= bounds.get(name, TOLERANCE)]
 
     @property
     def right(self) -> bool:
@@ -60,8 +68,12 @@ def check_class(kind: str, name: str) -> Line:
     """Build a class and hold it against plain transformers. Only errors that Neuronscope raises on purpose become refusals."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        plain = small_model(kind)
         try:
+            plain = small_model(kind)
+        except BUILDING as error:
+            return Line(kind, name, refused=f"transformers cannot build it from its configuration: {type(error).__name__}: {error}")
+        try:
+            check_encoder(kind, CONFIG_MAPPING[kind]())
             loaded = LoadedModel.wrap(copy.deepcopy(plain), tiny_tokenizer(), id=kind, name=kind, weights_hash="0" * 64)
             return _compared(kind, name, loaded, plain)
         except NeuronscopeError as error:
@@ -70,17 +82,25 @@ def check_class(kind: str, name: str) -> Line:
 
 def _compared(kind: str, name: str, loaded: LoadedModel, plain: PreTrainedModel) -> Line:
     prompt = torch.randint(5, 250, (PROMPT,), generator=torch.Generator().manual_seed(1)).tolist()
-    run = generate(loaded, prompt, sampling=Sampling(max_new_tokens=ANSWER), forced_ids=prompt[:ANSWER])
-    ids = [*run.prompt_ids, *run.answer_ids]
-    assert run.acts_LTI is not None
-    with torch.no_grad():
-        logits_TV = plain(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
-    taken_T = logits_TV.log_softmax(-1)[torch.arange(len(ids) - 1), torch.tensor(ids[1:])].numpy()
-    errors = {"log-probability": float(np.abs(run.logprob_T[1:] - taken_T).max())}
+    ids = [*prompt, *prompt[:ANSWER]]
     last = len(ids) - 1
-    acts_LTI, wanted_LTI = _by_autograd(plain, loaded, ids[:last], ids[last])
+    try:
+        with torch.no_grad():
+            logits_TV = plain(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
+    except FAILS as error:
+        return Line(kind, name, refused=f"plain transformers does not run it on a text alone: {type(error).__name__}: {error}")
+    taken_T = logits_TV.log_softmax(-1)[torch.arange(last), torch.tensor(ids[1:])].numpy()
+    run, off = _answer(loaded, prompt, taken_T)
+    said = ""
+    if run is None or off > FLOOR:
+        loaded, said = _as_checked(loaded)
+        run, off = _answer(loaded, prompt, taken_T)
+    assert run is not None
+    assert run.acts_LTI is not None
+    errors = {"log-probability": off}
     target = TargetSpec(last, "logprob")
     ours = attribute(loaded, ids, target, method="grad")
+    acts_LTI, wanted_LTI = _by_autograd(plain, loaded, ids[:last], ids[last])
     errors["activation"] = _error(ours.acts_LTI, acts_LTI)
     recorded_LTI = run.acts_LTI[:, :last].astype(np.float32)
     errors["recorded"] = max(0.0, _error(recorded_LTI, acts_LTI) - 1e-3)  # half precision
@@ -94,13 +114,31 @@ def _compared(kind: str, name: str, loaded: LoadedModel, plain: PreTrainedModel)
     errors["effect"] = max(abs(effect.effect - (base - value)) / spread for effect, value in zip(effects, by_hand, strict=True))
     top = max(rows, key=lambda row: row.layer)
     walk(loaded, ids, top if top.layer else target, steps=1, width=2)
-    said = found.stands_in
+    said = f"{said} {found.stands_in}".strip()
     try:
         seen = logit_lens(loaded, ids, [last])
         errors["lens"] = float(abs(seen.top_probs_RNK[-1, 0, 0] - logits_TV[last - 1].softmax(-1).max()))
     except NeuronscopeError as error:
         said = f"{said} {error}".strip()
     return Line(kind, name, sum(site.width for site in loaded.sites), tuple(errors.items()), stands_in=said)
+
+
+def _answer(loaded: LoadedModel, prompt: list[int], taken_T: Any) -> tuple[Generation | None, float]:
+    """The forced answer by our loop, and how far its log-probabilities are off, nats."""
+    try:
+        run = generate(loaded, prompt, sampling=Sampling(max_new_tokens=ANSWER), forced_ids=prompt[:ANSWER])
+    except FAILS:
+        return None, float("inf")
+    return run, float(np.abs(run.logprob_T[1:] - taken_T).max())
+
+
+def _as_checked(loaded: LoadedModel) -> tuple[LoadedModel, str]:
+    """The model run as the check at first load says, and what it says. Raises `ModelError` with the check's refusal."""
+    running, findings = check_loop(loaded, no_progress)
+    said = " ".join(finding.said for finding in findings)
+    if any(finding.status == "refused" for finding in findings):
+        raise ModelError(f"{loaded.ref.architecture}: {said}")
+    return replace(loaded, running=running), said
 
 
 def _error(ours: Any, wanted: Any) -> float:
