@@ -97,8 +97,7 @@ def shared_run(
     """The run of prompt and answer, seen up to `token`; the newest one stays with the model.
 
     None where sharing does not pay: the text is too long to keep, or the target stands so early (in the prompt, for one) that a backward
-    pass through the whole text costs more than a run of the tokens before it, or the model's
-    tokens come out otherwise in a longer text.
+    pass through the whole text costs more than a run of the tokens before it; or where a model's tokens come out otherwise in longer texts.
     """
     if loaded.running.cached is not None:
         return None
