@@ -1,6 +1,6 @@
 """Does the Concepts view name what a question is about? `python bench/concept_view.py [--model default]`
 
-Sixty questions of bench/data/concept_questions.jsonl, most of which never name their topic, each with the concepts that a reader would accept.
+Sixty questions of bench/data/concept_questions.jsonl, most of which never name their topic, each with what a reader would accept.
 They were written before any detector was looked at and served for nothing else. Printed: how often an accepted concept is among the first
 one, five and ten cards, and the same with the questions' answers exchanged (chance).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,10 @@ from neurons.runs.hooks import run_forward
 
 QUESTIONS = Path(__file__).parent / "data" / "concept_questions.jsonl"
 FIRST = (1, 5, 10)
+
+
+def _keep(acts: list[torch.Tensor], _layer: int, acts_BTI: torch.Tensor) -> None:
+    acts.append(acts_BTI[0].clone())
 
 
 def main() -> None:
@@ -43,7 +48,7 @@ def main() -> None:
         run_forward(
             loaded,
             torch.tensor([prompt.ids]),
-            record=lambda _layer, acts_BTI, acts=acts: acts.append(acts_BTI[0].clone()),
+            record=partial(_keep, acts),
             logits_to_keep=1,
         )
         rows = detectors.active(torch.stack(acts).float().numpy(), own, max(FIRST))

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from neurons.concepts.embed import embedder
 from neurons.detectors.collect import Texts
 from neurons.detectors.evaluate import field_first, held_out, rank_of_right
-from neurons.detectors.features import encode_texts, text_means
+from neurons.detectors.features import Prefixes, encode_texts, text_means
 from neurons.detectors.lexicon import Lexicon, load_lexicon
 from neurons.detectors.store import Detectors, need_detectors
 from neurons.models.load import load_model
@@ -84,7 +84,7 @@ def neuron_scores(loaded: LoadedModel, detectors: Detectors, texts: Texts) -> ND
     rows = np.flatnonzero(texts.held_N)
     encoded = encode_texts(loaded, [texts.texts[row] for row in rows])
     scores = []
-    prefixes: dict = {}
+    prefixes: Prefixes = {}
     for at in range(0, len(rows), CHUNK):
         means_NLI = text_means(loaded, encoded[at : at + CHUNK], prefixes)
         scores.append(detectors.score(means_NLI.transpose(0, 1).numpy()))

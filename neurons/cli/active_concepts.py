@@ -152,7 +152,7 @@ def _print_causes(answer: dict[str, Any], found: tuple[ConceptCause, ...], recor
     ]
 
     def human() -> str:
-        from neurons.tracing.sentence import percent
+        from neurons.core.percent import percent
 
         cells = [
             (

@@ -27,6 +27,7 @@ from neurons.core.progress import Progress, no_progress
 from neurons.detectors.records import ActiveConcept
 from neurons.detectors.store import Detectors
 from neurons.models.loaded import LoadedModel
+from neurons.models.sites import Part
 from neurons.runs.hooks import Edit, hooked, run_forward
 
 CANDIDATES = 20
@@ -191,7 +192,7 @@ class _Runner:
 
     def __init__(self, loaded: LoadedModel, ids: Sequence[int], places: Sequence[int], edits: Sequence[Edit]) -> None:
         self.loaded, self.ids, self.places, self.edits = loaded, tuple(ids), tuple(places), tuple(edits)
-        self.start = places[0]
+        self.start = places[0] if loaded.running.uses_cache(len(ids)) else 0
         self._cache: Any = None
         if self.start:
             self._cache = DynamicCache(config=loaded.model.config)
@@ -215,21 +216,18 @@ class _Runner:
             cache.batch_repeat_interleave(len(changes))
         at_S = torch.tensor([place - self.start for place in self.places], device=loaded.device)
 
-        def replace(layer: int, acts: Tensor) -> Tensor | None:
-            # Steers first, then what is taken out. A mixture of experts lays the batch end to end.
-            acts_BTI = acts.reshape(len(changes), len(tokens), -1)
-            for edit in self.edits:
-                if edit.layer == layer:
-                    acts_BTI = edit.apply(acts_BTI, self.start)
-            touched = [(row, change) for row, change in enumerate(changes) if change.index_K and len(change.index_K[layer])]
-            if not touched:
-                return acts_BTI.reshape(acts.shape) if self.edits else None
+        def replace(part: Part, acts_BTI: Tensor) -> Tensor:
             edited = acts_BTI.clone()
-            for row, change in touched:
-                index_K = torch.from_numpy(change.index_K[layer]).to(loaded.device)
-                add_SK = torch.from_numpy(change.add_SK[layer]).to(loaded.device, edited.dtype)
-                edited[row, at_S[:, None], index_K] += add_SK
-            return edited.reshape(acts.shape)
+            for edit in self.edits:  # steers first, then what is taken out
+                own = edit.within(part) if edit.layer == part.layer else None
+                edited = edited if own is None else own.apply(edited, self.start)
+            for row, change in enumerate(changes):
+                if not change.index_K:
+                    continue
+                inside_K = (change.index_K[part.layer] >= part.start) & (change.index_K[part.layer] < part.stop)
+                index_K = torch.from_numpy(change.index_K[part.layer][inside_K] - part.start).to(loaded.device)
+                edited[row, at_S[:, None], index_K] += torch.from_numpy(change.add_SK[part.layer][:, inside_K]).to(edited)
+            return edited
 
         with torch.no_grad(), hooked(loaded, replace=replace, start=self.start):
             output = loaded.model(input_ids=ids_BT, past_key_values=cache, use_cache=cache is not None, logits_to_keep=1)

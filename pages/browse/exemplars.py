@@ -133,7 +133,7 @@ def _range(found: Known, atlas: Atlas, side: NeuronSide, exemplars: tuple[Exempl
     passages = [
         token_lines.passage(
             found.loaded, one.ids, [float(value) for value in one.acts_T], peak=one.peak, value=f"{one.value:.2f}",
-            under=f"above {percent(one.level)}", source=f"{one.domain} · {_origin(one.source, one.document)}",
+            under="" if one.level is None else f"above {percent(one.level)}", source=f"{one.domain} · {_origin(one.source, one.document)}",
         )
         for one in read
     ]  # fmt: skip

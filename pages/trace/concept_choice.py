@@ -45,7 +45,7 @@ def hear(context: TraceContext) -> None:
     st.session_state[_HEARD] = event.get("nonce")
     key, scale, shown = asked
     number = event.get("number")
-    if event.get("trace_id") != context.id or event.get("key") != key or number not in shown:
+    if event.get("trace_id") != context.id or event.get("key") != key or not isinstance(number, int) or number not in shown:
         return
     try:
         detectors = concept_data.detectors_of(context.record.model.weights_hash, context.record.model)

@@ -6,9 +6,9 @@ import numpy as np
 import streamlit as st
 
 from neurons.core.errors import NeuronscopeError, NotFound
+from neurons.core.percent import percent
 from neurons.detectors.causes import ConceptCause
 from neurons.detectors.store import Detectors
-from neurons.tracing.sentence import percent
 from neurons.tracing.words import meant_positions
 from pages.shared import server_wide, strip
 from pages.shared.descriptions import descriptions_for
