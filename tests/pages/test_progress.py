@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from neurons.core.progress import Standing
 from neurons.core.types import NeuronSide, Steer
-from neurons.prompts.sets import pasted
+from neurons.prompts.files import pasted
 from neurons.statistics.comparison import JOB_KIND, ComparisonSpec, from_prompt_set, spec_to_json
 from pages.shared import job_progress, progress_row
 from tests.support.app_pages import SHORT, loaded, open_page, texts, until
