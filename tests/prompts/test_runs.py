@@ -201,7 +201,7 @@ def test_a_run_is_not_gone_on_with_under_other_weights(tmp_path: Path, tiny: Loa
     """The same name, other weights: told by the hash that the run was begun with, else by its first trace's."""
     store = StopsAfterTwo(tmp_path / "traces", examples=None)
     other = replace(tiny, ref=replace(tiny.ref, weights_hash="0" * 64))
-    prompts = load_file("\n".join(f"Question {n}?" for n in range(1, 7)).encode(), name="x.txt")
+    prompts = load_file("\n".join(f"Question {n}?" for n in range(1, 7)).encode(), name="x.txt").prompts
     runner = JobRunner(tmp_path / "jobs")
     runs.register(runner, lambda params, progress: tiny, lambda: store)
     store.stop = lambda: runner.cancel(runner.list()[0].id)
