@@ -53,7 +53,8 @@ def run(*arguments: str | Path, status: int = 0) -> dict:  # type: ignore[type-a
 def test_build_info_export_import(home: Path, model: str, texts: Path, tmp_path: Path) -> None:
     made = run("build", "--no-concepts", "--model", model, "--corpus", texts, "--licence", "mine", "--extremes", "64")
     assert made["tokens"] > 1000
-    assert [one["reason"] for one in made["skipped"]] == ["the file is empty", "is no JSON"]
+    empty, broken = (one["reason"] for one in made["skipped"])
+    assert (empty, broken.partition(":")[0]) == ("the file is empty", "not JSON")
     assert made["sources"][0]["licence"] == "mine"
     listed = run("info")["atlases"]
     assert any(one["model"]["name"] == Path(model).name for one in listed)

@@ -109,7 +109,7 @@ def test_every_area_registers_commands() -> None:
     names = set(typer.main.get_command(build()).commands)  # type: ignore[attr-defined]
     assert names == {
         *("run", "trace", "activations", "compare", "sweep", "attribute", "effect", "paths", "lens", "traces", "prompts", "models"),
-        *("atlas", "concept", "repair", "search", "neuron", "clusters", "stats"),
+        *("atlas", "concept", "concepts", "lexicon", "repair", "search", "neuron", "clusters", "stats"),
     }
 
 

@@ -37,9 +37,7 @@ def tab(record: TraceRecord, **query: str) -> AppTest:
 
 def cards(app: AppTest) -> dict[str, Any]:
     """What the component was told to draw."""
-    return dict(
-        json.loads(next(proto.json for proto in protos(app.main) if getattr(proto, "component_name", "") == "neuronscope_clusters"))
-    )
+    return dict(json.loads(next(proto.json for proto in protos(app.main) if getattr(proto, "component_name", "") == "neuronscope_cards")))
 
 
 def protos(block: Any) -> Iterator[Any]:

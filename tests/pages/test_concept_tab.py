@@ -46,13 +46,13 @@ def press(app: AppTest, number: int, action: str) -> AppTest:
 
 
 def test_without_detectors_it_says_how_to_find_them(record: TraceRecord) -> None:
-    app = open_page("trace", tab="Concepts", trace=record.id)
+    app = open_page("trace", trace_tab="Concepts", trace=record.id)
     assert "not known yet" in texts(app)
     assert "atlas concepts" in texts(app)
 
 
 def test_the_cards_are_what_is_active_over_the_words(made: Detectors, record: TraceRecord) -> None:
-    app = open_page("trace", tab="Concepts", trace=record.id)
+    app = open_page("trace", trace_tab="Concepts", trace=record.id)
     data = cards(app)
     acts_LTI = np.asarray(trace_context.activations_of(record.id))
     truth = made.active(acts_LTI, word_positions(record), 20)
@@ -64,7 +64,7 @@ def test_the_cards_are_what_is_active_over_the_words(made: Detectors, record: Tr
 
 
 def test_a_card_filters_steers_and_keeps(made: Detectors, record: TraceRecord) -> None:
-    app = open_page("trace", tab="Concepts", trace=record.id)
+    app = open_page("trace", trace_tab="Concepts", trace=record.id)
     number = cards(app)["cards"][0]["number"]
     app = press(app, number, "choose")
     assert cards(app)["chosen"] == number
@@ -80,7 +80,7 @@ def test_a_card_filters_steers_and_keeps(made: Detectors, record: TraceRecord) -
 
 def test_causes_are_measured_in_the_attribution_view(made: Detectors, record: TraceRecord) -> None:
     token = len(record.prompt_ids) + 1
-    app = open_page("trace", tab="Concepts", trace=record.id, token=str(token), view="attribution")
+    app = open_page("trace", trace_tab="Concepts", trace=record.id, token=str(token), view="attribution")
     until(lambda: not any(task.running for task in server_wide.server().tasks()))
     data = cards(app.run())
     assert data["scale"] == "diverging"

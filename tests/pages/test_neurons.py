@@ -22,6 +22,7 @@ from neurons.describing.explainer import DescribeSettings, describe_atlas
 from neurons.descriptions.edits import Edits
 from neurons.models.chat import encode_text, token_text
 from neurons.models.loaded import LoadedModel
+from neurons.storage.sealed import SEAL, seal
 from neurons.tracing.scan import scan_traces, text_acts
 from neurons.tracing.sentence import visible
 from pages.browse import neuron_list
@@ -418,8 +419,8 @@ def test_an_undescribed_atlas_says_so(described: tuple[LoadedModel, Path], bare:
     folder = atlas_folder(bare.ref)
     shutil.copytree(described[1], folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest.pop("descriptions")
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    del manifest["descriptions"], manifest[SEAL]
+    (folder / "manifest.json").write_bytes(seal(manifest))
     app = open_page("neurons")
     assert "not described yet" in texts(app)
     app = settle(view("exemplars"))

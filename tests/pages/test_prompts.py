@@ -127,11 +127,11 @@ def test_a_stopped_run_is_resumed_from_the_page() -> None:
 
 def test_a_run_of_another_model_is_refused_and_says_so() -> None:
 
-    job = runs.start(job_progress.runner(), pasted("one"), run="other", model="some/other-model", sampling=SHORT)
+    job = runs.start(job_progress.runner(), pasted("one"), run="other", model="some/other-model", weights="0" * 64, sampling=SHORT)
     until(lambda: not job_progress.runner().get(job.id).active)
     ended = job_progress.runner().get(job.id)
     assert ended.state == "failed"
-    assert "switch on the Models page" in ended.message
+    assert "load that model and resume" in ended.message
 
 
 def test_sets_are_saved_used_and_deleted_with_undo() -> None:

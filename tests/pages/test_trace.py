@@ -138,6 +138,7 @@ def test_a_typed_token_that_is_several_is_refused(record: TraceRecord) -> None:
     token = len(record.prompt_ids) + 1
     app = AppTest.from_string("from pages.trace_page import page\npage()", default_timeout=120)
     app.query_params.update({"trace": record.id, "view": "attribution", "token": str(token)})
+    app.session_state["trace.tab"] = "Neurons"
     app.session_state["trace.metric"] = "contrast"
     app.session_state[f"trace.against.{record.id}.{token}"] = "two words here"
     app.run()

@@ -47,7 +47,7 @@ def test_search_finds_and_says_when_nothing_fits() -> None:
 
 
 def test_a_date_that_an_older_version_let_in_does_not_end_the_page() -> None:
-    good, old = saved("today", "some day")
+    good, old = (record.id for record in saved("today", "some day"))
     folder = server_wide.store().root / old
     record = folder / "trace.json"
     record.write_text(re.sub(r'"created": "[^"]*"', '"created": "2026-11-24"', record.read_text()))

@@ -53,11 +53,11 @@ def saved(*prompts: str, steers: Sequence[Steer] = (), **fields: str) -> list[Tr
     return [run_trace(loaded(), prompt, sampling=SHORT, steers=steers, store=server_wide.store(), **fields)[0] for prompt in prompts]
 
 
-def open_page(name: str, *, tab: str = "Neurons", **query: str) -> AppTest:
-    """Run the page at the address `name` as the navigation would, the Trace page with `tab` open."""
+def open_page(name: str, *, trace_tab: str = "Neurons", **query: str) -> AppTest:
+    """Run the page at the address `name` as the navigation would, the Trace page with `trace_tab` open."""
     app = AppTest.from_string(f"from pages.{page_list()[name][2]} import page\npage()", default_timeout=PATIENCE)
     if name == "trace":
-        app.session_state["trace.tab"] = tab
+        app.session_state["trace.tab"] = trace_tab
     for key, value in query.items():
         app.query_params[key] = value
     return app.run()
