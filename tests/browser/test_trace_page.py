@@ -76,6 +76,8 @@ def test_ask_hover_click_select_and_reload(tab: Tab) -> None:
 
 def test_activation_table_keeps_and_steers(tab: Tab) -> None:
     page = _asked(tab)
+    page.get_by_role("tab", name="Neurons").click()
+    tab.settle()
     _token(page, "Canberra").click()
     tab.settle()
     table = page.get_by_test_id("stDataFrame").first
@@ -98,6 +100,8 @@ def _tick(page: Page, table: Locator, *, rows: int) -> None:
 
 def test_attribution_of_a_clicked_token(tab: Tab) -> None:
     page = _asked(tab)
+    page.get_by_role("tab", name="Neurons").click()
+    tab.settle()
     page.get_by_role("radio", name="Attribution").click()
     tab.settle()
     _token(page, "Canberra").click()
