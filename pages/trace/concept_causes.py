@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import streamlit as st
 
 from neurons.core.errors import Cancelled, InvalidInput
+from neurons.core.percent import percent
 from neurons.core.tasks import Task
 from neurons.detectors.causes import ConceptCause, measure_causes
 from neurons.detectors.store import Detectors
 from neurons.runs.steering import compile_edits
 from neurons.tracing.words import word_positions
-from pages.shared import progress_row, server_wide
+from pages.shared import progress_row, server_wide, untrusted
 from pages.shared.trace_context import TraceContext
 
 PATIENCE = 0.3
@@ -40,7 +41,7 @@ def _measured(root: str) -> OrderedDict[Key, Causes]:
     return OrderedDict()
 
 
-def causes(context: TraceContext, detectors: Detectors, token: int) -> Causes | None:
+def causes(context: TraceContext, detectors: Detectors, token: int) -> Causes | None:  # noqa: RET503 (a rerun never returns)
     """The measured causes of a token; None while they are measured or after that was stopped, which is then drawn.
 
     Raises `InvalidInput` where nothing can be measured, `Evicted` without activations.
@@ -64,10 +65,43 @@ def causes(context: TraceContext, detectors: Detectors, token: int) -> Causes | 
         kept[key] = task.result()
     except Cancelled:
         st.session_state[_STOPPED] = key
-        st.rerun()
     while len(kept) > _KEPT:
         kept.popitem(last=False)
-    return kept[key]
+    st.rerun()  # the sentence above the tabs says it too
+
+
+def known(context: TraceContext, token: int) -> Causes | None:
+    """The causes of a token where they were measured already."""
+    kept = _measured(server_wide.store().root.as_posix())
+    return next((found for (trace, at, _), found in reversed(kept.items()) if (trace, at) == (context.id, token)), None)
+
+
+def sentence(context: TraceContext, found: Causes) -> list[untrusted.Part]:
+    """What the measured causes say of a token, in one sentence: the strongest that promoted it, and who stood against it."""
+    sure = [cause for cause in found if cause.is_cause]
+    promoted, against = [c for c in sure if c.effect > 0][:2], [c for c in sure if c.effect < 0][:2]
+    parts: list[untrusted.Part] = []
+    for number, cause in enumerate(promoted):
+        parts += [
+            (" Written because of " if number == 0 else " and ", ""),
+            (cause.concept.name, "positive"),
+            (f" ({without(context, cause)})", ""),
+        ]
+    for number, cause in enumerate(against):
+        begin = ("; " if promoted else " Though ") if number == 0 else " and "
+        parts += [(begin, ""), (cause.concept.name, "negative")]
+    if against:
+        parts.append((" stood against it", ""))
+    if not sure:
+        return [(" No concept did more to it than random neurons do.", "muted")]
+    return [*parts, (".", "")]
+
+
+def without(context: TraceContext, cause: ConceptCause) -> str:
+    """What taking a concept out does, as people say it."""
+    instead = context.words([cause.instead_id])[0]
+    comes = f", then “{instead.strip() or instead}”" if cause.instead_probability > cause.probability_without else ""
+    return f"without it {percent(cause.probability)} becomes {percent(cause.probability_without)}{comes}"
 
 
 def _again() -> None:

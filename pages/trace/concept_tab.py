@@ -6,7 +6,6 @@ import numpy as np
 import streamlit as st
 
 from neurons.core.errors import NeuronscopeError, NotFound
-from neurons.core.percent import percent
 from neurons.detectors.causes import ConceptCause
 from neurons.detectors.store import Detectors
 from neurons.tracing.words import meant_positions
@@ -155,8 +154,5 @@ def rarity_text(rarity: float, level: str) -> str:
 
 
 def without_text(context: TraceContext, cause: ConceptCause) -> str:
-    """What taking a concept out does, as people say it."""
-    change = f"without it {percent(cause.probability)} becomes {percent(cause.probability_without)}"
-    instead = context.words([cause.instead_id])[0]
-    comes = f", then “{instead.strip() or instead}”" if cause.instead_probability > cause.probability_without else ""
-    return change + comes + ("" if cause.is_cause else " (no more than chance)")
+    """The line of a card: what taking its concept out does, and whether chance does as much."""
+    return concept_causes.without(context, cause) + ("" if cause.is_cause else " (no more than chance)")

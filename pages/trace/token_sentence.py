@@ -11,6 +11,7 @@ from neurons.tracing.sentence import explain_token, facts_at
 from pages.shared import strip, untrusted
 from pages.shared.descriptions import descriptions_for
 from pages.shared.trace_context import STRIP_KEY, VIEW_KEY, TraceContext
+from pages.trace import concept_causes
 from traces.attributions import StoredAttribution
 
 
@@ -26,7 +27,13 @@ def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
     def note(row: AttributionRow) -> str:
         return known.get(str(NeuronSide(row.layer, row.index, row.polarity)), "")
 
-    parts = explain_token(facts, word=lambda i: context.words([i])[0], rows=rows, metric=metric, source=context.word, note=note)
+    measured = concept_causes.known(context, position) if context.view == "attribution" else None
+    if measured is not None:
+        rows = ()
+    parts: list[untrusted.Part] = []
+    parts += explain_token(facts, word=lambda i: context.words([i])[0], rows=rows, metric=metric, source=context.word, note=note)
+    if measured is not None:
+        parts += concept_causes.sentence(context, measured)
     untrusted.draw(parts, key="trace.sentence")
     if not context.ranges:
         _try(context)
