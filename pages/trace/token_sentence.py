@@ -61,11 +61,16 @@ def _offer(label: str, icon: str, why: str, context: TraceContext, ranges: strip
 
 
 def _telling(context: TraceContext) -> tuple[int, int]:
-    """The answer's least expected token among its first 40: where a cause is worth asking for."""
+    """The answer's least expected word among its first 40 tokens: where a cause is worth asking for."""
     first = len(context.record.prompt_ids)
-    logprob_T = context.facts.get("logprob")
-    token = first if logprob_T is None else first + int(logprob_T[first : first + 40].argmin())
+    token = first + deciding(context.record.pieces[first : first + 40], context.facts.get("logprob", ())[first : first + 40])
     return token, token + 1
+
+
+def deciding(pieces: Sequence[str], logprobs: Sequence[float]) -> int:
+    """Which of an answer's tokens decided it: the least expected one that holds a letter or a digit; the first where none is known."""
+    words = [n for n, piece in enumerate(pieces[: len(logprobs)]) if any(letter.isalnum() for letter in piece)]
+    return min(words, key=lambda n: logprobs[n], default=0)
 
 
 def _look(context: TraceContext, ranges: strip.Ranges, view: str) -> None:

@@ -11,7 +11,7 @@ from neurons.concepts.sets import SavedConcepts
 from neurons.core.types import Message, NeuronSide, Steer, TokenScope
 from neurons.tracing.saved_attributions import MOST_ROWS
 from pages.shared import live_answer, server_wide
-from pages.trace import attribution_job, chat
+from pages.trace import attribution_job, chat, token_sentence
 from tests.support.app_pages import SHORT, loaded, open_page, saved, select, texts, until
 from traces.schema import TraceRecord
 from traces.store import EXAMPLES, TraceStore
@@ -268,3 +268,9 @@ def test_the_next_answers_keep_a_steered_trace_s_steers_or_let_them_go() -> None
     app.toggle(key=f"trace.steered.{longer.id}").set_value(False).run()
     app.chat_input(key="trace.input").set_value("why?").run()
     assert _answered(app).steers == ()
+
+
+def test_what_caused_the_answer_asks_for_a_word_never_for_a_space_or_a_stop() -> None:
+    assert token_sentence.deciding(("The", " ", "capital", "\n", " is", " Ankara", "."), (-0.4, -9.0, -0.1, -8.0, -0.1, -2.0, -7.0)) == 5
+    assert token_sentence.deciding(("...", "!"), (-1.0, -3.0)) == 0
+    assert token_sentence.deciding(("8", "."), ()) == 0
