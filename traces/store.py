@@ -175,6 +175,15 @@ class TraceStore:
             raise InvalidInput(f"{text!r} is the start of several traces: {', '.join(found[:5])}; type more of it", field="trace")
         return found[0]
 
+    def examples(self) -> tuple[TraceRecord, ...]:
+        """The traces that ship, as they are now: a copy of the user's own in the place of one, none for one that was deleted."""
+        found = []
+        for trace_id in self.folders.names(self.folders.examples):
+            with suppress(NotFound, StoreError):
+                if not self.summary(trace_id).trashed:
+                    found.append(self.load(trace_id))
+        return tuple(found)
+
     def load(self, trace_id: str) -> TraceRecord:
         """The record, with its present name, tags, note and pin. Reads the trash too. Raises `NotFound`, `StoreError`."""
         return self._steadily(trace_id, self.folders.read_record)

@@ -98,7 +98,11 @@ function update(strip, data) {
   if (data.live) list.scrollTop = list.scrollHeight;
   window.onresize = () => { clearTimeout(strip.sized); strip.sized = setTimeout(() => measure(strip), 300); };
   measure(strip);
-  strip.sized ??= setTimeout(() => measure(strip), 600);
+  if (!strip.sized) {
+    strip.sized = setTimeout(() => measure(strip), 600);
+    document.fonts?.ready.then(() => measure(strip)); // what stands above takes another height in its own font
+    setTimeout(() => measure(strip), 2500);
+  }
   if (data.group !== strip.group) {
     GROUPS.get(strip.group)?.delete(strip);
     strip.group = data.group;
@@ -111,12 +115,20 @@ function update(strip, data) {
 function measure(strip) {
   const { data, root, list } = strip;
   if (typeof data.height !== "number" || !root.isConnected) return;
-  list.style.height = `${Math.max(200, innerHeight - Math.max(60, list.getBoundingClientRect().top) - data.height)}px`;
-  const now = [innerHeight, Math.round(Math.max(60, root.getBoundingClientRect().top))];
+  const scrolled = scrolledAbove(root);
+  list.style.height = `${Math.max(200, innerHeight - Math.max(60, list.getBoundingClientRect().top + scrolled) - data.height)}px`;
+  const now = [innerHeight, Math.round(Math.max(60, root.getBoundingClientRect().top + scrolled))];
   const known = strip.place ?? data.place;
   if (now.every((value, k) => Math.abs(value - known[k]) < 12)) return;
   strip.place = now;
   strip.send("window", now);
+}
+
+// How far the page is scrolled: where the strip stands must not depend on it.
+function scrolledAbove(node) {
+  let sum = 0;
+  for (let up = node.parentElement ?? node.getRootNode().host; up; up = up.parentElement ?? up.getRootNode().host) sum += up.scrollTop;
+  return sum;
 }
 
 // Draws the tokens that are not drawn yet. A character split over several tokens is one span of all of them.

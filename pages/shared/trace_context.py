@@ -148,9 +148,9 @@ def _address(trace_id: str | None) -> str | None:
 
 
 def example_id() -> str | None:
-    """The example that a first visitor sees: the newest of those that ship."""
-    examples = [row for row in server_wide.store().list("", limit=200) if row.example]
-    return examples[-1].id if examples else None
+    """The example that a first visitor sees: the oldest of those that ship, also after somebody attributed it and so has a copy of it."""
+    examples = server_wide.store().examples()
+    return min(examples, key=lambda record: record.created).id if examples else None
 
 
 def open_trace(trace_id: str | None, *, ranges: strip.Ranges = ()) -> None:

@@ -22,6 +22,8 @@ _PLACE = "trace"
 PROMPTS = ("What is the capital of Australia?", "What is the capital of Turkey?", "Write one sentence about the sea.")
 BELOW = 150
 """Pixels that the controls and the input take below the strip."""
+STEERED = 40
+"""Pixels more where the trace's steers have a switch, which takes a second line in a narrow window."""
 
 
 def running() -> Answering | None:
@@ -81,7 +83,7 @@ def draw(context: TraceContext | None, shown: strip.Strip | None) -> strip.Range
         live_answer.draw(task, key="trace", height=BELOW, on_end=_finish)
     else:
         if context is not None and shown is not None:
-            ranges = strip.draw(shown, key=STRIP_KEY, height=BELOW)
+            ranges = strip.draw(shown, key=STRIP_KEY, height=BELOW + (STEERED if context.record.steers else 0))
         else:
             _welcome()
         _controls(context)

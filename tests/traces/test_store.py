@@ -443,3 +443,15 @@ def test_one_token_or_layer_is_read_without_the_rest(store: TraceStore, monkeypa
     assert store.read(saved.id, "activations", token=slice(40, 41)).shape == (30, 1, 1536)
     assert store.read(saved.id, "activations", layer=7).shape == (500, 1536)
     assert 0 < sum(read) < acts.nbytes / 3  # a chunk is one layer of 128 tokens
+
+
+def test_an_example_stays_an_example_after_it_was_changed(tmp_path: Path) -> None:
+    store = TraceStore(tmp_path / "traces")
+    shipped = {record.id for record in store.examples()}
+    assert len(shipped) >= 3
+    one, other = sorted(shipped)[:2]
+    store.update(one, name="mine now")
+    assert {record.id for record in store.examples()} == shipped
+    assert {record.name for record in store.examples() if record.id == one} == {"mine now"}
+    store.delete(other)
+    assert {record.id for record in store.examples()} == shipped - {other}
