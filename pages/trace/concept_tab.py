@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from neurons.core.errors import NeuronscopeError, NotFound
 from neurons.detectors.causes import ConceptCause
+from neurons.detectors.records import ActiveConcept
 from neurons.detectors.store import Detectors
 from neurons.tracing.words import meant_positions
 from pages.shared import server_wide, strip
@@ -63,21 +67,15 @@ def _active(context: TraceContext) -> None:
     described = descriptions_for(context.record.model)
     largest = max(np.log(row.rarity + 1) for row in found.rows)
     shown = [
-        cards.Card(
-            number=row.number,
-            label=row.name,
-            aside=row.field,
+        _card(
+            row,
+            described,
             spoken=f"Concept: {row.name}, of {row.field}",
             facts=rarity_text(row.rarity, row.level),
             hint=_RARITY,
-            tint=cards.rounded(tint_T),
-            members=[
-                (str(side), neuron_address(side), described.get(str(side), ""), f"{share:.0%}") for side, share in row.neurons[:_MEMBERS]
-            ],
-            size=len(row.neurons),
-            bar=round(float(np.log(row.rarity + 1) / largest), 3),
+            tint_T=tint_T,
+            bar=float(np.log(row.rarity + 1) / largest),
             faint=row.rarity < 20,
-            buttons=BUTTONS,
         )
         for row, tint_T in zip(found.rows, found.tint_CT, strict=True)
     ]
@@ -102,27 +100,50 @@ def _causes(context: TraceContext, detectors: Detectors) -> None:
     ordered = sorted(measured, key=lambda one: (not one.is_cause, -abs(one.effect)))
     tint_CT = concept_data.tints(tuple(cause.concept for cause in ordered), len(context.record.token_ids))
     shown = [
-        cards.Card(
-            number=cause.concept.number,
-            label=cause.concept.name,
-            aside=cause.concept.field,
+        _card(
+            cause.concept,
+            described,
             spoken=f"Cause: {cause.concept.name}, {without_text(context, cause)}",
             facts=without_text(context, cause),
             hint=f"{_CAUSE} Effect {cause.effect:+.2f}; random {cause.random_low:+.2f} to {cause.random_high:+.2f}.",
-            tint=cards.rounded(tint_T * (1 if cause.effect >= 0 else -1)),
-            members=[
-                (str(side), neuron_address(side), described.get(str(side), ""), f"{share:.0%}")
-                for side, share in cause.concept.neurons[:_MEMBERS]
-            ],
-            size=len(cause.concept.neurons),
-            bar=round(cause.effect / largest, 3),
+            tint_T=tint_T * (1 if cause.effect >= 0 else -1),
+            bar=cause.effect / largest,
             faint=not cause.is_cause,
-            buttons=BUTTONS,
         )
         for cause, tint_T in zip(ordered, tint_CT, strict=True)
     ]
     _show(context, shown, question=f"causes {token}", scale="diverging")
     _about(int((~detectors.found).sum()), detectors.corpus_tokens, detectors.note_for(context.record.model))
+
+
+def _card(
+    concept: ActiveConcept,
+    described: Mapping[str, str],
+    *,
+    spoken: str,
+    facts: str,
+    hint: str,
+    tint_T: NDArray[np.float32],
+    bar: float,
+    faint: bool,
+) -> cards.Card:
+    """The card of a concept, active or a cause: its name, its strongest neurons, what can be done with it."""
+    return cards.Card(
+        number=concept.number,
+        label=concept.name,
+        aside=concept.field,
+        spoken=spoken,
+        facts=facts,
+        hint=hint,
+        tint=cards.rounded(tint_T),
+        members=[
+            (str(side), neuron_address(side), described.get(str(side), ""), f"{share:.0%}") for side, share in concept.neurons[:_MEMBERS]
+        ],
+        size=len(concept.neurons),
+        bar=round(bar, 3),
+        faint=faint,
+        buttons=BUTTONS,
+    )
 
 
 def _show(context: TraceContext, shown: list[cards.Card], *, question: str, scale: cards.Scale) -> None:
