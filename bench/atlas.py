@@ -7,7 +7,6 @@ load on the machine hits both alike. Also printed: the process's peak memory and
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import tempfile
@@ -21,6 +20,7 @@ from neurons.atlas.collect import open_plan, prepare, recorder
 from neurons.atlas.corpus import Corpus
 from neurons.atlas.state import CollectState, open_body
 from neurons.atlas.store import SHIPPED, open_folder
+from neurons.core.json_text import json_text
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import run_forward
@@ -90,7 +90,7 @@ def main() -> None:
         "open_seconds": round(time.perf_counter() - begun, 2) if atlas else None,
         "goal_open_seconds": 2.0,
     }
-    print(json.dumps(result, indent=1))
+    print(json_text(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import importlib.util
-import json
 import platform
 import statistics
 import sys
@@ -22,6 +20,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+
+from neurons.core.json_text import json_text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -102,13 +102,13 @@ def contenders(loaded: LoadedModel, ids: tuple[int, ...], answer: list[int]) -> 
         "neuronscope, not recording": lambda: ours(loaded, ids, answer, record=False),
     }
     absent: dict[str, str] = {}
-    for name, module, make in (("nnsight", "nnsight", with_nnsight), ("TransformerLens", "transformer_lens", with_transformer_lens)):
-        if importlib.util.find_spec(module) is None:
-            absent[name] = "not installed"
-            continue
+    for name, make in (("nnsight", with_nnsight), ("TransformerLens", with_transformer_lens)):
         try:
             run = make(loaded)
             kept = run(ids, len(answer))
+        except ModuleNotFoundError as error:
+            absent[name] = f"{error.name} is not installed"
+            continue
         except Exception as error:  # noqa: BLE001  # a peer that fails must not hide the others' numbers
             absent[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
             continue
@@ -171,7 +171,7 @@ def main() -> int:
         "absent": absent,
     }
     if options.as_json:
-        print(json.dumps(result, indent=2))
+        print(json_text(result, indent=2))
     else:
         print(f"{result['model']}, {result['dtype']} on {result['device']}, {len(ids)} + {len(answer)} tokens, {options.rounds} rounds")
         for name, row in rows.items():

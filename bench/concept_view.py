@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -22,14 +23,24 @@ from neurons.core.types import Message
 from neurons.detectors.store import need_detectors
 from neurons.models.chat import encode_prompt
 from neurons.models.load import load_model
+from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import run_forward
 
 QUESTIONS = Path(__file__).parent / "data" / "concept_questions.jsonl"
 FIRST = (1, 5, 10)
 
 
-def _keep(acts: list[torch.Tensor], _layer: int, acts_BTI: torch.Tensor) -> None:
-    acts.append(acts_BTI[0].clone())
+def asked(loaded: LoadedModel, question: str) -> tuple[tuple[int, ...], list[int]]:
+    """A question's ids in the chat template, and the places of its own tokens."""
+    prompt = encode_prompt(loaded, [Message("user", question)])
+    return prompt.ids, [n for s in prompt.segments if s.role == "user" and not s.template for n in range(s.start, s.stop)]
+
+
+def activations(loaded: LoadedModel, ids: Sequence[int]) -> NDArray[np.float32]:
+    """(layers, tokens, neurons) of one plain pass."""
+    acts: list[torch.Tensor] = []
+    run_forward(loaded, torch.tensor([ids]), record=lambda _layer, acts_BTI: acts.append(acts_BTI[0].float().clone()), logits_to_keep=1)
+    return np.asarray(torch.stack(acts).numpy())
 
 
 def main() -> None:
@@ -42,16 +53,8 @@ def main() -> None:
     cases = [json.loads(line) for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]
     named = []
     for case in cases:
-        prompt = encode_prompt(loaded, [Message("user", case["question"])])
-        own = [n for s in prompt.segments if s.role == "user" and not s.template for n in range(s.start, s.stop)]
-        acts: list[torch.Tensor] = []
-        run_forward(
-            loaded,
-            torch.tensor([prompt.ids]),
-            record=partial(_keep, acts),
-            logits_to_keep=1,
-        )
-        rows = detectors.active(torch.stack(acts).float().numpy(), own, max(FIRST))
+        ids, own = asked(loaded, case["question"])
+        rows = detectors.active(activations(loaded, ids), own, max(FIRST))
         named.append([row.key for row in rows])
         if arguments.show:
             print(f"{case['question'][:70]:70s} {', '.join(row.name for row in rows[:5])}")

@@ -22,6 +22,7 @@ from neurons.atlas.store import open_atlas, open_folder
 from neurons.concepts.contrast import auroc, effect_size, text_strengths
 from neurons.concepts.embed import embed_query
 from neurons.concepts.search import SearchIndex
+from neurons.core.json_text import json_text
 from neurons.models.load import load_model
 
 DATA = Path(__file__).parent / "data" / "concepts.json"
@@ -84,7 +85,7 @@ def main() -> None:
     )
     if given.json:
         given.json.write_text(
-            json.dumps({"model": loaded.ref.name, "atlas_tokens": atlas.tokens, "medians": medians, "rows": rows}, indent=1)
+            json_text({"model": loaded.ref.name, "atlas_tokens": atlas.tokens, "medians": medians, "rows": rows}, indent=1)
         )
 
 

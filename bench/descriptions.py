@@ -13,7 +13,6 @@ Goal: ours' excess at least twice five's and half the ceiling's; at most a third
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import numpy as np
 from neurons.atlas.store import open_atlas, open_folder
 from neurons.core.errors import InvalidInput
 from neurons.core.home import subfolder
+from neurons.core.json_text import json_text
 from neurons.describing.evidence import places
 from neurons.describing.recording import record_windows
 from neurons.describing.score import Scores, five_token_patterns, score_layer
@@ -132,7 +132,7 @@ def main() -> None:
         rows.append(report("all", both, secondary=given.secondary))
     if given.json:
         given.json.write_text(
-            json.dumps({"model": loaded.ref.name, "tokens": held.tokens, "atlas_tokens": atlas.tokens, "rows": rows}, indent=1)
+            json_text({"model": loaded.ref.name, "tokens": held.tokens, "atlas_tokens": atlas.tokens, "rows": rows}, indent=1)
         )
 
 

@@ -13,7 +13,6 @@ its field first 80%.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import time
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurons.concepts.embed import embedder
+from neurons.core.json_text import json_text
 from neurons.detectors.collect import Texts
 from neurons.detectors.evaluate import field_first, held_out, rank_of_right
 from neurons.detectors.features import Prefixes, encode_texts, text_means
@@ -76,7 +76,7 @@ def main() -> None:
     print(f"{count:,} held-out sentences and {int(held.sum()) - count:,} near misses run in {seconds:.0f} s")
     if given.json:
         answer = {"model": loaded.ref.name, "found": float(detectors.found.mean()), "auroc_shuffled": shuffled}
-        given.json.write_text(json.dumps({**answer, "ways": {name: asdict(one) for name, one in found.items()}}, indent=1))
+        given.json.write_text(json_text({**answer, "ways": {name: asdict(one) for name, one in found.items()}}, indent=1))
 
 
 def neuron_scores(loaded: LoadedModel, detectors: Detectors, texts: Texts) -> NDArray[np.float32]:

@@ -27,8 +27,9 @@ import torch
 from neurons.attribution.ablation import Place, prepare
 from neurons.attribution.attribute import METHODS, attribute, top_rows
 from neurons.attribution.effect import ablated_metrics, agreement, measure_sets
-from neurons.attribution.metrics import METRICS, metric_value
-from neurons.core.types import Message, TargetSpec
+from neurons.attribution.metrics import metric_value
+from neurons.core.json_text import json_text
+from neurons.core.types import Message, Metric, TargetSpec
 from neurons.models.chat import encode_prompt, encode_text
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
@@ -40,7 +41,8 @@ TOP = 60
 STEPS = (1, 2, 5, 10, 20, 40)
 BEST = "refined"
 """The method the goals are for."""
-GOALS = {"prob": 0.92, "logprob": 0.95, "logit": 0.95, "contrast": 0.95}
+GOALS: dict[Metric, float] = {"prob": 0.92, "logprob": 0.95, "logit": 0.95, "contrast": 0.95}
+METRICS: tuple[Metric, ...] = tuple(GOALS)
 
 
 def prompt_ids(loaded: LoadedModel, prompt: dict[str, Any]) -> tuple[int, ...]:
@@ -176,7 +178,7 @@ def main() -> None:
         result = study(loaded, prompt, methods, curves=curves, repeats=options.repeats)
         results.append(result)
         with options.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result) + "\n")
+            file.write(json_text(result) + "\n")
         default = " ".join(f"{metric} {result['scores'][f'{metric}/{BEST}'][0]:.3f}" for metric in METRICS)
         print(f"{number + 1}/{len(prompts)} {prompt['id']}: {default}, {time.perf_counter() - start:.0f} s", flush=True)
     print(summary(results, methods))

@@ -33,8 +33,8 @@ from neurons.core.home import home
 from neurons.core.types import Sampling
 from neurons.models.load import load_model
 from neurons.tracing.record import run_trace
-from tests.browser.conftest import PATIENCE, SIZE, App, Tab, start_app, stop_app
 from tests.browser.test_steering_journey import tick
+from tests.support.browser import PATIENCE, SIZE, App, Tab, start_app, stop_app
 from traces.store import TraceStore
 
 PARAGRAPH = (

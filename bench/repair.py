@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from neurons.core.errors import NeuronscopeError
+from neurons.core.json_text import json_text
 from neurons.models.load import load_model
 from neurons.repair.repair import BUDGET, repair
 from neurons.repair.result import result_to_json
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
             row["error"] = str(error)
         row |= {"seconds": round(time.perf_counter() - wall, 1), "cpu_seconds": round(time.process_time() - cpu, 1)}
         with options.results.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            stream.write(json_text(row) + "\n")
         sys.stderr.write(
             f"{case['id']}: {row.get('message') or row.get('error')} ({row['seconds']:.0f} s, {row['cpu_seconds']:.0f} CPU s)\n"
         )
@@ -179,7 +180,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.summary:
         run(options)
-    sys.stdout.write(json.dumps(summary(rows_of(options.results)), indent=2) + "\n")
+    sys.stdout.write(json_text(summary(rows_of(options.results)), indent=2) + "\n")
 
 
 if __name__ == "__main__":

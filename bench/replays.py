@@ -19,7 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from neurons.core.types import NeuronSide, Sampling, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import NeuronSide, Sampling
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
 from neurons.tracing.record import run_trace

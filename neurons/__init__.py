@@ -31,6 +31,7 @@ _PUBLIC = {
     "quantiles_for": "neurons.atlas.quantiles",
     "run_trace": "neurons.tracing.record",
     "run_pair": "neurons.tracing.record",
+    "RunOptions": "neurons.tracing.record",
     "replay": "neurons.tracing.replay",
     "rank_activations": "neurons.tracing.ranking",
     "attribute": "neurons.attribution.attribute",
@@ -43,9 +44,9 @@ _PUBLIC = {
     "Message": "neurons.core.types",
     "NeuronSide": "neurons.core.types",
     "Sampling": "neurons.core.types",
-    "Steer": "neurons.core.types",
+    "Steer": "neurons.core.steers",
     "TargetSpec": "neurons.core.types",
-    "TokenScope": "neurons.core.types",
+    "TokenScope": "neurons.core.steers",
     "NeuronscopeError": "neurons.core.errors",
 }
 __all__ = ["__version__", *_PUBLIC]

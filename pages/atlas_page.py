@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import streamlit as st
+from pydantic import AfterValidator
 
 from neurons.atlas.store import Atlas
 from pages.atlas import atlas_list, build_form, describe_form, exchange_form, map_view, overview
-from pages.shared import server_wide
+from pages.shared import address_state, server_wide
 
 TABS = ("Overview", "Map", "Build", "Describe", "Import and export")
+
+
+def _word(tab: str) -> str:
+    """How the address names a tab."""
+    return tab.lower().split()[0]
+
+
+def _known(word: str) -> str:
+    if word not in ("", *map(_word, TABS)):
+        raise ValueError("there is no such tab")
+    return word
+
+
+class AtlasState(address_state.PageState):
+    """The open tab; "" is the first."""
+
+    tab: Annotated[str, AfterValidator(_known)] = ""
 
 
 def page() -> None:
@@ -21,12 +41,12 @@ def page() -> None:
 
 def _tabs(atlas: Atlas | None) -> None:
     names = TABS if atlas is not None else TABS[2:]
-    wanted = st.query_params.get("tab", names[0])
-    chosen = next((name for name in names if name.lower().split()[0] == wanted), names[0])
+    wanted = address_state.read(AtlasState).tab
+    chosen = next((name for name in names if _word(name) == wanted), names[0])
     for name, tab in zip(names, st.tabs(names, key=f"atlas.tab.{len(names)}", default=chosen, on_change="rerun"), strict=True):
         if not tab.open:
             continue
-        st.query_params["tab"] = name.lower().split()[0]
+        st.query_params["tab"] = _word(name)
         with tab, server_wide.errors_shown():
             if name == "Build":
                 build_form.draw()

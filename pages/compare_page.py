@@ -5,10 +5,18 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.compare import side_by_side
-from pages.shared import address, server_wide
+from pages.shared import address, address_state, server_wide
 from traces.summary import TraceSummary
 
 _OFFERED = 500
+_SIDES = ("a", "b")
+
+
+class CompareState(address_state.PageState):
+    """The two traces."""
+
+    a: address_state.Named = None
+    b: address_state.Named = None
 
 
 def page() -> None:
@@ -19,15 +27,16 @@ def page() -> None:
             st.markdown("**There are not two traces to compare yet.** Ask the model something, or run it steered, and come back.")
             st.page_link(address.target("trace"), label="Ask the model something", icon=":material/forum:")
             return
-        if "a" not in st.query_params and "b" not in st.query_params:
+        if address_state.read(CompareState) == CompareState():
             _suggest(rows)
+        asked = address_state.read(CompareState)
         left, middle, right = st.columns([5, 1, 5], vertical_alignment="bottom")
         with left:
-            a = _choose("a", "First trace", rows)
+            a = _choose("a", asked.a, "First trace", rows)
         if middle.button("Swap", icon=":material/swap_horiz:", key="compare.swap", help="Swap the two", width="stretch", disabled=not a):
-            _show(str(st.query_params.get("b", "")), str(a))
+            _show(asked.b or "", str(a))
         with right:
-            b = _choose("b", "Second trace", rows)
+            b = _choose("b", asked.b, "Second trace", rows)
         if a is None or b is None:
             st.info("Choose two traces. On the Traces page, select two rows and press Compare.", icon=":material/compare:")
             return
@@ -40,13 +49,12 @@ def page() -> None:
 def _suggest(rows: dict[str, TraceSummary]) -> None:
     """Begin with the newest steered run and its unsteered one."""
     pair = next((row for row in rows.values() if row.baseline_id in rows and row.steers), None)
-    if pair is not None and pair.baseline_id and not any(st.session_state.get(f"compare.{side}") for side in "ab"):
+    if pair is not None and pair.baseline_id and not any(st.session_state.get(f"compare.{side}") for side in _SIDES):
         st.query_params["a"], st.query_params["b"] = pair.baseline_id, pair.id
 
 
-def _choose(side: str, label: str, rows: dict[str, TraceSummary]) -> str | None:
+def _choose(side: str, asked: str | None, label: str, rows: dict[str, TraceSummary]) -> str | None:
     """A picker that follows the address, and the address it."""
-    asked = st.query_params.get(side)
     options = list(rows)
     if asked and asked not in rows:
         options = [asked, *options]

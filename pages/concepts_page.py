@@ -1,21 +1,58 @@
-"""Concepts: named sets of neurons; made from words, examples or a list, combined like sets, and used to steer."""
+"""Concepts: sets of neurons made from words, examples or a list; and the named concepts of the lexicon with their neurons."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
-from pages.concepts import concept_list, draft, new_concept, one_concept
-from pages.shared import server_wide
+from pages.concepts import concept_list, draft, named_form, named_job, named_list, named_one, new_concept, one_concept
+from pages.shared import address_state, server_wide
+
+SHOWN = {"sets": "Sets of neurons", "named": "Named concepts"}
+
+
+class ConceptsState(address_state.PageState):
+    """Whether sets of neurons or the named concepts are shown."""
+
+    show: Literal["sets", "named"] = "sets"
 
 
 def page() -> None:
     """Draw the page."""
+    shown = st.segmented_control(
+        "Show", list(SHOWN), default=address_state.read(ConceptsState).show, format_func=SHOWN.__getitem__, key="concepts.show",
+        required=True, label_visibility="collapsed",
+        help="Sets: neurons that you searched for, found or picked. Named concepts: what the Concepts tab of a trace speaks of.",
+    )  # fmt: skip
+    st.query_params["show"] = shown or "sets"
+    if shown == "named":
+        _named()
+    else:
+        _sets()
+
+
+def _named() -> None:
+    """The lexicon, and which neurons mean its concepts in the loaded model."""
+    left, right = st.columns([1, 1.2], gap="medium")
+    with left:
+        server_wide.loading_notice()
+        with server_wide.errors_shown():
+            named_job.draw()
+        concept = named_list.draw()
+    with right, server_wide.errors_shown():
+        if concept is not None:
+            named_one.draw(concept)
+        named_form.draw()
+
+
+def _sets() -> None:
     chosen = None
     left, right = st.columns([1, 1.45], gap="medium")
     with left:
         server_wide.loading_notice()
         with server_wide.errors_shown():
-            before = st.query_params.get("concept")
+            before = address_state.read(concept_list.ConceptState).concept
             chosen = concept_list.draw()
             if before is not None and chosen != before:
                 draft.discard()

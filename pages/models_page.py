@@ -8,7 +8,9 @@ import pandas as pd
 import streamlit as st
 
 from neurons.core.errors import NeuronscopeError
+from neurons.models.beside import weight_bytes
 from neurons.models.catalogue import ModelCard, cached_models, describe
+from neurons.models.converted import BUDGET_VARIABLE, budget_bytes, kept, remove
 from neurons.models.findings import Finding
 from neurons.models.loaded import LoadedModel
 from pages.shared import progress_row, server_wide, untrusted
@@ -35,18 +37,23 @@ _COLUMNS = {
 def page() -> None:
     """Draw the page."""
     with server_wide.errors_shown():
+        before = server_wide.model()
         listing, side = st.columns([3, 1.2])
         with side:
             device, dtype = _settings()
         with listing:
-            _current(server_wide.model())
+            _current(before)
+            _beside()
             cards = cached_models(device=device, dtype=dtype)
             picked = choose_rows(_frame(cards), key="models.table", identity=[card.spec for card in cards], columns=_COLUMNS, height=320)
+            _copies()
             st.caption(
                 "Select a model to load it, or name another at the right. Nothing is sent anywhere; a hub id is downloaded once and kept."
             )
         with side:
             _load(cards[picked[0]] if picked else None, device, dtype)
+        if server_wide.model() is not before:  # it was loaded while the page was drawn
+            st.rerun()
 
 
 def _settings() -> tuple[str | None, str | None]:
@@ -82,6 +89,35 @@ def _current(loaded: LoadedModel | None) -> None:
         ]
         untrusted.draw(parts, key="models.current")
         _check(loaded.findings)
+
+
+def _beside() -> None:
+    """The models beside the server's own."""
+    for loaded in server_wide.server().shared.beside.all():
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.text(f"Beside it: {loaded.ref.name}, {weight_bytes(loaded) / 1e9:.2f} GB, weights {loaded.ref.weights_hash[:12]}")
+            if st.button("Unload", icon=":material/eject:", key=f"models.beside.{loaded.ref.weights_hash[:12]}"):
+                server_wide.server().shared.beside.drop(loaded.ref.weights_hash)
+                st.rerun()
+
+
+def _copies() -> None:
+    """The converted copies of GGUF files, each with a way to remove it."""
+    copies = kept()
+    if not copies:
+        return
+    whole = sum(copy.disk_bytes for copy in copies) / 1e9
+    with st.expander(f"Converted copies of GGUF files: {len(copies)}, {whole:.2f} GB", icon=":material/database:", key="models.copies"):
+        st.caption(
+            "A GGUF file is converted once, so that it loads in seconds. The copies used longest ago go when all take more than "
+            f"{budget_bytes() / 1e9:g} GB ({BUDGET_VARIABLE}). Removing one leaves the file itself."
+        )
+        for copy in copies:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.text(f"{copy.name}, {copy.disk_bytes / 1e9:.2f} GB, of {copy.source}")
+                if st.button("Remove the copy", icon=":material/delete:", key=f"models.copy.{copy.weights_hash[:12]}"):
+                    remove(copy.weights_hash)
+                    st.rerun()
 
 
 def _check(findings: Sequence[Finding]) -> None:

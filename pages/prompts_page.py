@@ -7,9 +7,16 @@ import streamlit as st
 from neurons.prompts.runs import run_names
 from neurons.prompts.sets import PromptSet, save_set
 from pages.prompts import prompt_input, run_list
-from pages.shared import deleting, job_progress, sampling_settings, server_wide, steer_state
+from pages.shared import address_state, browser_history, deleting, in_view, job_progress, sampling_settings, server_wide, steer_state
 
 _RUN = "prompts.run"
+_MARK = "prompts.run.mark"
+
+
+class RunState(address_state.PageState):
+    """The run whose answers are shown."""
+
+    run: address_state.Named = None
 
 
 def page() -> None:
@@ -59,6 +66,7 @@ def _start(found: PromptSet) -> None:
                 record=record,
             )
             st.session_state["prompts.begun"] = begun + 1
+            st.session_state[_MARK] = f"{begun + 1}"
             _show(name.strip())
     if save.button("Save the set", icon=":material/bookmark_add:", key="prompts.save", width="stretch", disabled=not found.rows):
         with server_wide.errors_shown():
@@ -77,11 +85,14 @@ def _runs() -> None:
                 "background, while you go on working, and its answer becomes a trace. What cannot be read is listed by row."
             )
         return
-    asked = st.query_params.get("run")
+    asked = address_state.read(RunState).run
+    if asked is not None and asked not in names:
+        browser_history.unknown("the run", asked, "The newest one is shown.")
     if asked in names and st.session_state.get(f"{_RUN}.seen") != asked:
         st.session_state[_RUN] = st.session_state[f"{_RUN}.seen"] = asked
     if st.session_state.get(_RUN) not in names:
         st.session_state[_RUN] = names[0]
+    in_view.bring(st.session_state.get(_MARK, ""), key="prompts.view")
     chosen = st.selectbox("Run", names, key=_RUN)
     if chosen != asked:
         _show(chosen, rerun=False)

@@ -10,15 +10,16 @@ import streamlit as st
 
 from neurons.core.tasks import Task
 from neurons.repair.experiments import experiments
-from neurons.repair.job import JOB_KIND, Repaired, job_params
+from neurons.repair.job import JOB_KIND, Repaired, best_of, job_params
 from neurons.repair.problem import Problem, prepare
 from neurons.repair.result import FORMAT
 from neurons.repair.spec import RepairSpec, is_fixed
 from neurons.storage.job_files import Job
 from pages.repair import repair_form, repair_result
-from pages.shared import deleting, job_progress, progress_row, server_wide, untrusted
+from pages.shared import address, address_state, browser_history, deleting, in_view, job_progress, progress_row, server_wide, untrusted
 
 _RUN = "repair.run"
+_MARK = "repair.mark"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -46,11 +47,12 @@ def page() -> None:
 
 def _begin_search(spec: RepairSpec, options: dict[str, Any]) -> None:
     taken = set(experiments().names()) | {str(job.params.get("name")) for job in job_progress.runner().list(JOB_KIND)}
-    base = " ".join(spec.prompt.split())[:60]
+    asked = " ".join(spec.prompt.split())
+    base = asked if len(asked) <= 60 else f"{asked[:59].rstrip()}…"
     name = next(text for n in range(1, 10_000) if (text := base if n == 1 else f"{base} ({n})") not in taken)
     params = job_params(spec, model="", name=name, budget=options["budget"], compare=options["compare"])
     job = job_progress.start(JOB_KIND, params, title=f"Repair: {name}")
-    st.query_params["job"] = job.id
+    st.query_params["job"] = st.session_state[_MARK] = job.id
     st.session_state.pop(_RUN, None)
     st.rerun()
 
@@ -71,12 +73,12 @@ def _unsteered() -> None:
     with server_wide.errors_shown():
         spec, problem = task.spec, task.result()
         rows = [
-            {"part": part, "right": is_fixed(spec, q.answer) if part != "control" else None, "prompt": q.prompt, "answer": q.answer}
+            {"Part": part, "Right": is_fixed(spec, q.answer) if part != "control" else None, "Prompt": q.prompt, "Answer": q.answer}
             for part, group in (("searched with", problem.train), ("held out", problem.heldout), ("control", problem.controls))
             for q in group
         ]
         st.dataframe(pd.DataFrame(rows), hide_index=True, key="repair.unsteered")
-        already = sum(row["right"] is True for row in rows)
+        already = sum(row["Right"] is True for row in rows)
         if already:
             st.caption(f"{already} of the wordings are answered right already; they show less of what a fix is worth.")
 
@@ -88,11 +90,13 @@ def _results() -> None:
     jobs = {job.id: job for job in job_progress.runner().list(JOB_KIND)}
     open_jobs = [job for job in jobs.values() if job.state != "done"]
     options = [*(f"job:{job.id}" for job in open_jobs), *sorted(finished, key=lambda n: last_change(saved, n), reverse=True)]
+    asked = address_state.read(address_state.JobState).job
+    if asked is not None and asked not in jobs:
+        browser_history.unknown("the repair", asked, "The newest one is shown." if options else "")
     if not options:
         _first_time()
         deleting.offer_undo(key="repair")
         return
-    asked = st.query_params.get("job")
     if asked in jobs and st.session_state.get(f"{_RUN}.seen") != (asked, jobs[asked].state):
         st.session_state[f"{_RUN}.seen"] = (asked, jobs[asked].state)
         done = jobs[asked].outcome(Repaired).experiment if jobs[asked].state == "done" else None
@@ -100,7 +104,10 @@ def _results() -> None:
     if st.session_state.get(_RUN) not in options:
         st.session_state[_RUN] = options[0]
     titles = {f"job:{job.id}": f"{job.title} ({progress_row.ended_text(job)})" for job in open_jobs}
-    chosen = st.selectbox("Repair", options, key=_RUN, format_func=lambda key: titles.get(key, key))
+    in_view.bring(st.session_state.get(_MARK, ""), key="repair.view")
+    chosen = st.selectbox(
+        "Repair", options, key=_RUN, format_func=lambda key: titles.get(key, key), on_change=address.let_go, args=("job",)
+    )
     if chosen.startswith("job:"):
         job = jobs[chosen.removeprefix("job:")]
         _progress(job)
@@ -132,16 +139,16 @@ def _best_so_far(job_id: str) -> None:
 
 def _best(job_id: str) -> None:
     """The best steer so far, usable at any time."""
-    row = next((row for row in job_progress.runner().rows(job_id) if row.get("row") == "best"), None)
-    if row is None or not row.get("neurons"):
+    best = best_of(job_progress.runner().rows(job_id))
+    if best is None:
         st.caption("The best steer so far will stand here. Checking it on the held-out wordings comes last.")
         return
     said = (
-        f"Best so far, after round {row['round']} and {row['passes']:,} forward passes: {row['neurons']} neurons turn {row['turned']} of "
-        f"{row['questions']} wordings, {row['unchanged']} of {row['controls']} controls unchanged."
+        f"Best so far, after round {best.round} and {best.passes:,} forward passes: {best.neurons} neurons turn {best.turned} of "
+        f"{best.questions} wordings, {best.unchanged} of {best.controls} controls unchanged."
     )
     untrusted.draw([(said, "strong")], key="repair.best")
-    repair_result.offer(row["steers"], key="repair.best.use")
+    repair_result.offer(best.steers, key="repair.best.use")
 
 
 def _first_time() -> None:

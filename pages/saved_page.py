@@ -28,7 +28,7 @@ def page() -> None:
             with notices:
                 trace_actions.notices()
             return
-        table, side = st.columns([3.2, 1])
+        table, side = st.columns([3.7, 1])
         with table:
             picked = trace_table.draw(rows, height=_HEIGHT)
             _footer(len(rows))
@@ -55,7 +55,7 @@ def _footer(count: int) -> None:
     usage = server_wide.store().usage()
     kept = f"activations take {usage.activation_bytes / 1e9:.2f} of {usage.budget_bytes / 1e9:g} GB"
     many = f"The newest {count:,} are shown: search to see others. " if count >= trace_table.MOST else ""
-    left, right = st.columns([4, 1], vertical_alignment="center")
+    left, right = st.columns([3, 1], vertical_alignment="center")
     left.caption(
         f"{many}{count:,} shown. On disk: {usage.traces:,} traces, {usage.bytes / 1e9:.2f} GB; {kept}. When full, the oldest unpinned "
         "activations are removed; the trace stays and can compute them again."

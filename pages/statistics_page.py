@@ -7,19 +7,36 @@ from dataclasses import replace
 import streamlit as st
 
 from neurons.core.errors import InvalidInput
-from neurons.core.types import Steer
+from neurons.core.steers import Steer
 from neurons.prompts.files import pasted
 from neurons.prompts.sets import load_set, saved_sets
 from neurons.repair.experiments import experiments, save_statistics
-from neurons.runs.steering import parse_steers
-from neurons.statistics.comparison import FORMAT, JOB_KIND, ComparisonSpec, from_prompt_set, spec_from_json, spec_to_json
+from neurons.runs.steering import parse_steers, positions_note
+from neurons.statistics.comparison import FORMAT, ComparisonSpec, from_prompt_set
 from neurons.statistics.criteria import Criterion
+from neurons.statistics.job import JOB_KIND, spec_from_json, spec_to_json
 from neurons.storage.job_files import Job
-from pages.shared import deleting, job_progress, progress_row, sampling_settings, server_wide, steer_state, untrusted
+from pages.shared import (
+    address,
+    address_state,
+    browser_history,
+    deleting,
+    desk,
+    filled,
+    in_view,
+    job_progress,
+    progress_row,
+    sampling_settings,
+    server_wide,
+    steer_state,
+    untrusted,
+)
 from pages.statistics import comparison_result
 from pages.steer import sources
 
 _RUN = "stats.run"
+_MARK = "stats.mark"
+_SOURCE = "stats.source.seen"
 _KINDS = {
     "expected": "what its prompt says is expected",
     "none": "nothing",
@@ -76,7 +93,7 @@ def _form() -> None:
             sampling=sampling,
         ).check()
         job = job_progress.start(JOB_KIND, spec_to_json(spec), title=f"{len(spec.prompts)} prompts, {len(steers)} steers")
-        st.query_params["job"] = job.id
+        st.query_params["job"] = st.session_state[_MARK] = job.id
         st.session_state.pop(_RUN, None)
         st.rerun()
 
@@ -84,9 +101,13 @@ def _form() -> None:
 def _prompts() -> str:
     """The prompts, one per line, or "set:" and the name of a saved set."""
     names = list(saved_sets().names())
-    source = st.selectbox("Prompts", ["typed here", *names], key="stats.source", help="Sets are uploaded and saved on the Prompts page")
-    if source != "typed here":
+    desk.still_offered("stats.source", [filled.TYPED, *names])
+    source = st.selectbox("Prompts", [filled.TYPED, *names], key="stats.source", help="Sets are uploaded and saved on the Prompts page")
+    if source != filled.TYPED:
         found = load_set(source)
+        if st.session_state.get(_SOURCE) != source and any(row.expected is not None for row in found.rows):
+            st.session_state["stats.kind"] = "expected"
+        st.session_state[_SOURCE] = source
         st.caption(untrusted.escape(f"{found.asked}; {found.account}" if found.asked else found.account))
         return f"set:{source}"
     return str(
@@ -103,15 +124,18 @@ def _steers() -> tuple[Steer, ...]:
     """The steers of the Steer tab's cards, or saved ones."""
     cards = tuple(s for s in steer_state.steers() if not s.is_noop)
     saved = list(sources.saved_steers().names())
-    options = [*(["the cards of the Steer tab"] if cards else []), *saved]
+    options = [*([filled.CARDS] if cards else []), *saved]
     if not options:
         st.caption("There is no steer yet: make one in the Steer tab of the Trace page, or find one on the Repair page.")
         return ()
+    desk.still_offered("stats.steer", options)
     chosen = st.selectbox("Steer", options, key="stats.steer")
-    if cards and chosen == options[0]:
-        return cards
     loaded = server_wide.model()
-    return parse_steers(sources.saved_steers().load(chosen), ref=loaded.ref if loaded else None)
+    from_cards = bool(cards) and chosen == options[0]
+    steers = cards if from_cards else parse_steers(sources.saved_steers().load(chosen), ref=loaded.ref if loaded else None)
+    if note := positions_note(steers):
+        st.caption(untrusted.escape(untrusted.sentence(note)))
+    return steers
 
 
 def _results() -> None:
@@ -120,6 +144,9 @@ def _results() -> None:
     jobs = {job.id: job for job in runner.list(JOB_KIND)}
     kept = [e.name for e in experiments().list() if e.content["format"] == FORMAT]
     options = [*(f"job:{i}" for i in jobs), *kept]
+    asked = address_state.read(address_state.JobState).job
+    if asked is not None and asked not in jobs:
+        browser_history.unknown("the comparison", asked, "The newest one is shown." if options else "")
     if not options:
         with st.container(border=True):
             st.markdown(
@@ -128,13 +155,15 @@ def _results() -> None:
             )
         deleting.offer_undo(key="stats")
         return
-    asked = st.query_params.get("job")
     if asked in jobs and st.session_state.get(f"{_RUN}.seen") != asked:
         st.session_state[f"{_RUN}.seen"], st.session_state[_RUN] = asked, f"job:{asked}"
     if st.session_state.get(_RUN) not in options:
         st.session_state[_RUN] = options[0]
     titles = {f"job:{j.id}": f"{j.title} ({progress_row.ended_text(j)}, {j.created[:16].replace('T', ' ')})" for j in jobs.values()}
-    chosen = st.selectbox("Comparison", options, key=_RUN, format_func=lambda key: titles.get(key, key))
+    in_view.bring(st.session_state.get(_MARK, ""), key="stats.view")
+    chosen = st.selectbox(
+        "Comparison", options, key=_RUN, format_func=lambda key: titles.get(key, key), on_change=address.let_go, args=("job",)
+    )
     if chosen.startswith("job:"):
         _job(jobs[chosen.removeprefix("job:")])
     else:

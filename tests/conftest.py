@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:  # imported by the fixtures that need them: most tests of the house need no torch
+    from playwright.sync_api import Browser
+
     from neurons.models.loaded import LoadedModel
     from traces.store import TraceStore
 
@@ -24,7 +26,8 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 from neurons.core.home import HOME_VARIABLE, subfolder
 
-_REAL_MODELS = subfolder("models")
+ROOT = Path(__file__).resolve().parents[1]
+_REAL_MODELS = subfolder("models").resolve()  # a worker is given the home of the process that starts it, whose models are a link
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="neuronscope-tests-", ignore_cleanup_errors=True)
 
 
@@ -36,19 +39,30 @@ def _make_home(folder: Path) -> Path:
 
 _OUT_OF_MAKE_CHECK = {"browser", "pages", "cli"}
 _DEAR_FIXTURES = {"default_model", "described", "alone", "wheel"}
+_FIRST = ("browser", "torture")
+"""The folders whose files take longest: begun first, so that no worker is left alone with them at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as `fast` what `make check` runs: no browser, page or command, no default model, atlas to describe, cluster or wheel."""
     for item in items:
-        folder = item.path.parent.name
-        dear = _DEAR_FIXTURES.intersection(getattr(item, "fixturenames", ())) or item.get_closest_marker("slow")
-        if folder not in _OUT_OF_MAKE_CHECK and not dear:
+        folder, fixtures = item.path.parent.name, set(getattr(item, "fixturenames", ()))
+        if folder not in _OUT_OF_MAKE_CHECK and not _DEAR_FIXTURES & fixtures and not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.fast)
+    items.sort(key=lambda item: _FIRST.index(item.path.parent.name) if item.path.parent.name in _FIRST else len(_FIRST))
 
 
 # At import, so that subprocesses and session fixtures of every test module see it.
 os.environ[HOME_VARIABLE] = str(_make_home(Path(_TEMPORARY.name) / "home"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests: a process can hold only one of Playwright's connections."""
+    from tests.support.browser import chromium
+
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session", autouse=True)

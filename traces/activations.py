@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from neurons.core.errors import StoreError
+from neurons.core.json_text import json_text
 from neurons.storage.files import disk_errors, fsync_path, fsync_tree, move, tree_size
 from neurons.storage.manifest import FileEntry, build_manifest, document_of, parse_document, read_manifest
 from neurons.storage.sealed import unseal, write_sealed
@@ -59,7 +59,7 @@ def holding(folder: Path) -> Holding:
     if kind == "evicted":
         return Holding("evicted", small)
     if kind == "recomputed" and isinstance(state.get("manifest"), dict):
-        _, files = parse_document(json.dumps(state["manifest"]).encode(), what=f"{folder.name}/{STATE}", cure=cure)
+        _, files = parse_document(json_text(state["manifest"]).encode(), what=f"{folder.name}/{STATE}", cure=cure)
         return Holding("stored", {**small, **files}, recomputed=True)
     raise StoreError(f"{path} has an unknown state {str(kind)[:40]!r}; update Neuronscope")
 
@@ -126,7 +126,7 @@ def put_back(folder: Path, workshop: Path, acts_LTI: NDArray[Any], attributes: M
     shutil.rmtree(bench, ignore_errors=True)
     try:
         with disk_errors(target):
-            write_group(bench / GROUP, {}, {})
+            write_group(bench / GROUP, {}, sizes={})
             add_to_group(bench / GROUP, ACTIVATIONS, acts_LTI)
             new = {name: entry for name, entry in build_manifest(bench).items() if name.startswith(PREFIX)}
             same = new == {name: entry for name, entry in read_manifest(folder).items() if name.startswith(PREFIX)}

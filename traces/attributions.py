@@ -20,20 +20,21 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
-from zarr.codecs import BytesCodec, Crc32cCodec
 
 from neurons.core.errors import InvalidInput, NotFound, StoreError
+from neurons.core.json_text import json_text, strict_json
 from neurons.core.types import AttributionRow, TargetSpec
 from neurons.storage import journal
 from neurons.storage.files import disk_errors
 from neurons.storage.manifest import Manifest, changed, opening_problems, prepare_folder, read_manifest, write_folder
 from traces.schema import MAX_WHOLE
-from traces.tensors import files_below, open_dataset
+from traces.tensors import files_below, open_dataset, put_array, write_coordinates
 
 FOLDER = "attributions"
 ROWS = "rows.zarr"
 INFO = "attribution.json"
 FORMAT = "neuronscope-attribution"
+MASS_AXES = ("layer_axis", "token_axis")
 _ATTEMPTS = 5
 _KEY_FORM = re.compile(r"^[a-z0-9][a-z0-9-]{0,80}$")
 _COLUMNS: dict[str, np.dtype[Any]] = {
@@ -43,6 +44,12 @@ _COLUMNS: dict[str, np.dtype[Any]] = {
     "activation": np.dtype(np.float32),
     "attribution": np.dtype(np.float32),
 }
+DIMENSIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(_COLUMNS, ("row",)),
+    "mass": MASS_AXES,
+    **{name: (name,) for name in ("row", *MASS_AXES)},
+}
+"""The arrays of `rows.zarr`, coordinates included."""
 
 
 @dataclass(frozen=True)
@@ -136,24 +143,17 @@ def save(trace_folder: Path, workshop: Path, attribution: StoredAttribution) -> 
     """
     key = check_key(attribution.info.key)
     columns = _columns(attribution)
-    info = json.dumps({"format": FORMAT, "version": 1, **asdict(attribution.info)}, ensure_ascii=False, indent=1, allow_nan=False)
+    sizes = {"row": len(columns["layer"])}
+    if "mass" in columns:
+        sizes |= dict(zip(MASS_AXES, columns["mass"].shape, strict=True))
+    info = strict_json({"format": FORMAT, "version": 1, **asdict(attribution.info)}, indent=1)
 
     def fill(folder: Path) -> None:
         (folder / INFO).write_text(info, encoding="utf-8")
         group = zarr.create_group(str(folder / ROWS), zarr_format=3)
         for name, column in columns.items():
-            array = group.create_array(
-                name,
-                shape=column.shape,
-                dtype=column.dtype,
-                chunks=tuple(max(1, n) for n in column.shape),
-                dimension_names=("layer_axis", "token_axis") if column.ndim == 2 else ("row",),
-                serializer=BytesCodec(endian="little"),
-                compressors=[Crc32cCodec()],
-                fill_value=-1 if column.dtype.kind == "i" else float("nan"),
-                config={"write_empty_chunks": True},
-            )
-            array[...] = column
+            put_array(group, name, column, DIMENSIONS[name])
+        write_coordinates(group, sizes)
 
     final = trace_folder / FOLDER / key
     with disk_errors(final):
@@ -217,7 +217,7 @@ def parse_info(data: bytes, *, what: str) -> AttributionInfo:
         raw = json.loads(data)
         if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT or raw.pop("version", None) != 1:
             raise StoreError(f"{what} has another format or version; update Neuronscope")
-        found = _INFO.validate_json(json.dumps(raw), strict=True)
+        found = _INFO.validate_json(json_text(raw), strict=True)
     except (ValidationError, ValueError, RecursionError) as error:
         raise StoreError(f"{what} is damaged; delete the attribution and compute it again ({str(error).splitlines()[0]})") from error
     whole = (found.kept, found.total, found.target.token, found.target.token_id or 0, found.target.against_id or 0)
@@ -258,7 +258,7 @@ def _read(found: AttributionInfo, folder: Path, files: Manifest) -> StoredAttrib
         raise StoreError(f"attribution {key} is damaged ({problems[0]}); compute it again")
     dataset = open_dataset(folder / ROWS, files_below(files, ROWS))
     try:
-        values = {str(name): np.asarray(dataset[name].values) for name in dataset.variables}
+        values = {str(name): np.asarray(dataset[name].values) for name in dataset.data_vars}
         layer, index, token, activation, attribution = (values[name].astype(dtype, copy=False) for name, dtype in _COLUMNS.items())
     except (KeyError, OSError, ValueError, RuntimeError) as error:
         raise StoreError(f"attribution {key} is damaged ({error}); compute it again") from error

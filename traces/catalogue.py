@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 from neurons.core.dates import utc
 from neurons.core.errors import InvalidInput, StoreError
+from neurons.core.json_text import json_text
 from traces.summary import TraceSummary
 
 SCHEMA_VERSION = 2
-Sort = Literal["created", "name", "prompt", "model_name", "answer_tokens", "seconds", "bytes"]
 SORTS: tuple[str, ...] = ("created", "name", "prompt", "model_name", "answer_tokens", "seconds", "bytes")
 _TRY_DISK_EVERY = 5.0
 _REFUSALS = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM})
@@ -53,6 +53,62 @@ class Row:
     """What the search looks at."""
     stamp: str
     """Of the files that the row was made from: another one on disk means that the row is stale."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which rows of the catalogue are asked for, and in what order. None: of any."""
+
+    query: str = ""
+    """Every word of it is in the row's prompt, answer, name, note, tags, model or date."""
+    model: str | None = None
+    """Its id, its name or the hash of its weights."""
+    tag: str | None = None
+    set_name: str | None = None
+    baseline_id: str | None = None
+    pinned: bool | None = None
+    since: str | None = None
+    """ISO date or time, as are those of `until`; the row may be as old as this."""
+    until: str | None = None
+    """The row is older than this."""
+    trashed: bool = False
+    sort: str = "created"
+    """One of `SORTS`."""
+    descending: bool = True
+    limit: int | None = None
+    offset: int = 0
+
+    def clauses(self) -> tuple[list[str], list[Any]]:
+        """The conditions in SQL, and what stands for their question marks."""
+        where = ["trashed = ?"]
+        found: list[Any] = [int(self.trashed)]
+        for word in self.query.casefold().split():
+            where.append("instr(haystack, ?) > 0")
+            found.append(word)
+        if self.tag is not None:
+            where.append("EXISTS (SELECT 1 FROM json_each(traces.tags) WHERE json_each.value = ?)")
+            found.append(self.tag)
+        if self.model is not None:
+            where.append("(model_id = ? OR model_name = ? OR weights_hash = ?)")
+            found += [self.model] * 3
+        for clause, value in (
+            ("set_name = ?", self.set_name),
+            ("baseline_id = ?", self.baseline_id),
+            ("pinned = ?", None if self.pinned is None else int(self.pinned)),
+            ("created >= ?", None if self.since is None else utc(self.since, field="since")),
+            ("created < ?", None if self.until is None else utc(self.until, field="until")),
+        ):
+            if value is not None:
+                where.append(clause)
+                found.append(value)
+        return where, found
+
+    def order(self) -> str:
+        """The order in SQL. Raises `InvalidInput` for one that is none: it becomes a part of the statement."""
+        if self.sort not in SORTS:
+            raise InvalidInput(f"cannot sort by {self.sort!r}; use one of {', '.join(SORTS)}", field="sort")
+        collation = "COLLATE NOCASE " if self.sort in ("name", "prompt", "model_name") else ""
+        return f"{self.sort} {collation}{'DESC' if self.descending else 'ASC'}, id"
 
 
 class Catalogue:
@@ -85,7 +141,7 @@ class Catalogue:
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 whole = version == SCHEMA_VERSION and connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok"
                 return bool(whole and all(_sealed(row) for row in connection.execute("SELECT * FROM traces")))
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # the latter where the name of a column was changed
             return False
 
     def create(self) -> None:
@@ -184,50 +240,12 @@ class Catalogue:
         rows = self._rows("SELECT * FROM traces WHERE id = ?", (trace_id,))
         return _from_sql(rows[0]) if rows else None
 
-    def find(
-        self,
-        query: str = "",
-        *,
-        model: str | None = None,
-        tag: str | None = None,
-        set_name: str | None = None,
-        baseline_id: str | None = None,
-        pinned: bool | None = None,
-        since: str | None = None,
-        until: str | None = None,
-        trashed: bool = False,
-        sort: str = "created",
-        descending: bool = True,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> tuple[TraceSummary, ...]:
-        """Rows whose text holds every word of `query`; see `TraceStore.list`."""
-        if sort not in SORTS:
-            raise InvalidInput(f"cannot sort by {sort!r}; use one of {', '.join(SORTS)}", field="sort")
-        where, values = ["trashed = ?"], [int(trashed)]
-        arguments: list[Any] = list(values)
-        for word in query.casefold().split():
-            where.append("instr(haystack, ?) > 0")
-            arguments.append(word)
-        if tag is not None:
-            where.append("EXISTS (SELECT 1 FROM json_each(traces.tags) WHERE json_each.value = ?)")
-            arguments.append(tag)
-        if model is not None:
-            where.append("(model_id = ? OR model_name = ? OR weights_hash = ?)")
-            arguments += [model] * 3
-        for clause, value in (
-            ("set_name = ?", set_name),
-            ("baseline_id = ?", baseline_id),
-            ("pinned = ?", None if pinned is None else int(pinned)),
-            ("created >= ?", None if since is None else utc(since, field="since")),
-            ("created < ?", None if until is None else utc(until, field="until")),
-        ):
-            if value is not None:
-                where.append(clause)
-                arguments.append(value)
-        order = f"{sort} {'COLLATE NOCASE ' if sort in ('name', 'prompt', 'model_name') else ''}{'DESC' if descending else 'ASC'}, id"
-        statement = f"SELECT * FROM traces WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ? OFFSET ?"
-        return tuple(_from_sql(row) for row in self._rows(statement, (*arguments, -1 if limit is None else limit, offset)))
+    def find(self, search: Search) -> tuple[TraceSummary, ...]:
+        """The rows that are asked for. Raises `InvalidInput` for an order or a date that is none."""
+        where, arguments = search.clauses()
+        statement = f"SELECT * FROM traces WHERE {' AND '.join(where)} ORDER BY {search.order()} LIMIT ? OFFSET ?"
+        limit = -1 if search.limit is None else search.limit
+        return tuple(_from_sql(row) for row in self._rows(statement, (*arguments, limit, search.offset)))
 
     def starting_with(self, prefix: str, *, limit: int) -> tuple[str, ...]:
         """Ids outside the trash that start with `prefix`."""
@@ -280,7 +298,7 @@ def _to_sql(row: Row) -> tuple[Any, ...]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
-        return json.dumps(value, ensure_ascii=False)
+        return json_text(value)
     return int(value) if isinstance(value, bool) else value
 
 
@@ -289,7 +307,10 @@ def _seal(values: Iterable[Any]) -> str:
 
 
 def _sealed(row: sqlite3.Row) -> bool:
-    return bool(_seal(row[name] for name in (*_COLUMNS, "haystack", "stamp")) == row["seal"])
+    try:
+        return bool(_seal(row[name] for name in (*_COLUMNS, "haystack", "stamp")) == row["seal"])
+    except IndexError:  # a changed bit in the file's own schema: a column has another name
+        return False
 
 
 def _from_sql(row: sqlite3.Row) -> TraceSummary:

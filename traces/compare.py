@@ -16,7 +16,7 @@ from neurons.core.errors import InvalidInput
 from neurons.core.progress import Progress, no_progress
 from traces.schema import TraceRecord
 from traces.store import TraceStore
-from traces.tensors import ACTIVATIONS
+from traces.tensors import ACTIVATIONS, KL_FROM_BASELINE, KL_TO_BASELINE
 
 _WORDS = re.compile(r"\s+|[぀-ヿ㐀-鿿가-힯]|\w+|[^\w\s]")
 _EXACT_DIFF = 4000
@@ -58,7 +58,9 @@ class Divergence:
     """What a's model had there, most probable first."""
     b_top: tuple[Candidate, ...]
     kl: float | None
-    """KL(a, b) in nats there: a lower bound, see `kl_lower_bound`."""
+    """KL(a, b) in nats there."""
+    kl_exact: bool = False
+    """Over the whole vocabulary, as the pair recorded it; else a lower bound, see `kl_lower_bound`."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class TokenPair:
     b_prob: float | None
     kl: float | None
     """KL(a, b) in nats of the distributions this position was taken from; None where the texts before it differ."""
+    kl_exact: bool = False
+    """As in `Divergence`."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class TraceComparison:
     """Same weights. With other weights of the same shape the activations are compared all the same."""
     same_prompt: bool
     """The same prompt ids."""
+    same_messages: bool
+    """The same turns, whatever each model's template and tokens made of them."""
     same_ids: bool
     """The same prompt and answer ids."""
     words: tuple[DiffOp, ...]
@@ -115,6 +121,17 @@ class TraceComparison:
     neurons: tuple[NeuronDifference, ...]
     neurons_missing: str
     """Why there are no neurons to compare, "" when there are."""
+    a_first: tuple[Candidate, ...] = ()
+    """What a's model had at the first token of its answer, most probable first: comparable where prompts or models differ."""
+    b_first: tuple[Candidate, ...] = ()
+
+    @property
+    def exact_kl(self) -> dict[int, float]:
+        """KL(a, b) over the whole vocabulary by position, where the pair recorded it."""
+        known = {p.a_position: p.kl for p in self.tokens if p.kl_exact and p.a_position is not None and p.kl is not None}
+        if self.divergence is not None and self.divergence.kl_exact and self.divergence.kl is not None:
+            known[self.divergence.position] = self.divergence.kl
+        return known
 
 
 def word_diff(a: str, b: str) -> tuple[DiffOp, ...]:
@@ -135,45 +152,67 @@ def changed_share(words: Sequence[DiffOp]) -> float:
 
 
 def kl_lower_bound(a_ids_K: NDArray[Any], a_probs_K: NDArray[Any], b_ids_K: NDArray[Any], b_probs_K: NDArray[Any]) -> float | None:
-    """KL(a, b) in nats over the tokens in both top lists and one bin for all others.
+    """The least KL(a, b) in nats that two distributions with these likeliest tokens can have. None where there are no tokens.
 
-    Merging outcomes can only lower a divergence, so this is a lower bound of the full one. None without a common token.
+    Tokens in both lists count as they are. One that is only in a's list is in b at most as likely as the last of b's list; the most
+    favourable split of what b leaves over is taken. Tokens only in b's list go to the rest: merging outcomes can only lower a divergence.
     """
     a = {int(i): float(p) for i, p in zip(a_ids_K, a_probs_K, strict=True) if i >= 0}
     b = {int(i): float(p) for i, p in zip(b_ids_K, b_probs_K, strict=True) if i >= 0}
-    shared = a.keys() & b.keys()
     if not a or not b:
         return None
+    shared = a.keys() & b.keys()
     pairs = [(a[i], b[i]) for i in sorted(shared)]
-    pairs.append((max(0.0, 1 - sum(p for p, _ in pairs)), max(0.0, 1 - sum(q for _, q in pairs))))
-    total = sum(p * math.log(p / max(q, 1e-12)) for p, q in pairs if p > 0)
-    return max(0.0, total)
+    alone = sorted((a[i] for i in a.keys() - shared), reverse=True)
+    left_a, left_b = (max(0.0, 1 - sum(column)) for column in zip(*pairs, strict=True)) if pairs else (1.0, 1.0)
+    most = min(b.values())
+    for p in alone:  # in proportion, the likeliest first: those that would get more than is possible get what is
+        q = min(most, left_b * p / left_a) if left_a > 0 else 0.0
+        pairs.append((p, q))
+        left_a, left_b = max(0.0, left_a - p), max(0.0, left_b - q)
+    pairs.append((left_a, left_b))
+    return max(0.0, sum(p * math.log(p / max(q, 1e-12)) for p, q in pairs if p > 0))
 
 
 def compare_traces(
-    store: TraceStore, a_id: str, b_id: str, *, top: int = 50, decode: Decode | None = None, progress: Progress = no_progress
+    store: TraceStore,
+    a_id: str,
+    b_id: str,
+    *,
+    top: int = 50,
+    decode: Decode | None = None,
+    decode_b: Decode | None = None,
+    progress: Progress = no_progress,
 ) -> TraceComparison:
-    """Compare trace b with trace a. `top` neurons that differ most are kept; `decode` names candidate tokens."""
+    """Compare trace b with trace a. `top` neurons that differ most are kept.
+
+    `decode` names candidate tokens of a's model, `decode_b` those of b's; where both are of one model, `decode` does for both.
+    """
     if top < 0:
         raise InvalidInput(f"top is {top}; use 0 or more", field="top")
     a, b = store.load(a_id), store.load(b_id)
     shared = _common_prefix(a.token_ids, b.token_ids)
     facts_a, facts_b = _Facts(store, a), _Facts(store, b)
     words = word_diff(a.answer, b.answer)
+    if a.model.weights_hash == b.model.weights_hash:
+        decode = decode_b = decode or decode_b
     neurons, missing = _neurons(store, a, b, shared=shared, top=top, progress=progress)
     return TraceComparison(
         a_id=a.id,
         b_id=b.id,
         same_model=a.model.weights_hash == b.model.weights_hash,
         same_prompt=a.prompt_ids == b.prompt_ids,
+        same_messages=[(turn.role, turn.content) for turn in a.messages] == [(turn.role, turn.content) for turn in b.messages],
         same_ids=a.prompt_ids == b.prompt_ids and a.answer_ids == b.answer_ids,
         words=words,
         changed_words=changed_share(words),
-        divergence=_divergence(a, b, facts_a, facts_b, shared=shared, decode=decode),
+        divergence=_divergence(a, b, facts_a, facts_b, shared=shared, decode=(decode, decode_b)),
         tokens=_pairs(a, b, facts_a, facts_b, shared=shared),
         shared_tokens=shared,
         neurons=neurons,
         neurons_missing=missing,
+        a_first=facts_a.candidates(len(a.prompt_ids), decode),
+        b_first=facts_b.candidates(len(b.prompt_ids), decode_b),
     )
 
 
@@ -182,7 +221,9 @@ class _Facts:
 
     def __init__(self, store: TraceStore, record: TraceRecord) -> None:
         dataset = store.arrays(record.id)
-        self.values = {name: np.asarray(dataset[name].values) for name in ("topk_ids", "topk_probs", "logprob") if name in dataset}
+        wanted = ("topk_ids", "topk_probs", "logprob", KL_FROM_BASELINE, KL_TO_BASELINE)
+        self.record = record
+        self.values = {name: np.asarray(dataset[name].values) for name in wanted if name in dataset}
 
     def prob(self, position: int | None) -> float | None:
         logprob_T = self.values.get("logprob")
@@ -205,26 +246,33 @@ def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _kl(facts_a: _Facts, facts_b: _Facts, position: int) -> float | None:
+def _kl(facts_a: _Facts, facts_b: _Facts, position: int) -> tuple[float | None, bool]:
+    """(KL(a, b), whether it is over the whole vocabulary): what the pair recorded, else a bound."""
+    for steered, other, name in ((facts_b, facts_a, KL_FROM_BASELINE), (facts_a, facts_b, KL_TO_BASELINE)):
+        kl_T = steered.values.get(name)
+        if kl_T is not None and steered.record.baseline_id == other.record.id and position < len(kl_T) and kl_T[position] >= 0:
+            return float(kl_T[position]), True
     top_a, top_b = facts_a.top(position), facts_b.top(position)
-    return kl_lower_bound(*top_a, *top_b) if top_a is not None and top_b is not None else None
+    return (kl_lower_bound(*top_a, *top_b) if top_a is not None and top_b is not None else None), False
 
 
 def _divergence(
-    a: TraceRecord, b: TraceRecord, facts_a: _Facts, facts_b: _Facts, *, shared: int, decode: Decode | None
+    a: TraceRecord, b: TraceRecord, facts_a: _Facts, facts_b: _Facts, *, shared: int, decode: tuple[Decode | None, Decode | None]
 ) -> Divergence | None:
     ids_a, ids_b = a.token_ids, b.token_ids
     if ids_a == ids_b:
         return None
+    kl, exact = _kl(facts_a, facts_b, shared)
     return Divergence(
         position=shared,
         a_id=ids_a[shared] if shared < len(ids_a) else None,
         b_id=ids_b[shared] if shared < len(ids_b) else None,
         a_text=a.pieces[shared] if shared < len(ids_a) else "",
         b_text=b.pieces[shared] if shared < len(ids_b) else "",
-        a_top=facts_a.candidates(shared, decode),
-        b_top=facts_b.candidates(shared, decode),
-        kl=_kl(facts_a, facts_b, shared),
+        a_top=facts_a.candidates(shared, decode[0]),
+        b_top=facts_b.candidates(shared, decode[1]),
+        kl=kl,
+        kl_exact=exact,
     )
 
 
@@ -237,18 +285,24 @@ def _pairs(a: TraceRecord, b: TraceRecord, facts_a: _Facts, facts_b: _Facts, *, 
         for offset in range(max(j - i, n - m)):
             in_a, in_b = i + offset < j, m + offset < n
             steps.append((shared + i + offset if in_a else None, shared + m + offset if in_b else None, tag == "equal"))
-    return tuple(
-        TokenPair(
-            a_position=pa,
-            b_position=pb,
-            a_text=a.pieces[pa] if pa is not None else "",
-            b_text=b.pieces[pb] if pb is not None else "",
-            same=same,
-            a_prob=facts_a.prob(pa),
-            b_prob=facts_b.prob(pb),
-            kl=_kl(facts_a, facts_b, pa) if pa is not None and pa == pb and pa <= shared else None,
-        )
-        for pa, pb, same in steps
+    return tuple(_pair(a, b, facts_a, facts_b, step, shared) for step in steps)
+
+
+def _pair(
+    a: TraceRecord, b: TraceRecord, facts_a: _Facts, facts_b: _Facts, step: tuple[int | None, int | None, bool], shared: int
+) -> TokenPair:
+    pa, pb, same = step
+    kl, exact = _kl(facts_a, facts_b, pa) if pa is not None and pa == pb and pa <= shared else (None, False)
+    return TokenPair(
+        a_position=pa,
+        b_position=pb,
+        a_text=a.pieces[pa] if pa is not None else "",
+        b_text=b.pieces[pb] if pb is not None else "",
+        same=same,
+        a_prob=facts_a.prob(pa),
+        b_prob=facts_b.prob(pb),
+        kl=kl,
+        kl_exact=exact,
     )
 
 

@@ -7,7 +7,6 @@ export.json          {"format": "neuronscope-export", "version": 1, "traces": [i
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import shutil
 import stat
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from neurons.core.errors import InvalidFile, InvalidInput, StoreError
+from neurons.core.json_text import json_text
 from neurons.core.names import free_name
 from neurons.core.progress import Progress, no_progress
 from neurons.storage.files import SHARED, atomic_file, disk_errors, fsync_tree, walk
@@ -76,7 +76,7 @@ def export_zip(
 def _write_zip(store: TraceStore, trace_ids: Sequence[str], target: IO[bytes], *, with_activations: bool, progress: Progress) -> int:
     count = 0
     with zipfile.ZipFile(target, "w", allowZip64=True) as archive:
-        archive.writestr(INDEX, json.dumps({"format": FORMAT, "version": 1, "traces": list(trace_ids)}, indent=1))
+        archive.writestr(INDEX, json_text({"format": FORMAT, "version": 1, "traces": list(trace_ids)}, indent=1))
         for number, trace_id in enumerate(trace_ids):
             progress(number, len(trace_ids), f"packing trace {trace_id}")
             folder = store.folders.find(trace_id)
@@ -187,6 +187,8 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):
         raise InvalidFile(f"{entry.filename[:100]!r} is a link or device, not a file")
+    if entry.header_offset < 0:  # zipfile would seek there
+        raise InvalidFile("the zip file's table of contents is damaged: a file would begin before it; export it again")
     if entry.flag_bits & 0x1:
         raise InvalidFile("the zip file is encrypted; export it without a password")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -27,6 +27,8 @@ TRASH = ".trash"
 WORK = ".work"
 HIDDEN = ".hidden"
 _CURE = "import the trace again or delete it"
+_ROUNDS = 3
+"""Times that both places are looked at: a trace that is put back between the two looks is in neither."""
 
 
 class TraceFolders:
@@ -69,7 +71,8 @@ class TraceFolders:
         """The trace's folder: the user's own, with `trashed` also the trash, else an example that is not hidden."""
         if not is_id(trace_id):
             return None
-        for folder in (self.root / trace_id, self.trash.path(trace_id)) if trashed else (self.root / trace_id,):
+        places = (self.root / trace_id, self.trash.path(trace_id)) * _ROUNDS if trashed else (self.root / trace_id,)
+        for folder in places:
             if folder.is_dir():
                 return folder
         example = self.example(trace_id)

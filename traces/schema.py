@@ -5,7 +5,6 @@ Ids and settings are the truth. Tensors (see `traces.tensors`) are a cache that 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import secrets
@@ -18,7 +17,9 @@ from pydantic_core import from_json
 
 from neurons.core.clock import parse_moment
 from neurons.core.errors import InvalidInput, NeuronscopeError
-from neurons.core.types import Environment, FinishReason, Message, ModelRef, Sampling, Segment, Steer
+from neurons.core.json_text import strict_json
+from neurons.core.steers import Steer
+from neurons.core.types import Environment, FinishReason, Message, ModelRef, Sampling, Segment
 
 FORMAT = "neuronscope-trace"
 VERSION = 1
@@ -108,7 +109,7 @@ def check_id(trace_id: str) -> str:
 def to_json(record: TraceRecord) -> str:
     """The record as JSON text with its format and version. Raises `InvalidInput` where it holds NaN or infinity."""
     try:
-        return json.dumps({"format": FORMAT, "version": VERSION, **asdict(record)}, ensure_ascii=False, indent=1, allow_nan=False)
+        return strict_json({"format": FORMAT, "version": VERSION, **asdict(record)}, indent=1)
     except ValueError as error:
         raise InvalidInput(f"the trace holds a number that JSON cannot write: {error}") from error
 

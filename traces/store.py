@@ -27,12 +27,13 @@ from numpy.typing import NDArray
 from neurons.core.clock import now
 from neurons.core.errors import InvalidInput, NeuronscopeError, NotFound, StoreError
 from neurons.core.home import subfolder
+from neurons.core.json_text import json_text
 from neurons.storage.files import tree_size, write_atomic
 from neurons.storage.manifest import changed, opening_problems, write_folder
 from neurons.storage.sealed import write_sealed
 from traces import activations, attributions
 from traces.attributions import AttributionInfo, StoredAttribution
-from traces.catalogue import Catalogue
+from traces.catalogue import Catalogue, Search
 from traces.folders import META, RECORD, TraceFolders
 from traces.indexing import Indexer
 from traces.reports import Usage, VerifyReport
@@ -79,11 +80,11 @@ class TraceStore:
         if self.folders.locate(record.id, trashed=True) is not None:
             raise StoreError(f"trace {record.id} exists already and was kept; save the new one under another id")
         narrowed = {name: narrow(name, np.asarray(array)) for name, array in (arrays or {}).items()}
-        check_shapes(narrowed, n_layers=record.model.n_layers, n_tokens=len(record.token_ids), n_neurons=record.model.n_neurons)
+        sizes = check_shapes(narrowed, n_layers=record.model.n_layers, n_tokens=len(record.token_ids), n_neurons=record.model.n_neurons)
 
         def fill(folder: Path) -> None:
             (folder / RECORD).write_bytes(to_json(record).encode())
-            write_group(folder / GROUP, narrowed, {"format": "neuronscope-tensors", "version": 1})
+            write_group(folder / GROUP, narrowed, sizes=sizes)
 
         try:
             write_folder(self.root / record.id, self.folders.work, fill)
@@ -162,7 +163,7 @@ class TraceStore:
         text = text.strip().lower()
         self.sync()
         if text == "last":
-            newest = [row for row in self._index.answer(lambda: self.catalogue.find("", limit=50)) if not row.example]
+            newest = [row for row in self._index.answer(lambda: self.catalogue.find(Search(limit=50))) if not row.example]
             if not newest:
                 raise NotFound('there are no traces yet; run `neuronscope trace "..."` first')
             return newest[0].id
@@ -207,10 +208,10 @@ class TraceStore:
         """Rows of the catalogue whose prompt, answer, name, note, tags, model or date hold every word of `query`.
 
         Filters: model, tag, set_name, baseline_id, pinned, since, until (ISO dates), trashed, sort, descending, limit,
-        offset; see `Catalogue.find`.
+        offset; see `Search` of the catalogue.
         """
         self.sync()
-        return self._index.answer(lambda: self.catalogue.find(query, **filters))
+        return self._index.answer(lambda: self.catalogue.find(Search(query, **filters)))
 
     def summary(self, trace_id: str) -> TraceSummary:
         """One row of the catalogue."""
@@ -235,7 +236,7 @@ class TraceStore:
         if problems:
             raise StoreError(f"trace {folder.name} is damaged ({problems[0]}); import it again or delete it")
         dataset = open_dataset(folder / GROUP, files_below(files, GROUP))
-        return dataset[[name for name in map(str, dataset.variables) if f"{GROUP}/{name}/zarr.json" in files]]
+        return dataset[[name for name in map(str, dataset.data_vars) if f"{GROUP}/{name}/zarr.json" in files]]
 
     def activation_state(self, trace_id: str) -> str:
         """stored, evicted or none."""
@@ -312,7 +313,7 @@ class TraceStore:
         """Save the budget for every program that uses this store, and keep to it now. Returns the traces evicted."""
         if budget_bytes < 0:
             raise InvalidInput(f"the disk budget is {budget_bytes} bytes; use 0 or more", field="budget")
-        write_atomic(self.root / "settings.json", json.dumps({"budget_bytes": budget_bytes}).encode())
+        write_atomic(self.root / "settings.json", json_text({"budget_bytes": budget_bytes}).encode())
         self._budget = None
         return len(self.enforce_budget())
 
@@ -338,10 +339,13 @@ class TraceStore:
                     evicted.append(row.id)
         return tuple(evicted)
 
-    def evict(self, trace_id: str) -> int:
-        """Remove the activations of one trace now; returns the bytes freed."""
+    def evict(self, trace_id: str, *, pinned: bool = False) -> int:
+        """Remove the activations of one trace now; returns the bytes freed. A pinned one keeps them (`InvalidInput`), unless `pinned`."""
         with self.folders.changing():
-            freed = activations.evict(self.folders.own(trace_id), self.folders.work)
+            folder = self.folders.own(trace_id)
+            if not pinned and self.folders.read_record(folder).pinned:
+                raise InvalidInput(f"trace {trace_id} is pinned and keeps its activations; unpin it first", field="pinned")
+            freed = activations.evict(folder, self.folders.work)
             self._index.put(trace_id)
         return freed
 

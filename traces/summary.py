@@ -49,8 +49,9 @@ class TraceSummary:
 
     @property
     def title(self) -> str:
-        """The name, else the prompt's first line."""
-        return self.name or (self.prompt.strip().splitlines() or ["(empty prompt)"])[0][:80]
+        """The name, else the prompt's first line, shortened to 80 characters."""
+        first = (self.prompt.strip().splitlines() or ["(empty prompt)"])[0]
+        return self.name or (first if len(first) <= 80 else f"{first[:79].rstrip()}…")
 
 
 def summarise(

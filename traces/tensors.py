@@ -1,15 +1,18 @@
 """The arrays of a trace as a Zarr v3 group that `xarray.open_zarr` opens: names, dimensions, chunks, codecs.
 
     tensors.zarr/  activations (layer, token, neuron) float16, float32 where float16 would overflow
-                   topk_ids, topk_probs (token, rank); rank, logprob, entropy (token)
+                   topk_ids, topk_probs (token, candidate); rank, logprob, entropy (token)
+                   layer, token, neuron, candidate: the coordinates, 0 up
+                   kl_from_baseline, kl_to_baseline (token), in the steered run of a pair
 
+Version 1 had no coordinates and called the dimension `candidate` `rank`, like the array: `open_dataset` gives both as version 2.
 No compression: activations shrink by 6% under any codec. crc32c notices flipped bits while reading; a missing chunk, which
 Zarr would read as the fill value, is an error here: the manifest says which files there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +30,25 @@ from neurons.core.errors import StoreError
 from neurons.storage.manifest import Manifest
 
 GROUP = "tensors.zarr"
+VERSION = 2
 ACTIVATIONS = "activations"
+CANDIDATE = "candidate"
+KL_FROM_BASELINE = "kl_from_baseline"
+KL_TO_BASELINE = "kl_to_baseline"
 FLOAT16_MAX = 65_504.0
 _CRC = 4  # bytes of the checksum at the end of every chunk
 DIMENSIONS: dict[str, tuple[str, ...]] = {
     ACTIVATIONS: ("layer", "token", "neuron"),
-    "topk_ids": ("token", "rank"),
-    "topk_probs": ("token", "rank"),
+    "topk_ids": ("token", CANDIDATE),
+    "topk_probs": ("token", CANDIDATE),
     "rank": ("token",),
     "logprob": ("token",),
     "entropy": ("token",),
+    KL_FROM_BASELINE: ("token",),
+    KL_TO_BASELINE: ("token",),
 }
+COORDINATES = ("layer", "token", "neuron", CANDIDATE)
+OLD_CANDIDATE = "rank"
 MEANING: dict[str, str] = {
     ACTIVATIONS: "input of the MLP's down projection, activation units",
     "topk_ids": "ids of the most probable tokens that could have stood here, most probable first; -1 at position 0",
@@ -45,6 +56,8 @@ MEANING: dict[str, str] = {
     "rank": "rank of the token that stands here in that distribution, 0 is the most probable; -1 at position 0",
     "logprob": "its natural log-probability; 0 at position 0",
     "entropy": "entropy of that distribution in nats; 0 at position 0",
+    KL_FROM_BASELINE: "KL(unsteered, this run) of that distribution in nats, over the whole vocabulary; -1 where it was not measured",
+    KL_TO_BASELINE: "KL(this run, unsteered) likewise",
 }
 _INTEGER = frozenset({"topk_ids", "rank"})
 
@@ -67,13 +80,14 @@ def narrow(name: str, array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array, dtype=np.float16 if fits else np.float32)
 
 
-def check_shapes(arrays: Mapping[str, NDArray[Any]], *, n_layers: int, n_tokens: int, n_neurons: int) -> None:
-    """Raise `StoreError` where an array does not belong to a run of this size."""
-    expected = {"layer": n_layers, "token": n_tokens, "neuron": n_neurons}
+def check_shapes(arrays: Mapping[str, NDArray[Any]], *, n_layers: int, n_tokens: int, n_neurons: int) -> dict[str, int]:
+    """The size of every dimension. Raises `StoreError` where an array does not belong to a run of this size."""
+    sizes = {"layer": n_layers, "token": n_tokens, "neuron": n_neurons}
     for name, array in arrays.items():
         for axis, (dimension, length) in enumerate(zip(DIMENSIONS[name], array.shape, strict=True)):
-            if dimension in expected and length != expected[dimension]:
-                raise StoreError(f"{name} has {length} entries along {dimension} (axis {axis}); the trace has {expected[dimension]}")
+            if length != sizes.setdefault(dimension, length):
+                raise StoreError(f"{name} has {length} entries along {dimension} (axis {axis}); the trace has {sizes[dimension]}")
+    return sizes
 
 
 def _chunks(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -85,27 +99,47 @@ def _chunks(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def write_array(group: zarr.Group, name: str, array: NDArray[Any]) -> None:
     """Write one narrowed array into an open group."""
+    put_array(group, name, array, DIMENSIONS[name], chunks=_chunks(name, array.shape), attributes={"description": MEANING[name]})
+
+
+def put_array(
+    group: zarr.Group,
+    name: str,
+    array: NDArray[Any],
+    dimensions: Sequence[str],
+    *,
+    chunks: tuple[int, ...] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write an array into an open group: little-endian, each chunk with its CRC32C, unwritten places -1 or NaN. `chunks`: one if None."""
     target = group.create_array(
         name,
         shape=array.shape,
         dtype=array.dtype,
-        chunks=_chunks(name, array.shape),
-        dimension_names=DIMENSIONS[name],
+        chunks=chunks or tuple(max(1, length) for length in array.shape),
+        dimension_names=dimensions,
         serializer=BytesCodec(endian="little"),
         compressors=[Crc32cCodec()],
         filters=None,
-        fill_value=-1 if name in _INTEGER else float("nan"),
-        attributes={"description": MEANING[name]},
+        fill_value=-1 if array.dtype.kind == "i" else float("nan"),
+        attributes=dict(attributes or {}),
         config={"write_empty_chunks": True},
     )
     target[...] = array
 
 
-def write_group(folder: Path, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]) -> None:
-    """Write `arrays` (already narrowed) as the group at `folder`."""
-    group = zarr.create_group(str(folder), zarr_format=3, attributes=dict(attributes))
+def write_group(folder: Path, arrays: Mapping[str, NDArray[Any]], *, sizes: Mapping[str, int]) -> None:
+    """Write `arrays` (already narrowed) as the group at `folder`, with a coordinate for each dimension in `sizes`."""
+    group = zarr.create_group(str(folder), zarr_format=3, attributes={"format": "neuronscope-tensors", "version": VERSION})
     for name, array in arrays.items():
         write_array(group, name, array)
+    write_coordinates(group, sizes)
+
+
+def write_coordinates(group: zarr.Group, sizes: Mapping[str, int]) -> None:
+    """Write what xarray takes for a dimension's labels: 0 up to its size."""
+    for dimension, size in sizes.items():
+        put_array(group, dimension, np.arange(size, dtype=np.int32), (dimension,))
 
 
 def add_to_group(folder: Path, name: str, array: NDArray[Any]) -> None:
@@ -139,6 +173,12 @@ class _ManifestStore(LocalStore):
             )
         return found
 
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """What the manifest names in a folder, whatever somebody is putting there at the moment."""
+        start = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
+        for name in sorted({key.removeprefix(start).split("/", 1)[0] for key in self.files if key.startswith(start)}):
+            yield name
+
 
 def open_dataset(folder: Path, files: Manifest) -> xr.Dataset:
     """The group as a lazy dataset: nothing is read before it is asked for. Raises `StoreError`.
@@ -155,7 +195,19 @@ def open_dataset(folder: Path, files: Manifest) -> xr.Dataset:
     missing = {name.split("/", 1)[0] for name in files if "/" in name} - set(map(str, dataset.variables))
     if missing:
         raise StoreError(f"{folder} has no {min(missing)}; import the trace again or delete it")
-    return dataset
+    version = dataset.attrs.get("version", 1)
+    if version not in (1, VERSION):
+        raise StoreError(f"{folder} has version {str(version)[:20]}; this program reads up to {VERSION}: update Neuronscope")
+    return _labelled(dataset)
+
+
+def _labelled(dataset: xr.Dataset) -> xr.Dataset:
+    """With a coordinate for every dimension and no array named like one, whatever version wrote it."""
+    if OLD_CANDIDATE in dataset.dims:
+        beside = [name for name in (OLD_CANDIDATE,) if name in dataset.coords]
+        dataset = dataset.reset_coords(beside).rename_dims({OLD_CANDIDATE: CANDIDATE})
+    bare = {str(name): np.arange(size, dtype=np.int32) for name, size in dataset.sizes.items() if name not in dataset.coords}
+    return dataset.assign_coords(bare)
 
 
 def files_below(files: Manifest, folder: str) -> Manifest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,18 @@ from neurons.storage.manifest import MANIFEST, changed, problem_of, read_manifes
 from traces import activations, attributions
 from traces.folders import META, RECORD, read_meta
 from traces.schema import TraceRecord, check_created, from_json_text, with_meta
-from traces.tensors import ACTIVATIONS, DIMENSIONS, GROUP, files_below, open_dataset
+from traces.tensors import (
+    ACTIVATIONS,
+    CANDIDATE,
+    COORDINATES,
+    DIMENSIONS,
+    GROUP,
+    KL_FROM_BASELINE,
+    KL_TO_BASELINE,
+    OLD_CANDIDATE,
+    files_below,
+    open_dataset,
+)
 
 MAX_JSON = 64 << 20
 _MAX_CHUNK = 1 << 30
@@ -32,19 +44,14 @@ _ROUNDING = 0.01
 _KEY = r"[a-z0-9][a-z0-9-]{0,80}"
 ALLOWED_NAMES = re.compile(
     rf"(?:{RECORD}|{META}|{MANIFEST}|{activations.STATE}"
-    rf"|{GROUP}/zarr\.json|{GROUP}/(?:{'|'.join(DIMENSIONS)})/(?:zarr\.json|c(?:/\d{{1,9}}){{1,3}})"
+    rf"|{GROUP}/zarr\.json|{GROUP}/(?:{'|'.join((*DIMENSIONS, *COORDINATES))})/(?:zarr\.json|c(?:/\d{{1,9}}){{1,3}})"
     rf"|attributions/{_KEY}/(?:{MANIFEST}|{attributions.INFO}|rows\.zarr/zarr\.json"
-    r"|rows\.zarr/(?:layer|index|token|activation|attribution|mass)/(?:zarr\.json|c(?:/\d{1,9}){1,2})))"
+    rf"|rows\.zarr/(?:{'|'.join(attributions.DIMENSIONS)})/(?:zarr\.json|c(?:/\d{{1,9}}){{1,2}})))"
 )
 """Every path a trace may have, relative to its folder: nothing else is ever written to disk."""
-_TYPES: dict[str, tuple[str, ...]] = {
-    ACTIVATIONS: ("float16", "float32"),
-    "topk_ids": ("int32",),
-    "rank": ("int32",),
-    "layer": ("int32",),
-    "index": ("int32",),
-    "token": ("int32",),
-}
+_TENSORS: dict[str, tuple[str, ...]] = {**DIMENSIONS, **{name: (name,) for name in COORDINATES}}
+_WHOLE = ("topk_ids", "rank", "layer", "index", "token", "neuron", CANDIDATE, "row", *attributions.MASS_AXES)
+_TYPES: dict[str, tuple[str, ...]] = {ACTIVATIONS: ("float16", "float32"), **dict.fromkeys(_WHOLE, ("int32",))}
 _SIZES = {"float16": 2, "float32": 4, "int32": 4}
 _CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 
@@ -80,7 +87,7 @@ def _check(folder: Path) -> TraceRecord:
     if extra:
         raise InvalidFile(f"{extra[0]} is not in the manifest")
     sizes = {"layer": record.model.n_layers, "token": len(record.token_ids), "neuron": record.model.n_neurons}
-    _check_group(folder / GROUP, sizes)
+    _check_group(folder / GROUP, sizes, _TENSORS)
     with open_dataset(folder / GROUP, files_below(held.files, GROUP)) as dataset:
         _check_tensors(dataset, record)
     for key in attributions.keys(folder):
@@ -109,17 +116,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _check_group(group: Path, sizes: dict[str, int]) -> None:
+def _check_group(group: Path, sizes: dict[str, int], dimensions: Mapping[str, tuple[str, ...]]) -> None:
     raw = read_json(group / "zarr.json")
     if raw.get("zarr_format") != 3 or raw.get("node_type") != "group":
         raise InvalidFile(f"{group.name} is not a Zarr version 3 group")
     if set(raw) - {"zarr_format", "node_type", "attributes"}:
         raise InvalidFile(f"{group.name}/zarr.json has parts that a trace does not use: {sorted(set(raw) - {'zarr_format'})[:4]}")
     for array in sorted(path for path in group.iterdir() if path.is_dir()):
-        _check_array(array, sizes)
+        _check_array(array, sizes, dimensions.get(array.name, ()))
 
 
-def _check_array(array: Path, sizes: dict[str, int]) -> None:
+def _check_array(array: Path, sizes: dict[str, int], dimensions: tuple[str, ...]) -> None:
     """The metadata of one array, and that exactly its chunks are there."""
     raw = read_json(array / "zarr.json")
     name = array.name
@@ -141,18 +148,14 @@ def _check_array(array: Path, sizes: dict[str, int]) -> None:
     chunk = grid.get("configuration", {}).get("chunk_shape") if isinstance(grid, dict) and grid.get("name") == "regular" else None
     good_chunk = isinstance(chunk, list) and isinstance(shape, list) and len(chunk) == len(shape)
     need(good_chunk and all(type(n) is int and n > 0 for n in chunk or []), "the chunk grid is not regular")
-    dimensions = DIMENSIONS.get(name) or (("layer", "token") if name == "mass" else ("row",))
     need(isinstance(shape, list) and len(shape) == len(dimensions), f"it needs the dimensions {dimensions}")
     if not (isinstance(shape, list) and isinstance(chunk, list) and isinstance(data_type, str)):
         raise InvalidFile(f"{name}/zarr.json: shape, chunks or type are missing")
     for dimension, length in zip(dimensions, shape, strict=True):
-        if name != "mass" or dimension == "layer":
-            need(
-                dimension not in sizes or length == sizes[dimension],
-                f"{length} entries along {dimension}, the trace has {sizes.get(dimension)}",
-            )
-    if name in DIMENSIONS:
-        need(raw.get("dimension_names") == list(dimensions), f"the dimension names are not {dimensions}")
+        wrong = f"{length} entries along {dimension}, the trace has {sizes.get(dimension)}"
+        need(length == sizes.setdefault(dimension, length), wrong)
+    older = [OLD_CANDIDATE if dimension == CANDIDATE else dimension for dimension in dimensions]
+    need(raw.get("dimension_names") in (list(dimensions), older), f"the dimension names are not {dimensions}")
     need(all(n <= max(1, m) for n, m in zip(chunk, shape, strict=True)), "chunks larger than the array")
     size = math.prod(chunk) * _SIZES[data_type] + 4
     need(size <= _MAX_CHUNK, "chunks over 1 GB")
@@ -166,7 +169,8 @@ def _check_array(array: Path, sizes: dict[str, int]) -> None:
 
 def _check_tensors(dataset: xr.Dataset, record: TraceRecord) -> None:
     """Every number finite and in its range. Reads layer by layer."""
-    for name in dataset.variables:
+    _check_coordinates(dataset)
+    for name in dataset.data_vars:
         array = dataset[name]
         parts = (array[layer] for layer in range(array.shape[0])) if name == ACTIVATIONS else (array,)
         for part in parts:
@@ -185,8 +189,16 @@ def _check_tensors(dataset: xr.Dataset, record: TraceRecord) -> None:
                 raise InvalidFile("topk_probs holds values that are no probabilities")
             if name == "logprob" and not (low >= -_LARGEST_NATS and high <= _ROUNDING):
                 raise InvalidFile("logprob holds values that are no log-probabilities: they are 0 or below")
+            if name in (KL_FROM_BASELINE, KL_TO_BASELINE) and not (low >= -1 and high <= _LARGEST_NATS):
+                raise InvalidFile(f"{name} holds values that are no divergence")
             if name == "entropy" and not (low >= -_ROUNDING and high <= math.log(record.model.n_vocab) + _ROUNDING):
                 raise InvalidFile("entropy holds values that no distribution over this vocabulary has")
+
+
+def _check_coordinates(dataset: xr.Dataset) -> None:
+    for name, labels in dataset.coords.items():
+        if not np.array_equal(labels.values, np.arange(labels.size)):
+            raise InvalidFile(f"the coordinate {name} does not count from 0")
 
 
 def _check_attribution(folder: Path, key: str, record: TraceRecord) -> None:
@@ -206,7 +218,10 @@ def _check_attribution(folder: Path, key: str, record: TraceRecord) -> None:
         raise InvalidFile(f"attribution {key} explains a token that the trace does not have")
     if info.created:
         parse_moment(info.created)
-    _check_group(place / attributions.ROWS, {"row": info.kept, "layer": record.model.n_layers})
+    sizes = {"row": info.kept, attributions.MASS_AXES[0]: record.model.n_layers}
+    _check_group(place / attributions.ROWS, sizes, attributions.DIMENSIONS)
+    with open_dataset(place / attributions.ROWS, files_below(manifest, attributions.ROWS)) as dataset:
+        _check_coordinates(dataset)
     stored = attributions.load(folder, key)
     limits = ((stored.layer_N, record.model.n_layers), (stored.index_N, record.model.n_neurons), (stored.token_N, len(record.token_ids)))
     if any(column.size and (column.min() < 0 or column.max() >= limit) for column, limit in limits):

@@ -109,8 +109,10 @@ class LayerState:
     def add(self, batch: Batch, acts_BTI: Tensor, body_out: NDArray[np.float16]) -> None:
         """Take in one batch's activations of this layer. `body_out` (rows, I) receives the rows of the body sample."""
         n_windows, n_tokens = batch.ids_BT.shape
-        acts_BTI = acts_BTI.detach().float().reshape(n_windows, n_tokens, -1)  # a mixture of experts flattens its batch
-        width = acts_BTI.shape[2]
+        width = acts_BTI.shape[-1]
+        if not width:  # a hybrid's layer without an MLP
+            return
+        acts_BTI = acts_BTI.detach().float().reshape(n_windows, n_tokens, width)  # a mixture of experts flattens its batch
         acts_NI = acts_BTI.reshape(-1, width)
         exact_I = (torch.mv(acts_NI.T, batch.weight_N).double() * _SUM_SCALE).round()
         self.sum_I += exact_I.to(torch.int64).cpu().numpy()

@@ -1,10 +1,13 @@
-"""One file of named arrays: Zarr v3 in an uncompressed zip, zstd chunks. Written to a sibling, synced, then renamed: whole or absent."""
+"""One file of named arrays: Zarr v3 in an uncompressed zip, zstd chunks. Written to a sibling, synced, then renamed: whole or absent.
+
+Since version 2 (an attribute) its dimensions have names, and labels as xarray looks for them: arrays named like a dimension.
+"""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +21,9 @@ from zarr.storage import ZipStore
 from neurons.core.errors import StoreError
 from neurons.storage.files import atomic_path, disk_errors
 
+VERSION = 2
 _CHUNK_BYTES = 1 << 20
+_LABELLED = 1 << 18  # longer dimensions count from 0 without labels, which xarray selects by position
 _CODECS = {"bytes", "zstd", "crc32c", "gzip", "blosc", "transpose"}
 _STAMP = (2020, 1, 1, 0, 0, 0)
 
@@ -27,22 +32,49 @@ def write_arrays(
     path: Path,
     arrays: Mapping[str, NDArray[Any]],
     *,
+    dimensions: Mapping[str, Sequence[str]],
     attributes: Mapping[str, Any] | None = None,
-    chunks: Mapping[str, tuple[int, ...]] | None = None,
+    labels: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
-    """Write `arrays` (and JSON attributes) to `path`. The same input gives the same bytes. Raises `StoreError` when the disk refuses."""
+    """Write `arrays` (and JSON attributes) to `path`. The same input gives the same bytes.
+
+    `dimensions` names the axes of the arrays, `labels` what stands along one; others are labelled from 0 up. Raises `StoreError` when
+    the disk refuses or two arrays disagree about a dimension.
+    """
+    held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    own = {name: [f"{name}_{axis}" for axis in range(array.ndim)] for name, array in held.items()}
+    axes = {name: tuple(dimensions.get(name, own[name])) for name in held}
+    for name, array in _labels(held, axes, labels or {}).items():
+        held[name], axes[name] = array, (name,)
     with disk_errors(path), atomic_path(path) as temporary:
         store = ZipStore(temporary, mode="w", compression=zipfile.ZIP_STORED)
-        group = zarr.create_group(store=store, zarr_format=3, attributes=dict(attributes or {}))
-        for name in sorted(arrays):
-            array = np.ascontiguousarray(arrays[name])
-            shape = (chunks or {}).get(name) or _chunk_shape(array)
+        group = zarr.create_group(store=store, zarr_format=3, attributes={**(attributes or {}), "version": VERSION})
+        for name, array in sorted(held.items()):
             made = group.create_array(
-                name, shape=array.shape, dtype=array.dtype, chunks=shape, compressors=ZstdCodec(level=9, checksum=True)
+                name,
+                shape=array.shape,
+                dtype=array.dtype,
+                chunks=_chunk_shape(array),
+                dimension_names=axes[name],
+                compressors=ZstdCodec(level=9, checksum=True),
             )
             made[...] = array
         store.close()
         _repack(temporary)
+
+
+def _labels(
+    arrays: Mapping[str, NDArray[Any]], axes: Mapping[str, tuple[str, ...]], given: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """The labels of every dimension. Raises `StoreError` where two arrays disagree about one, or an array is named like one."""
+    sizes: dict[str, int] = {}
+    for name, array in arrays.items():
+        for axis, size in zip(axes[name], array.shape, strict=True):
+            if axis in arrays or sizes.setdefault(axis, size) != size:
+                elsewhere = sizes.get(axis, "an array of that name")
+                raise StoreError(f"{name} does not fit: its dimension {axis} is {size} long, {elsewhere} elsewhere")
+    counted = {axis: np.arange(size, dtype=np.int32) for axis, size in sizes.items() if size <= _LABELLED}
+    return counted | {axis: np.ascontiguousarray(array) for axis, array in given.items() if axis in sizes}
 
 
 def _repack(path: Path) -> None:
@@ -91,11 +123,12 @@ class ArrayFile:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        return dict(self._group.attrs)
+        return {name: value for name, value in self._group.attrs.items() if name != "version"}
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(sorted(name for name, _ in self._group.arrays()))
+        """Its arrays; labels of dimensions left out."""
+        return tuple(sorted(name for name, array in self._group.arrays() if getattr(array.metadata, "dimension_names", ()) != (name,)))
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name in self._group

@@ -6,16 +6,17 @@ Batched sampling with a fixed seed. Finished conversations are appended to a JSO
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from transformers import DynamicCache
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from neurons.atlas.chat_prompts import draw_prompts
 from neurons.core.errors import InvalidFile, InvalidInput
+from neurons.core.json_text import json_text
 from neurons.core.progress import Progress, no_progress
 from neurons.core.types import Message
 from neurons.models.chat import encode_prompt
@@ -73,7 +74,7 @@ def generate_conversations(loaded: LoadedModel, path: Path, settings: ChatSettin
             for n, ids in enumerate(whole):
                 own_system = batch[n][1][0].role == "system"
                 record = {"number": done + n, "category": batch[n][0], "prefix": 0 if own_system else prefix, "ids": list(ids)}
-                file.write(json.dumps(record) + "\n")
+                file.write(json_text(record) + "\n")
         done += len(batch)
         progress(done, settings.conversations, "conversations written by the model itself")
     return done
@@ -113,46 +114,54 @@ def _shared_prefix(loaded: LoadedModel) -> int:
 
 
 def _sample(loaded: LoadedModel, prompts: Sequence[tuple[int, ...]], settings: ChatSettings, *, seed: int) -> list[tuple[int, ...]]:
-    """One sampled answer a prompt, its end marker included. Rows that have ended leave the batch."""
+    """One sampled answer per prompt, its end marker included. The same seed draws the same answers."""
     loaded.check_batches("a corpus of conversations", max(map(len, prompts)) + settings.max_new_tokens)
-    generator = torch.Generator(device="cpu").manual_seed(seed)
-    pad = min(loaded.eos_ids, default=0)
-    width = max(map(len, prompts))
+    pad, width = min(loaded.eos_ids, default=0), max(map(len, prompts))
     ids_BT = torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in prompts], device=loaded.device)
     mask_BT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=loaded.device)
-    answers: list[list[int]] = [[] for _ in prompts]
-    rows = list(range(len(prompts)))
-    cache = DynamicCache(config=loaded.model.config)
-    step_BT, positions_BT = ids_BT, (mask_BT.cumsum(1) - 1).clamp(min=0)
+    draw = _Draw(settings, loaded.eos_ids, width, torch.Generator(device="cpu").manual_seed(seed))
+    config = cast(Any, GenerationConfig)(
+        do_sample=False,  # `draw` samples, from a generator of its own: other threads use the global one
+        num_beams=1,
+        repetition_penalty=1.0,
+        max_new_tokens=settings.max_new_tokens,
+        eos_token_id=sorted(loaded.eos_ids) or None,
+        pad_token_id=pad,
+    )
     with loaded.lock, torch.inference_mode():
-        for _ in range(settings.max_new_tokens):
-            output = loaded.model(
-                input_ids=step_BT,
-                attention_mask=mask_BT,
-                position_ids=positions_BT,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            next_B = _draw(output.logits[:, -1].float().cpu(), settings, generator)
-            for row, token in zip(rows, next_B.tolist(), strict=True):
-                answers[row].append(token)
-            keep = [n for n, row in enumerate(rows) if answers[row][-1] not in loaded.eos_ids]
-            if not keep:
-                break
-            step_BT = next_B[:, None].to(loaded.device)
-            mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], dim=1)
-            positions_BT = positions_BT[:, -1:] + 1
-            if len(keep) < len(rows):
-                index = torch.tensor(keep, device=loaded.device)
-                cache.batch_select_indices(index)
-                step_BT, mask_BT, positions_BT = step_BT[index], mask_BT[index], positions_BT[index]
-                rows = [rows[n] for n in keep]
-    return [tuple(answer) for answer in answers]
+        out_BT: Any = cast(Any, loaded.model).generate(
+            ids_BT, attention_mask=mask_BT, generation_config=config, logits_processor=LogitsProcessorList([draw])
+        )
+    return [_ended(ids, loaded.eos_ids) for ids in out_BT[:, width:].tolist()]
+
+
+def _ended(ids: Sequence[int], eos_ids: Collection[int]) -> tuple[int, ...]:
+    """The ids up to the first end marker, that included: padding follows it."""
+    stop = next((n + 1 for n, token in enumerate(ids) if token in eos_ids), len(ids))
+    return tuple(ids[:stop])
+
+
+class _Draw(LogitsProcessor):
+    """Nucleus sampling as a processor of logits: the drawn token of each row alone stays possible. Rows that have ended draw nothing."""
+
+    def __init__(self, settings: ChatSettings, eos_ids: Collection[int], prompt_tokens: int, generator: torch.Generator) -> None:
+        self._settings, self._generator, self._prompt_tokens = settings, generator, prompt_tokens
+        self._eos_E = torch.tensor(sorted(eos_ids), dtype=torch.long)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """(B, V) logits to (B, V): 0 at the drawn token, minus infinity elsewhere."""
+        answered_BT = input_ids[:, self._prompt_tokens :].cpu()
+        going_R = (~torch.isin(answered_BT, self._eos_E).any(1)).nonzero()[:, 0]
+        drawn_R = _draw(scores[going_R.to(scores.device)].float().cpu(), self._settings, self._generator)
+        chosen_BV = torch.full_like(scores, -torch.inf)
+        chosen_BV[:, 0] = 0.0  # a row that has ended is padded, whatever stands here
+        chosen_BV[going_R, 0] = -torch.inf
+        chosen_BV[going_R, drawn_R.to(scores.device)] = 0.0
+        return cast(torch.FloatTensor, chosen_BV)
 
 
 def _draw(logits_BV: torch.Tensor, settings: ChatSettings, generator: torch.Generator) -> torch.Tensor:
-    """Nucleus sampling of one token a row: (B,) int64."""
+    """Nucleus sampling of one token per row: (B,) int64."""
     values_BK, ids_BK = (logits_BV / settings.temperature).topk(min(256, logits_BV.shape[1]), dim=-1)
     probs_BK = values_BK.softmax(-1)
     probs_BK = probs_BK.masked_fill(probs_BK.cumsum(-1) - probs_BK >= settings.top_p, 0.0)

@@ -75,6 +75,7 @@ def open_plan(folder: Path) -> tuple[Plan, tuple[int, ...], NDArray[np.int16]]:
 
 
 def shard_folder(folder: Path, shard: int, shards: int) -> Path:
+    """Where one shard of a collection is kept."""
     return folder / f"shard-{shard}-of-{shards}"
 
 

@@ -6,7 +6,7 @@ Exemplars are pointers into it: (sequence, position). It knows nothing of models
 from __future__ import annotations
 
 import hashlib
-import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,11 +17,20 @@ from numpy.typing import NDArray
 
 from neurons.atlas.arrays import ArrayFile, write_arrays
 from neurons.core.errors import InvalidInput
+from neurons.core.json_text import json_text
 from neurons.core.progress import Progress, no_progress
 
 SKIP = 4
 """Leading positions of each window that are never counted: position 0 is an attention sink, the next ones are unusual too."""
 WINDOW = SKIP + 256
+_DIMENSIONS = {
+    "tokens": ("token",),
+    "offset_S1": ("edge",),
+    "document_S": ("window",),
+    "start_S": ("window",),
+    "held_D": ("document",),
+    "source_D": ("document",),
+}
 MIN_TOKENS = 8
 """A window with fewer counted tokens than this is left out."""
 
@@ -138,7 +147,7 @@ class Corpus:
             "fingerprint": self.fingerprint,
             "notes": self.notes,
         }
-        write_arrays(path, arrays, attributes=attributes)
+        write_arrays(path, arrays, dimensions=_DIMENSIONS, attributes=attributes)
 
     @classmethod
     def load(cls, path: Path) -> Corpus:
@@ -160,6 +169,53 @@ class Corpus:
             )
 
 
+class _Cut:
+    """Documents cut into windows so far; those without a usable window are left out."""
+
+    def __init__(self, encode: Callable[[str], Sequence[int]], start_ids: Sequence[int], window: int, *, dtype: Any) -> None:
+        self._encode, self._start_ids, self._window, self._dtype = encode, start_ids, window, dtype
+        self.used: Counter[int] = Counter()
+        """Counted tokens by source."""
+        self.windows: list[NDArray[Any]] = []
+        self.document_S: list[int] = []
+        self.start_S: list[int] = []
+        self.source_D: list[int] = []
+        self.names_D: list[str] = []
+
+    def add(self, document: Document, budget: int | None) -> bool:
+        """Cut one more document, as far as its source's `budget` of counted tokens goes (None: to its end). Whether it gave any window."""
+        left = None if budget is None else budget - self.used[document.source]
+        if left is not None and left <= 0:
+            return False
+        number = len(self.names_D)
+        pieces = _windows(document, self._encode, self._start_ids, self._window, number=number, left=left)
+        for ids, start in pieces:
+            self.windows.append(np.asarray(ids, dtype=self._dtype))
+            self.document_S.append(number)
+            self.start_S.append(start)
+            self.used[document.source] += len(ids) - start
+        if pieces:
+            self.source_D.append(document.source)
+            self.names_D.append(document.name)
+        return bool(pieces)
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How documents become the windows of a corpus."""
+
+    budgets: Sequence[int | None] | None = None
+    """The most counted tokens of each source; None, whole or for a source: no limit."""
+    held_out: float = 0.1
+    """Share of each source's tokens that is held out, by documents in the order of a hash of their names."""
+    window: int = WINDOW
+    """Tokens per window, its start tokens counted."""
+    seed: int = 0
+    """Of the split and of the order of the windows."""
+    align: int = 1
+    """The describing windows are cut to a multiple of it, so that more text can be added later without changing a block begun."""
+
+
 def build_corpus(
     documents: Iterable[Document],
     sources: Sequence[Source],
@@ -167,69 +223,46 @@ def build_corpus(
     encode: Callable[[str], Sequence[int]],
     start_ids: Sequence[int],
     n_vocab: int,
-    budgets: Sequence[int | None] | None = None,
-    held_out: float = 0.1,
-    window: int = WINDOW,
-    seed: int = 0,
-    align: int = 1,
-    notes: dict[str, Any] | None = None,
+    cutting: Cutting = Cutting(),
     progress: Progress = no_progress,
 ) -> Corpus:
     """Cut documents into windows, split them, shuffle the windows.
 
-    `encode` turns text into ids without a start token; each window of a text begins with `start_ids`. `budgets` caps the counted tokens of
-    each source. `align` cuts the describing windows to a multiple, so that more text can be added later without changing a block begun.
-    Of each source, documents are
-    held out in the order of a hash of their names. Raises `InvalidInput` when nothing is left.
+    `encode` turns text into ids without a start token; each window of a text begins with `start_ids`. Raises `InvalidInput` when nothing
+    is left.
     """
-    used = [0] * len(sources)
-    windows: list[NDArray[Any]] = []
-    document_S: list[int] = []
-    start_S: list[int] = []
-    source_D: list[int] = []
-    names_D: list[str] = []
-    dtype = np.uint16 if n_vocab <= 1 << 16 else np.uint32
+    budgets, held_out, seed, align = cutting.budgets, cutting.held_out, cutting.seed, cutting.align
+    cut = _Cut(encode, start_ids, cutting.window, dtype=np.uint16 if n_vocab <= 1 << 16 else np.uint32)
     for document in documents:
-        budget = budgets[document.source] if budgets is not None else None
-        left = None if budget is None else budget - used[document.source]
-        if left is not None and left <= 0:
-            continue
-        pieces = _windows(document, encode, start_ids, window, number=len(names_D), left=left)
-        if not pieces:
-            continue
-        for ids, start in pieces:
-            windows.append(np.asarray(ids, dtype=dtype))
-            document_S.append(len(names_D))
-            start_S.append(start)
-            used[document.source] += len(ids) - start
-        source_D.append(document.source)
-        names_D.append(document.name)
-        if len(names_D) % 50 == 0:
-            progress(sum(used), sum(b or 0 for b in budgets) if budgets else None, "tokens of corpus cut into windows")
+        added = cut.add(document, None if budgets is None else budgets[document.source])
+        if added and len(cut.names_D) % 50 == 0:
+            progress(sum(cut.used.values()), sum(b or 0 for b in budgets) if budgets else None, "tokens of corpus cut into windows")
+    windows, document_S = cut.windows, np.asarray(cut.document_S, dtype=np.int32)
+    source_D, start_S = np.asarray(cut.source_D, dtype=np.int16), np.asarray(cut.start_S, dtype=np.int32)
     if not windows:
         raise InvalidInput("the corpus has no usable text: every document was empty or shorter than 12 tokens", field="corpus")
     size_D = np.bincount(document_S, weights=[len(ids) - start for ids, start in zip(windows, start_S, strict=True)])
-    held = _split(size_D, np.asarray(source_D), [_unit_hash(f"{seed}:{name}") for name in names_D], held_out)
+    held = _split(size_D, source_D, [_unit_hash(f"{seed}:{name}") for name in cut.names_D], held_out)
     order = np.random.default_rng(seed).permutation(len(windows))
-    held_S = held[np.asarray(document_S)]
+    held_S = held[document_S]
     describing = order[~held_S[order]]
     extra = len(describing) % align if len(describing) > align else 0
     order = np.concatenate([describing[: len(describing) - extra], order[held_S[order]]])
     ordered = [windows[n] for n in order]
     tokens = np.concatenate(ordered)
-    digest = hashlib.sha256(tokens.tobytes() + np.asarray(start_S, dtype=np.int32)[order].tobytes()).hexdigest()
+    digest = hashlib.sha256(tokens.tobytes() + start_S[order].tobytes()).hexdigest()
     return Corpus(
         tokens=tokens,
         offset_S1=np.concatenate([[0], np.cumsum([len(ids) for ids in ordered])]).astype(np.int64),
-        document_S=np.asarray(document_S, dtype=np.int32)[order],
-        start_S=np.asarray(start_S, dtype=np.int32)[order],
+        document_S=document_S[order],
+        start_S=start_S[order],
         held_D=held,
-        source_D=np.asarray(source_D, dtype=np.int16),
-        names_D=tuple(names_D),
+        source_D=source_D,
+        names_D=tuple(cut.names_D),
         sources=tuple(sources),
         n_vocab=n_vocab,
         fingerprint=digest,
-        notes={"window": window, "skip": SKIP, "held_out": held_out, "seed": seed, **(notes or {})},
+        notes={"window": cutting.window, "skip": SKIP, "held_out": held_out, "seed": seed},
     )
 
 
@@ -271,4 +304,4 @@ def _unit_hash(text: str) -> float:
 
 def describe_shares(corpus: Corpus) -> str:
     """The mix as a JSON text, for people."""
-    return json.dumps(corpus.shares(), indent=2, ensure_ascii=False)
+    return json_text(corpus.shares(), indent=2)

@@ -5,27 +5,30 @@ Everything read is untrusted: sizes are bounded, names are checked, and a row th
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from neurons.atlas.readers import Skipped
 from neurons.atlas.store import Atlas, open_folder
 from neurons.atlas.validate import check_atlas
-from neurons.core.errors import InvalidFile, InvalidInput, StoreError
+from neurons.core.errors import InvalidFile, StoreError
+from neurons.core.json_text import json_text
 from neurons.core.progress import Progress, no_progress
 from neurons.core.types import ModelRef, Polarity
+from neurons.models.token_texts import Pieces
 from neurons.storage.files import SHARED, atomic_folder, atomic_path, disk_errors
 from neurons.storage.manifest import MANIFEST
+from neurons.storage.tables import read_table
 
 Kind = Literal["neurons", "exemplars", "explanations", "activations", "atlas"]
 MAX_ZIP_BYTES = 20_000_000_000
@@ -50,7 +53,7 @@ class ImportedDescriptions:
     skipped: tuple[Skipped, ...]
 
 
-def neuron_table(atlas: Atlas, token_text: Callable[[int], str], *, progress: Progress = no_progress) -> pd.DataFrame:
+def neuron_table(atlas: Atlas, pieces: Pieces, *, progress: Progress = no_progress) -> pd.DataFrame:
     """One row per neuron side: description columns where there are some, quantile, extreme, mean, and its tokens as texts."""
     quantile, extreme, mean = atlas.quantile(1e-5), atlas.quantile(1e-7), atlas.mean_LI()
     rows = []
@@ -66,8 +69,8 @@ def neuron_table(atlas: Atlas, token_text: Callable[[int], str], *, progress: Pr
                         "quantile_1e-5": float(quantile[side, layer, index]),
                         "extreme": float(extreme[side, layer, index]),
                         "mean": float(mean[layer, index]),
-                        "tokens": json.dumps([token_text(int(i)) for i in tokens.ids_2IK[side, index] if i >= 0], ensure_ascii=False),
-                        "promoted": json.dumps([token_text(int(i)) for i in promoted.ids_2IK[side, index] if i >= 0], ensure_ascii=False),
+                        "tokens": json_text(_texts(pieces, tokens.ids_2IK[side, index])),
+                        "promoted": json_text(_texts(pieces, promoted.ids_2IK[side, index])),
                     }
                 )
         progress(layer + 1, atlas.n_layers, "layers written")
@@ -79,14 +82,23 @@ def neuron_table(atlas: Atlas, token_text: Callable[[int], str], *, progress: Pr
     return table.merge(plain.astype({"layer": "int64", "index": "int64"}), on=["layer", "index", "polarity"], how="left")
 
 
-def exemplar_table(
-    atlas: Atlas, token_text: Callable[[int], str], *, count: int = 24, progress: Progress = no_progress
-) -> Iterator[dict[str, Any]]:
+def _texts(pieces: Pieces, ids_K: NDArray[np.int32]) -> list[str]:
+    """Tokens of a list, each by itself."""
+    return [pieces([int(token)])[0] for token in ids_K if token >= 0]
+
+
+def _whole(texts: Sequence[str], at: int) -> str:
+    """The text of a token, or the character that it is a part of."""
+    return next((text for text in reversed(texts[: at + 1]) if text), "")
+
+
+def exemplar_table(atlas: Atlas, pieces: Pieces, *, count: int = 24, progress: Progress = no_progress) -> Iterator[dict[str, Any]]:
     """One row an exemplar: the neuron side, rank, activation, place in the corpus, the peak token and its surroundings as text."""
     for layer in range(atlas.n_layers):
         for index in range(atlas.n_neurons):
             for polarity in ("+", "-"):
                 for one in atlas.exemplars(layer, index, polarity)[:count]:
+                    texts = pieces(one.ids)
                     yield {
                         "layer": layer,
                         "index": index,
@@ -96,8 +108,8 @@ def exemplar_table(
                         "window": one.sequence,
                         "position": one.position,
                         "document": one.document,
-                        "token": token_text(one.ids[one.peak]),
-                        "text": "".join(map(token_text, one.ids)),
+                        "token": _whole(texts, one.peak),
+                        "text": "".join(texts),
                     }
         progress(layer + 1, atlas.n_layers, "layers written")
 
@@ -117,7 +129,7 @@ def neuronpedia_explanations(atlas: Atlas, *, model_id: str) -> Iterator[dict[st
         }
 
 
-def neuronpedia_activations(atlas: Atlas, token_text: Callable[[int], str], *, model_id: str, count: int = 5) -> Iterator[dict[str, Any]]:
+def neuronpedia_activations(atlas: Atlas, pieces: Pieces, *, model_id: str, count: int = 5) -> Iterator[dict[str, Any]]:
     """Neuronpedia's activation records: tokens around the peak, the activation at the peak only (0 elsewhere: recompute it)."""
     for layer in range(atlas.n_layers):
         for index in range(atlas.n_neurons):
@@ -128,49 +140,11 @@ def neuronpedia_activations(atlas: Atlas, token_text: Callable[[int], str], *, m
                     "modelId": model_id,
                     "layer": f"{layer}-mlp",
                     "index": str(index),
-                    "tokens": [token_text(i) for i in one.ids],
+                    "tokens": list(pieces(one.ids)),
                     "values": values,
                     "maxValue": one.value,
                     "maxValueTokenIndex": one.peak,
                 }
-
-
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows as JSONL, CSV or Parquet, by the path's suffix. Returns how many. Raises `InvalidInput` for another suffix."""
-    suffix = path.suffix.lower()
-    if suffix not in (".parquet", ".jsonl", ".csv"):
-        raise InvalidInput(f"{path.name}: write to a .jsonl, .csv or .parquet file", field="path")
-    with disk_errors(path), atomic_path(path, mode=SHARED) as temporary:
-        if suffix == ".parquet":
-            table = pd.DataFrame(list(rows))
-            table.to_parquet(temporary, compression="zstd", index=False)
-            return len(table)
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            return _write_csv(file, rows) if suffix == ".csv" else _write_jsonl(file, rows)
-
-
-def _write_jsonl(file: IO[str], rows: Iterable[Mapping[str, Any]]) -> int:
-    count = 0
-    for row in rows:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        count += 1
-    return count
-
-
-def _write_csv(file: IO[str], rows: Iterable[Mapping[str, Any]]) -> int:
-    count, writer = 0, None
-    for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(file, list(row))
-            writer.writeheader()
-        writer.writerow({key: _csv_safe(value) for key, value in row.items()})
-        count += 1
-    return count
-
-
-def _csv_safe(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value not in ("+", "-") else value
 
 
 def read_descriptions(path: Path, ref: ModelRef) -> ImportedDescriptions:
@@ -195,40 +169,28 @@ def read_descriptions(path: Path, ref: ModelRef) -> ImportedDescriptions:
 
 
 def _table_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
-    suffix = path.suffix.lower()
+    """The rows of a table in the file's order, or why one cannot be read."""
+    ending = path.suffix.lower()
+    if ending not in (".parquet", ".csv", ".jsonl", ".json"):
+        raise InvalidFile(f"{path.name}: give a .csv, .parquet, .jsonl or .json file", field="path")
     try:
-        if suffix == ".parquet":
+        if ending == ".parquet":
             frame = pd.read_parquet(path)
             yield from enumerate(({str(k): v for k, v in row.items()} for row in frame.to_dict("records")), start=1)
-        elif suffix == ".csv":
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                yield from enumerate(csv.DictReader(file), start=1)
-        elif suffix in (".jsonl", ".json"):
-            text = path.read_text(encoding="utf-8-sig")
-            lines = json.loads(text) if text.lstrip().startswith("[") else [line for line in text.split("\n") if line.strip()]
-            for number, line in enumerate(lines, start=1):
-                yield number, _json_row(line)
-        else:
-            raise InvalidFile(f"{path.name}: give a .csv, .parquet, .jsonl or .json file", field="path")
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+            return
+        table = read_table(path.read_bytes(), name=path.name, header=True, limit=None)
+    except (OSError, ValueError) as error:
         if isinstance(error, InvalidFile):
             raise
-        raise InvalidFile(f"{path.name} cannot be read as {suffix.removeprefix('.')}: {error}", field="path") from error
-
-
-def _json_row(line: Any) -> Mapping[str, Any] | str:
-    if isinstance(line, str):
-        try:
-            line = json.loads(line)
-        except ValueError:
-            return "is no JSON"
-    return line if isinstance(line, Mapping) else "is no object"
+        raise InvalidFile(f"{path.name} cannot be read as {ending.removeprefix('.')}: {error}", field="path") from error
+    rows: dict[int, Mapping[str, Any] | str] = {**dict(table.rows), **{error.row: error.message for error in table.errors}}
+    yield from sorted(rows.items(), key=lambda row: row[0])
 
 
 def _description(row: Mapping[str, Any], ref: ModelRef) -> dict[str, Any] | str:
     """The row as ours, or why it does not fit."""
     found = {name: next((row[a] for a in aliases if a in row and row[a] is not None), None) for name, aliases in _ALIASES.items()}
-    digits = re.match(r"\s*(\d+)(?:-mlp)?(?:\.0)?\s*$", str(found["layer"])), re.match(r"\s*(\d+)(?:\.0)?\s*$", str(found["index"]))
+    digits = re.match(r"\s*(\d{1,9})(?:-mlp)?(?:\.0)?\s*$", str(found["layer"])), re.match(r"\s*(\d{1,9})(?:\.0)?\s*$", str(found["index"]))
     if digits[0] is None or digits[1] is None:
         return "has no layer and neuron number"
     layer, index = int(digits[0][1]), int(digits[1][1])
@@ -298,6 +260,8 @@ def _unpack(path: Path, scratch: Path) -> list[str]:
         plain = [name for name in names if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name)]
         if len(names) > 50 or plain != names or MANIFEST not in names or any(entry.flag_bits & 0x1 for entry in archive.infolist()):
             raise InvalidFile(f"{path.name} is no exported atlas", field="path")
+        if any(entry.header_offset < 0 for entry in archive.infolist()):  # zipfile would seek there
+            raise InvalidFile(f"{path.name} is damaged: a file would begin before it", field="path")
         if sum(entry.file_size for entry in archive.infolist()) > MAX_ZIP_BYTES:
             raise InvalidFile(f"{path.name} unpacks to more than {MAX_ZIP_BYTES // 10**9} GB", field="path")
         archive.extractall(scratch)

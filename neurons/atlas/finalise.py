@@ -14,7 +14,7 @@ from neurons.atlas.collection import Collection
 from neurons.atlas.corpus import SKIP
 from neurons.atlas.probe import probe_vocabulary
 from neurons.atlas.project import project_outputs
-from neurons.atlas.writer import NEURONS, AtlasWriter
+from neurons.atlas.writer import AtlasWriter
 from neurons.core.progress import Progress, no_progress
 from neurons.models.loaded import LoadedModel
 from neurons.storage.files import atomic_file, disk_errors
@@ -70,7 +70,7 @@ def finalise(
         "occurrence_cap": collection.plan.settings.occurrences,
     }
     writer = AtlasWriter.keeping_descriptions(folder, loaded.ref)
-    writer.put_arrays(NEURONS, arrays, attributes=attributes)
+    writer.put_figures(arrays, attributes=attributes, labels={"rank": np.asarray(ranks), "quantile": np.asarray(BODY_QUANTILES)})
     writer.put_corpus(collection.corpus)
     done = collection.done_blocks
     windows = np.arange(collection.corpus.n_describe)
@@ -133,11 +133,11 @@ def _empty_arrays(collection: Collection, settings: FinaliseSettings) -> dict[st
         "histogram": np.zeros((n_layers, n_neurons, settings.bins), dtype=np.uint16),
         "histogram_range": np.zeros((n_layers, n_neurons, 2), dtype=np.float32),
         "exemplar_value": np.zeros((*sides, kept), dtype=np.float16),
-        "exemplar_sequence": np.zeros((*sides, kept), dtype=window_type),
+        "exemplar_sequence": np.full((*sides, kept), _none(window_type), dtype=window_type),
         "exemplar_position": np.zeros((*sides, kept), dtype=position_type),
-        "token_id": np.zeros((*sides, settings.tokens), dtype=id_type),
+        "token_id": np.full((*sides, settings.tokens), _none(id_type), dtype=id_type),
         "token_mean": np.zeros((*sides, settings.tokens), dtype=np.float16),
-        "previous_id": np.zeros((*sides, settings.previous), dtype=id_type),
+        "previous_id": np.full((*sides, settings.previous), _none(id_type), dtype=id_type),
         "previous_mean": np.zeros((*sides, settings.previous), dtype=np.float16),
     }
 
@@ -152,6 +152,8 @@ def _fill_layer(
     occurrences: dict[str, list[int]],
 ) -> None:
     width = collection.widths[layer]
+    if not width:  # a hybrid's layer without an MLP
+        return
     values = collection.values_2IK(layer)[:, :width]
     arrays["extreme"][:, layer, :width] = _half(np.nan_to_num(values[:, :, ranks - 1]))
     tail = np.nan_to_num(np.abs(values - values[:, :, -1:]))

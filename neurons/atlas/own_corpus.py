@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from transformers import AutoTokenizer
 
 from neurons.atlas.chat_corpus import ChatSettings, generate_conversations, read_conversations
-from neurons.atlas.corpus import Corpus, Document, Source, build_corpus
+from neurons.atlas.corpus import Corpus, Cutting, Document, Source, build_corpus
 from neurons.atlas.readers import Read, Skipped, read_corpus
 from neurons.atlas.store import SHIPPED, open_folder
 from neurons.core.errors import InvalidInput
@@ -57,6 +57,7 @@ def build_own_corpus(
     """
     sources: list[Source] = []
     skipped: list[Skipped] = []
+    columns: dict[int, dict[str, None]] = {}
     documents: list[Iterator[Document]] = []
     budgets: list[int | None] = []
     for spec in specs:
@@ -65,7 +66,7 @@ def build_own_corpus(
             texts = _shipped(first, sources)
         else:
             sources.append(Source(Path(spec).name or spec, "own", licence, spec))
-            texts = _own(loaded, first, read_corpus(spec, column=column), skipped)
+            texts = _own(loaded, first, _noted(read_corpus(spec, column=column), columns.setdefault(first, {})), skipped)
         documents.append(texts)
         share = None if tokens is None else tokens // (len(specs) * max(len(sources) - first, 1))
         budgets += [share] * (len(sources) - first)
@@ -82,9 +83,7 @@ def build_own_corpus(
             encode=lambda text: encode_text(loaded, text, bos=False),
             start_ids=encode_text(loaded, ""),
             n_vocab=loaded.ref.n_vocab,
-            budgets=budgets,
-            held_out=held_out,
-            align=64,
+            cutting=Cutting(budgets=budgets, held_out=held_out, align=64),
             progress=progress,
         )
     except InvalidInput as error:
@@ -92,7 +91,22 @@ def build_own_corpus(
             raise
         reasons = "; ".join(f"{one.name} {one.reason}" for one in skipped[:3])
         raise InvalidInput(f"nothing in the corpus can be used: {len(skipped)} skipped ({reasons})", field="corpus") from error
-    return BuiltCorpus(corpus, tuple(skipped))
+    told = tuple(_with_columns(source, tuple(columns.get(number, ()))) for number, source in enumerate(corpus.sources))
+    return BuiltCorpus(replace(corpus, sources=told), tuple(skipped))
+
+
+def _noted(found: Iterator[Read | Skipped], columns: dict[str, None]) -> Iterator[Read | Skipped]:
+    """The same, with the columns that the texts stood in put into `columns`, in their order."""
+    for one in found:
+        if isinstance(one, Read) and one.column:
+            columns.setdefault(one.column)
+        yield one
+
+
+def _with_columns(source: Source, columns: tuple[str, ...]) -> Source:
+    """The source, which says which column of its tables was read."""
+    names = " and ".join(map(repr, columns))
+    return replace(source, origin=f"{source.origin}, column{'s' if len(columns) > 1 else ''} {names}") if columns else source
 
 
 def _shipped(first: int, sources: list[Source]) -> Iterator[Document]:

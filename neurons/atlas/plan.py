@@ -6,7 +6,6 @@ Every shard works from the same plan, so partials add up to exactly what one pro
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from neurons.atlas.corpus import SKIP, Corpus
 from neurons.core.errors import InvalidInput
+from neurons.core.json_text import json_text
 from neurons.core.types import ModelRef
 
 GROUP = 16
@@ -33,7 +33,7 @@ class CollectSettings:
     tokens: int = 4096
     """Token ids whose mean activation is kept, the most frequent ones."""
     previous: int = 1536
-    """Likewise by the token before."""
+    """Token ids whose mean activation at the token after them is kept, the most frequent ones."""
     occurrences: int = 256
     """A token's mean is taken over its first occurrences, at most this many (the windows are shuffled, so they are a fair sample)."""
     body: int = 2048
@@ -107,7 +107,7 @@ def make_plan(corpus: Corpus, model: ModelRef, settings: CollectSettings) -> Pla
     counted = np.flatnonzero(counted_R)
     chosen = np.sort(np.random.default_rng(0).choice(counted, size=min(settings.body, len(counted)), replace=False))
     body_row_R[chosen] = np.arange(len(chosen))
-    given = json.dumps([corpus.fingerprint, model.weights_hash, model.dtype, asdict(settings)], sort_keys=True)
+    given = json_text([corpus.fingerprint, model.weights_hash, model.dtype, asdict(settings)], sort_keys=True, ascii_only=True)
     fingerprint = hashlib.sha256(given.encode()).hexdigest()
     return Plan(settings, corpus, model, token_ids_U, previous_ids_U, token_row_R, previous_row_R, body_row_R, fingerprint)
 

@@ -42,8 +42,10 @@ def probe_vocabulary(
             cache.batch_repeat_interleave(len(chunk))
 
         def record(layer: int, acts_BTI: Tensor, chunk: Tensor = chunk) -> None:
-            acts_IB = acts_BTI.float().reshape(len(chunk), -1, acts_BTI.shape[-1])[:, -1].T.cpu()
-            width = acts_IB.shape[0]
+            width = acts_BTI.shape[-1]
+            if not width:  # a hybrid's layer without an MLP
+                return
+            acts_IB = acts_BTI.float().reshape(len(chunk), -1, width)[:, -1].T.cpu()
             for side, sign in ((0, 1.0), (1, -1.0)):
                 both = torch.cat([values[side, layer, :width], acts_IB * sign], dim=1)
                 tokens = torch.cat([ids[side, layer, :width], chunk.to(torch.int32).expand(width, -1)], dim=1)
@@ -59,9 +61,11 @@ def probe_vocabulary(
 
 
 def _start_cache(loaded: LoadedModel) -> DynamicCache | None:
-    """The start token's keys and values, computed once; None for a model that is not to be run with a cache."""
+    """The start token's keys and values, computed once; None for a model that is not to be run with a cache, or whose state of the text
+    (a hybrid's) cannot be repeated for many tokens.
+    """
     if not loaded.running.uses_cache(2):
         return None
     cache = DynamicCache(config=loaded.model.config)
     run_forward(loaded, torch.tensor([[start_id(loaded)]]), cache=cache, logits_to_keep=1)
-    return cache
+    return cache if all(hasattr(layer, "batch_repeat_interleave") for layer in cache.layers) else None

@@ -17,6 +17,7 @@ from neurons.atlas.store import open_atlas
 from neurons.core.home import subfolder
 from neurons.core.progress import Progress, no_progress
 from neurons.core.quantile_table import NORM_LEVEL, STEER_LEVEL, QuantileTable
+from neurons.core.types import ModelRef
 from neurons.models.chat import encode_text
 from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import run_forward
@@ -29,9 +30,8 @@ _TOKENS = 8192
 
 def quantiles_for(loaded: LoadedModel, *, progress: Progress = no_progress) -> QuantileTable:
     """The model's quantiles: its atlas's, else a calibration over about 8,000 tokens of built-in text, computed once per model."""
-    atlas = open_atlas(loaded.ref)
-    if atlas is not None and atlas.has_figures:
-        return QuantileTable(atlas.tokens, "atlas", atlas.quantile(NORM_LEVEL), atlas.quantile(STEER_LEVEL))
+    if (known := known_quantiles(loaded.ref)) is not None:
+        return known
     path = subfolder("calibrations") / f"{loaded.ref.weights_hash[:32]}-{loaded.ref.dtype}.npz"
     with FileLock(f"{path}.lock"):
         if not path.exists():
@@ -66,3 +66,11 @@ def _calibrate(loaded: LoadedModel, progress: Progress) -> tuple[np.ndarray[Any,
         run_forward(loaded, torch.tensor([piece]), record=keep, logits_to_keep=1)
         seen += len(piece) - _MASKED
     return extreme_2LI.numpy(), seen
+
+
+def known_quantiles(ref: ModelRef) -> QuantileTable | None:
+    """The quantiles of a model's atlas, without the model; None where there is no atlas with figures."""
+    atlas = open_atlas(ref)
+    if atlas is None or not atlas.has_figures:
+        return None
+    return QuantileTable(atlas.tokens, "atlas", atlas.quantile(NORM_LEVEL), atlas.quantile(STEER_LEVEL))

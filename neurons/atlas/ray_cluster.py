@@ -6,6 +6,7 @@ The folder must be one that every node sees. A shard's checkpoint lives there to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The actors of a cluster, and how the work is dealt out to them."""
+
+    actors: int = 2
+    shards: int | None = None
+    """Parts of the work; None: four per actor."""
+    cpus: float = 1
+    """Per actor, as Ray counts them."""
+    gpus: float = 0
+    threads: int | None = None
+    """Set in each actor: the same number on every machine keeps results bit for bit alike. None: as the machine has it."""
+    checkpoint_seconds: float = 60.0
+    address: str | None = None
+    """Of a running cluster; None: Ray's own choice."""
 
 
 class ShardWorker:
@@ -45,20 +63,13 @@ def collect_on_ray(
     *,
     model: str = "default",
     dtype: str | None = None,
-    actors: int = 2,
-    shards: int | None = None,
-    cpus: float = 1,
-    gpus: float = 0,
-    threads: int | None = None,
-    checkpoint_seconds: float = 60.0,
-    address: str | None = None,
+    workers: Workers = Workers(),
     load: Callable[[], LoadedModel] | None = None,
     on_start: Callable[[Sequence[Any]], None] | None = None,
     progress: Progress = no_progress,
 ) -> Path:
-    """Do every shard of the plan in `folder` on `actors` actors. Returns `folder`; merge it next.
+    """Do every shard of the plan in `folder` on the actors of a cluster. Returns `folder`; merge it next.
 
-    `shards` defaults to four an actor. `threads` is set in each actor: the same number on every machine keeps results bit for bit alike.
     `load` replaces loading `model` (it is sent to the actors). `on_start` receives the actor handles. A shard whose actor dies goes to
     another actor, at most three times; then `ModelError`. Raises `InvalidInput` when Ray is not installed.
     """
@@ -67,17 +78,20 @@ def collect_on_ray(
     except ImportError as error:
         raise InvalidInput("a cluster needs Ray: install neuronscope[cluster]", field="ray") from error
     open_plan(folder)
-    shards = shards or actors * 4
     started = not ray.is_initialized()
     if started:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init(address=workers.address, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
-        worker = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(ShardWorker)
-        loader = load or _Loader(model, "cuda" if gpus else None, dtype)
-        pool = [worker.remote(loader, threads) for _ in range(actors)]
+        worker = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_restarts=0)(ShardWorker)
+        loader = load or _Loader(model, "cuda" if workers.gpus else None, dtype)
+
+        def actor() -> Any:
+            return worker.remote(loader, workers.threads)
+
+        pool = [actor() for _ in range(workers.actors)]
         if on_start is not None:
             on_start(pool)
-        _run(ray, worker, loader, threads, pool, folder, shards, checkpoint_seconds, progress)
+        _run(ray, actor, pool, folder, workers, progress)
     finally:
         if started:
             ray.shutdown()
@@ -94,17 +108,8 @@ class _Loader:
         return load_model(self.spec, device=self.device, dtype=self.dtype)
 
 
-def _run(
-    ray: Any,
-    worker: Any,
-    loader: Any,
-    threads: int | None,
-    pool: list[Any],
-    folder: Path,
-    shards: int,
-    checkpoint_seconds: float,
-    progress: Progress,
-) -> None:
+def _run(ray: Any, new_actor: Callable[[], Any], pool: list[Any], folder: Path, workers: Workers, progress: Progress) -> None:
+    shards = workers.shards or workers.actors * 4
     waiting = list(range(shards))
     attempts: dict[int, int] = dict.fromkeys(waiting, 0)
     running: dict[Any, tuple[int, Any]] = {}
@@ -115,7 +120,7 @@ def _run(
         while waiting and free:
             shard, actor = waiting.pop(0), free.pop()
             attempts[shard] += 1
-            running[actor.run.remote(str(folder), shard, shards, checkpoint_seconds)] = (shard, actor)
+            running[actor.run.remote(str(folder), shard, shards, workers.checkpoint_seconds)] = (shard, actor)
         finished, _ = ray.wait(list(running), num_returns=1)
         for reference in finished:
             shard, actor = running.pop(reference)
@@ -127,7 +132,7 @@ def _run(
                         f"shard {shard} of {shards} lost its worker {MAX_ATTEMPTS} times; look at the nodes' memory"
                     ) from error
                 waiting.insert(0, shard)
-                free.append(worker.remote(loader, threads))
+                free.append(new_actor())
                 continue
             except ray.exceptions.RayTaskError as error:
                 raise error.as_instanceof_cause() from error

@@ -6,9 +6,10 @@ Knows files, not tokens: conversations come out as messages.
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ import pyarrow
 from neurons.core.errors import InvalidFile, InvalidInput
 from neurons.core.types import Message, Role
 from neurons.storage.encodings import decode
+from neurons.storage.json_rows import turns_in
 from neurons.storage.tables import Table, read_table
 
-TEXT_COLUMNS = ("text", "content", "document", "body", "prompt", "messages", "conversations")
+CONVERSATIONS = ("messages", "conversations")
+TEXT_COLUMNS = ("text", "content", "document", "body", "prompt", *CONVERSATIONS)
 _ROLES: dict[str, Role] = {
     "system": "system",
     "user": "user",
@@ -43,6 +46,8 @@ class Read:
     name: str
     text: str = ""
     messages: tuple[Message, ...] = ()
+    column: str = field(default="", compare=False)
+    """The column or field that it stood in; "" for a whole text."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def read_corpus(spec: str, *, column: str | None = None, limit: int | None = Non
     `column` names the text column; by default the first of text, content, document, body, prompt, messages. Raises `InvalidInput` when
     `spec` is none of these, or a data set is asked for without the datasets package.
     """
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         if not files:
@@ -172,20 +177,20 @@ def _rows(
         if isinstance(row, Skipped):
             yield Skipped(f"{name}, {row.name}", row.reason)
         else:
-            yield _document(row.get(chosen), label)
+            yield _document(turns_in(row.get(chosen)) if chosen in CONVERSATIONS else row.get(chosen), label, chosen)
 
 
-def _document(value: Any, name: str) -> Read | Skipped:
+def _document(value: Any, name: str, column: str) -> Read | Skipped:
     if isinstance(value, str):
         return (
-            Read(name, text=value)
+            Read(name, text=value, column=column)
             if len(value.strip()) >= MIN_CHARACTERS
             else Skipped(name, f"is shorter than {MIN_CHARACTERS} characters")
         )
     turns = list(value) if isinstance(value, Sequence) or hasattr(value, "tolist") else []
     messages = [_message(turn) for turn in turns]
     if messages and all(message is not None for message in messages):
-        return Read(name, messages=tuple(message for message in messages if message is not None))
+        return Read(name, messages=tuple(message for message in messages if message is not None), column=column)
     return Skipped(name, "is neither a text nor a list of messages with role and content")
 
 

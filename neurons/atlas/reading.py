@@ -44,25 +44,6 @@ class Passage:
         return self.position - self.start
 
 
-def exemplar_passages(
-    loaded: LoadedModel,
-    atlas: Atlas,
-    neuron: NeuronSide,
-    *,
-    count: int = 8,
-    context: tuple[int, int] = (24, 8),
-    progress: Progress = no_progress,
-) -> tuple[Passage, ...]:
-    """The strongest `count` exemplars of a neuron side with every token's activation. About 0.5 s an exemplar on a CPU."""
-    exemplars = atlas.exemplars(neuron.layer, neuron.index, neuron.polarity, context=context)[:count]
-    passages = []
-    for done, one in enumerate(exemplars):
-        progress(done, len(exemplars), "exemplars read")
-        acts_T = neuron_acts(loaded, atlas.corpus, [one.sequence], neuron, stop=one.start + len(one.ids))[0]
-        passages.append(_passage(acts_T, one))
-    return tuple(passages)
-
-
 def range_passages(
     loaded: LoadedModel,
     atlas: Atlas,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from neurons.atlas.arrays import ArrayFile
 from neurons.atlas.corpus import Corpus
+from neurons.atlas.levels import from_body, from_extremes
 from neurons.atlas.records import AtlasInfo, AtlasQuantiles, Exemplar, ExemplarArrays, Histogram, TokenArrays, TokenStats, side_of
 from neurons.atlas.writer import CORPUS, NEURONS, AtlasWriter, read_manifest
 from neurons.core.errors import InvalidInput, NotFound, StoreError
@@ -171,6 +172,7 @@ class Atlas:
 
     @property
     def info(self) -> AtlasInfo:
+        """What lists and pages say of this atlas, with a note where its figures are not exactly this model's."""
         note = ""
         if self._shown_for is not None:
             note = f"collected from other weights ({self.ref.name}) of the same architecture; figures are near, not exact"
@@ -198,40 +200,15 @@ class Atlas:
     def quantiles(self, level: float, *, tail_fit: bool = False) -> AtlasQuantiles:
         """The quantile and how it was found.
 
-        The j-th largest of N tokens is the quantile 1 - j/N: exact where j = floor(level * N) is a kept rank, interpolated in log rank
-        between kept ranks, read from the body sample above them. Where level * N < 1 the corpus extreme stands in; with `tail_fit` an
-        exponential tail (mean excess over the 128th value) goes beyond it. Raises `InvalidInput` for a level outside (0, 0.5].
+        From the strongest values where the level is so high, else from the body sample. With `tail_fit` an exponential tail goes beyond the
+        corpus extreme. Raises `InvalidInput` for a level outside (0, 0.5].
         """
         if not 0 < level <= 0.5:
             raise InvalidInput(f"quantile level is {level}; use a number above 0 and at most 0.5", field="level")
         ranks = np.asarray(self._attributes["ranks"], dtype=np.int64)
-        rank = level * self.tokens
-        extreme = self._read("extreme")
-        whole = int(rank + 1e-9)
-        if whole < 1:
-            value = extreme[..., 0].astype(np.float32)
-            if tail_fit:
-                beyond = self._read("tail_scale").astype(np.float32) * np.float32(np.log(1 / rank))
-                value = np.stack([value[0] + beyond[0], value[1] - beyond[1]])
-            return AtlasQuantiles(level, self.tokens, value, rank, "tail fit" if tail_fit else "corpus extreme")
-        if whole in ranks:
-            value = extreme[..., int(np.flatnonzero(ranks == whole)[0])].astype(np.float32)
-            return AtlasQuantiles(level, self.tokens, value, rank, "order statistic")
-        if whole < ranks[-1]:
-            above = int(np.searchsorted(ranks, whole))
-            share = np.log(whole / ranks[above - 1]) / np.log(ranks[above] / ranks[above - 1])
-            mixed = extreme[..., above - 1] * np.float32(1 - share) + extreme[..., above] * np.float32(share)
-            return AtlasQuantiles(level, self.tokens, mixed.astype(np.float32), rank, "interpolated")
-        value = np.stack([self._body_quantile(at) for at in (1 - level, level)])
-        return AtlasQuantiles(level, self.tokens, value, rank, "body sample")
-
-    def _body_quantile(self, at: float) -> NDArray[np.float32]:
-        """(L, I): linear between the quantiles kept of the body sample."""
-        levels = np.asarray(self._attributes["body_quantiles"])
-        body = self._read("body").astype(np.float32)
-        above = int(np.clip(np.searchsorted(levels, at), 1, len(levels) - 1))
-        share = np.float32(np.clip((at - levels[above - 1]) / (levels[above] - levels[above - 1]), 0, 1))
-        return np.asarray(body[..., above - 1] * (1 - share) + body[..., above] * share, dtype=np.float32)
+        tail = self._read("tail_scale") if tail_fit else None
+        found = from_extremes(level, self.tokens, ranks, self._read("extreme"), tail)
+        return found or from_body(level, self.tokens, np.asarray(self._attributes["body_quantiles"]), self._read("body"))
 
     def mean_LI(self) -> NDArray[np.float32]:
         """Mean activation over all counted tokens, (L, I)."""

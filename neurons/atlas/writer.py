@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from neurons.atlas.arrays import write_arrays
 from neurons.atlas.corpus import Corpus
 from neurons.core.clock import now, stamp
 from neurons.core.errors import StoreError
+from neurons.core.json_text import json_text
 from neurons.core.types import ModelRef
 from neurons.storage.files import atomic_path, disk_errors, sweep_leftovers
 from neurons.storage.manifest import MANIFEST, entry_of, parse_document
@@ -27,6 +27,36 @@ VERSION = 1
 NEURONS = "neurons.zarr.zip"
 CORPUS = "corpus.zarr.zip"
 DESCRIPTIONS = "descriptions"
+_SIDES = ("side", "layer", "neuron")
+FIGURES: dict[str, tuple[str, ...]] = {
+    "extreme": (*_SIDES, "rank"),
+    "tail_scale": _SIDES,
+    "mean": _SIDES[1:],
+    "body": (*_SIDES[1:], "quantile"),
+    "histogram": (*_SIDES[1:], "bin"),
+    "histogram_range": (*_SIDES[1:], "end"),
+    **{f"exemplar_{what}": (*_SIDES, "exemplar") for what in ("value", "sequence", "position")},
+    **{f"token_{what}": (*_SIDES, "listed_token") for what in ("id", "mean")},
+    **{f"previous_{what}": (*_SIDES, "listed_previous") for what in ("id", "mean")},
+    **{f"promoted_{what}": (*_SIDES, "listed_promoted") for what in ("id", "score")},
+    **{f"probe_{what}": (*_SIDES, "listed_probe") for what in ("id", "value")},
+    "token_count": ("vocabulary",),
+}
+"""The dimensions of `neurons.zarr.zip`."""
+READINGS: dict[str, tuple[str, ...]] = {
+    "mean": ("embedding",),
+    "whiten": ("embedding", "component"),
+    "vector": ("row", "component"),
+    "scale": ("row",),
+    "part_text": ("byte",),
+    "part_vector": ("part", "embedding"),
+    "part_index": ("reading_part",),
+    "part_level": ("reading_part",),
+    "part_count": ("row",),
+    "map_row": ("mapped",),
+    "map_xy": ("mapped", "axis"),
+}
+"""The dimensions of the arrays beside the descriptions: `row` is a row of their table."""
 _FIELDS = ("model", "tokens", "documents", "sources", "settings", "complete", "created", "descriptions")
 _LARGEST = 1 << 53
 _WEIGHTS = re.compile(r"[0-9A-Za-z_-]{0,128}")
@@ -90,7 +120,7 @@ class _Fields(BaseModel):
 def _check_fields(path: Path, manifest: Mapping[str, Any]) -> None:
     """Raise `StoreError` where the manifest lacks something that every reader asks for, or names a file it does not have."""
     try:
-        found = _Fields.model_validate_json(json.dumps(manifest))
+        found = _Fields.model_validate_json(json_text(manifest))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
@@ -123,9 +153,9 @@ class AtlasWriter:
         files = {name: old["files"][name] for name in (entry["table"], entry.get("arrays")) if name in old["files"]}
         return cls(folder, base={"format": FORMAT, "version": VERSION, "files": files, "descriptions": entry})
 
-    def put_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]], *, attributes: Mapping[str, Any] | None = None) -> None:
-        write_arrays(self.folder / name, arrays, attributes=attributes)
-        self._note(name)
+    def put_figures(self, arrays: Mapping[str, NDArray[Any]], *, attributes: Mapping[str, Any], labels: Mapping[str, NDArray[Any]]) -> None:
+        write_arrays(self.folder / NEURONS, arrays, dimensions=FIGURES, attributes=attributes, labels=labels)
+        self._note(NEURONS)
 
     def put_corpus(self, corpus: Corpus) -> None:
         corpus.save(self.folder / CORPUS)
@@ -141,7 +171,8 @@ class AtlasWriter:
         entry: dict[str, Any] = {"table": name, "described": len(table), **meta}
         if arrays:
             entry["arrays"] = f"{DESCRIPTIONS}-{when}.zarr.zip"
-            self.put_arrays(entry["arrays"], arrays)
+            write_arrays(self.folder / entry["arrays"], arrays, dimensions=READINGS)
+            self._note(entry["arrays"])
         old = self._manifest.get("descriptions", {})
         for key in ("table", "arrays"):
             self._manifest["files"].pop(old.get(key, ""), None)

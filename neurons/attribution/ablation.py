@@ -88,7 +88,7 @@ class Ablator:
         count = len(cases)
         ids_BT = torch.tensor([self.baseline.ids[token:]]).expand(count, -1)
         cache = self._prefix_cache(token, count)
-        with ExitStack() as stack:
+        with self.loaded.lock, ExitStack() as stack:  # the lock first: nobody else's pass may meet a frozen layer
             at_BS = torch.arange(token, len(self.baseline.ids)).expand(count, -1)
             for number in range(layer):
                 stack.enter_context(frozen_output(self.layers[number], self.baseline.outputs[number], at_BS))
@@ -210,7 +210,10 @@ def _run_baseline(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Edit]
 
 @contextmanager
 def _contiguous_head(loaded: LoadedModel) -> Iterator[None]:
-    """The last token's hidden states of a batch are a strided view, for which the matrix product takes a slow path: copy them."""
+    """The last token's hidden states of a batch are a strided view, for which the matrix product takes a slow path: copy them.
+
+    The caller holds the lock.
+    """
     model: Any = loaded.model
     handle = model.get_output_embeddings().register_forward_pre_hook(lambda _module, args: (args[0].contiguous(),))
     try:
@@ -220,6 +223,9 @@ def _contiguous_head(loaded: LoadedModel) -> Iterator[None]:
 
 
 def frozen_output(layer: nn.Module, output: Any, at_BS: Tensor) -> AbstractContextManager[None]:
-    """The layer returns its baseline output (of batch 1) at the positions `at_BS` of each row, without computing anything."""
+    """The layer returns its baseline output (of batch 1) at the positions `at_BS` of each row, without computing anything.
+
+    The caller holds the lock.
+    """
     hidden = hidden_of(output)
     return answering(layer, output, hidden.detach()[0, at_BS.to(hidden.device)])

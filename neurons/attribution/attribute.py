@@ -24,7 +24,8 @@ from neurons.attribution.top_k import largest
 from neurons.core.errors import InvalidInput
 from neurons.core.percent import percent
 from neurons.core.progress import Progress, no_progress
-from neurons.core.types import AttributionRow, Steer, TargetSpec
+from neurons.core.steers import Steer
+from neurons.core.types import AttributionRow, TargetSpec
 from neurons.models.loaded import LoadedModel
 from neurons.runs.graph_run import shared_run
 from neurons.runs.hooks import watched

@@ -19,13 +19,33 @@ from scipy import stats
 from neurons.attribution.ablation import Ablator, Case, Place, prepare
 from neurons.attribution.metrics import check_target, metric_value
 from neurons.core.errors import InvalidInput
-from neurons.core.progress import Progress, no_progress
-from neurons.core.types import AttributionRow, NeuronSide, Steer, TargetSpec
+from neurons.core.progress import Progress, Repeatable, no_progress
+from neurons.core.steers import Steer
+from neurons.core.types import AttributionRow, NeuronSide, TargetSpec
 from neurons.models.loaded import LoadedModel
+from neurons.runs.hooks import watched
 from neurons.runs.steering import compile_edits
 
 Ablation = Literal["zero", "mean"]
 Scope = Literal["token", "all"]
+
+
+@dataclass(frozen=True, eq=False)
+class EffectOptions:
+    """How effects are measured."""
+
+    ablation: Ablation = "zero"
+    """What an ablated neuron is set to: 0, or its mean over a corpus."""
+    means_LI: NDArray[np.float32] | None = None
+    """Each neuron's mean, which "mean" needs."""
+    scope: Scope = "token"
+    """Where a row's neuron is ablated: at the row's own token, or at all tokens."""
+    steers: Sequence[Steer] = ()
+    """The steers of the run. They stay on: an ablated neuron is at its ablated value whatever a steer says."""
+    prompt_tokens: int | None = None
+    """How many of the ids are the prompt's, for the steers; None: all."""
+    batch: int | None = None
+    """Rows per pass; None: as many as fit."""
 
 
 @dataclass(frozen=True)
@@ -72,26 +92,23 @@ def measure_effects(
     ids: Sequence[int],
     target: TargetSpec,
     rows: Sequence[AttributionRow | Effect | Place | NeuronSide],
+    options: EffectOptions = EffectOptions(),
     *,
-    ablation: Ablation = "zero",
-    means_LI: NDArray[np.float32] | None = None,
-    scope: Scope = "token",
-    steers: Sequence[Steer] = (),
-    prompt_tokens: int | None = None,
-    batch: int | None = None,
     progress: Progress = no_progress,
 ) -> Effects:
-    """Ablate each row's neuron alone, at its token (scope "token") or at all tokens ("all"), and read the metric.
+    """Ablate each row's neuron alone, where `options` say, and read the metric.
 
-    Steers stay on: an ablated neuron is at its ablated value whatever a steer says. `means_LI` is needed by "mean".
-    Raises `InvalidInput` for a target, neuron or token that is not there. `progress` may raise `Cancelled`.
+    Raises `InvalidInput` for a target, neuron or token that is not there.
+    `progress` is called at every layer of every pass and may raise `Cancelled`.
     """
-    cases = [(_place(row, scope),) for row in rows]
+    cases = [(_place(row, options.scope),) for row in rows]
     start = time.perf_counter()
     target = check_target(loaded, ids, target)
-    ablator = _ablator(loaded, ids, target, cases, ablation, means_LI, steers, prompt_tokens)
-    baseline = float(metric_value(ablator.baseline.logits_V[None], target)[0])
-    after_N = ablated_metrics(ablator, [target], cases, batch=batch, progress=progress)[:, 0]
+    told = Repeatable(progress, len(cases), "measuring effects")
+    with watched(loaded, told.again):
+        ablator = _ablator(loaded, ids, target, cases, options)
+        baseline = float(metric_value(ablator.baseline.logits_V[None], target)[0])
+        after_N = ablated_metrics(ablator, [target], cases, batch=options.batch, progress=told)[:, 0]
     measured = tuple(
         Effect(place.layer, place.index, place.token, _activation(ablator, place), float(baseline - after))
         for (place,), after in zip(cases, after_N, strict=True)
@@ -104,23 +121,22 @@ def measure_sets(
     ids: Sequence[int],
     target: TargetSpec,
     sets: Sequence[Sequence[AttributionRow | Effect | Place | NeuronSide]],
+    options: EffectOptions = EffectOptions(),
     *,
-    ablation: Ablation = "zero",
-    means_LI: NDArray[np.float32] | None = None,
-    scope: Scope = "token",
-    steers: Sequence[Steer] = (),
-    prompt_tokens: int | None = None,
-    batch: int | None = None,
     progress: Progress = no_progress,
 ) -> NDArray[np.float64]:
     """The effect of each set, its neurons ablated together, shape (N,). An empty set has effect 0. Otherwise as `measure_effects`."""
-    cases = [tuple(sorted({_place(row, scope) for row in group}, key=_order)) for group in sets]
+    cases = [tuple(sorted({_place(row, options.scope) for row in group}, key=_order)) for group in sets]
     target = check_target(loaded, ids, target)
     filled = [case for case in cases if case]
-    ablator = _ablator(loaded, ids, target, filled, ablation, means_LI, steers, prompt_tokens)
-    baseline = float(metric_value(ablator.baseline.logits_V[None], target)[0])
+    told = Repeatable(progress, len(filled), "measuring effects")
     effects_N = np.zeros(len(cases))
-    effects_N[[bool(case) for case in cases]] = baseline - ablated_metrics(ablator, [target], filled, batch=batch, progress=progress)[:, 0]
+    with watched(loaded, told.again):
+        ablator = _ablator(loaded, ids, target, filled, options)
+        baseline = float(metric_value(ablator.baseline.logits_V[None], target)[0])
+        effects_N[[bool(case) for case in cases]] = (
+            baseline - ablated_metrics(ablator, [target], filled, batch=options.batch, progress=told)[:, 0]
+        )
     return effects_N
 
 
@@ -152,16 +168,13 @@ def _ablator(
     ids: Sequence[int],
     target: TargetSpec,
     cases: Sequence[Case],
-    ablation: Ablation,
-    means_LI: NDArray[np.float32] | None,
-    steers: Sequence[Steer],
-    prompt_tokens: int | None,
+    options: EffectOptions,
 ) -> Ablator:
     for case in cases:
         for place in case:
             _check_place(loaded, place, target.token)
-    edits = compile_edits(loaded, steers, len(ids) if prompt_tokens is None else prompt_tokens)
-    return prepare(loaded, ids[: target.token], edits, _value_of(loaded, ablation, means_LI), probe=cases)
+    edits = compile_edits(loaded, options.steers, len(ids) if options.prompt_tokens is None else options.prompt_tokens)
+    return prepare(loaded, ids[: target.token], edits, _value_of(loaded, options.ablation, options.means_LI), probe=cases)
 
 
 def _value_of(loaded: LoadedModel, ablation: Ablation, means_LI: NDArray[np.float32] | None) -> Callable[[Place], float]:

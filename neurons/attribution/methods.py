@@ -32,6 +32,7 @@ from neurons.core.errors import InvalidInput
 from neurons.core.types import TargetSpec
 from neurons.models.loaded import LoadedModel
 from neurons.models.sites import Part
+from neurons.runs.backward import gradients
 from neurons.runs.graph_run import GraphRun
 from neurons.runs.hooks import Edit, GraphActs, Replace, run_forward
 
@@ -171,6 +172,6 @@ def activation_gradients(
 
     with loaded.lock, backward_rules(loaded, rules) if rules else nullcontext():
         output = run_forward(loaded, torch.tensor([list(ids)]), edits=edits, graph=acts, replace=replace, logits_to_keep=1, grad=True)
-        assert output.logits is not None
-        grads = acts.layers(torch.autograd.grad(value_of(output.logits[:, -1]), acts.tensors(), materialize_grads=True))
+    assert output.logits is not None
+    grads = acts.layers(gradients(loaded, value_of(output.logits[:, -1]), acts.tensors()))
     return [act.detach()[0].float() for act in acts.layers()], [grad[0].float() for grad in grads], output.logits[:, -1].detach()

@@ -4,6 +4,7 @@
     logprob   log p
     logit     logits[token]
     contrast  logits[token] - logits[against]
+    logodds   log p/(1 - p)
 
 The token at position t is explained from the logits at t - 1.
 
@@ -26,6 +27,8 @@ from neurons.core.types import Metric, TargetSpec
 from neurons.models.loaded import LoadedModel
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
+SATURATED = 0.995
+"""A probability above this hardly moves: p (1 - p) is under .005, whatever a neuron does. Its log-odds do."""
 
 
 def check_target(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec) -> TargetSpec:
@@ -62,13 +65,15 @@ def metric_value(logits_BV: Tensor, target: TargetSpec) -> Tensor:
         return chosen_B
     if target.metric == "contrast":
         return chosen_B - logits_BV[:, target.against_id]
+    if target.metric == "logodds":
+        return latent_value(logits_BV, target)
     logprob_B = chosen_B - torch.logsumexp(logits_BV, dim=-1)
     return logprob_B.exp() if target.metric == "prob" else logprob_B
 
 
 def latent_value(logits_BV: Tensor, target: TargetSpec) -> Tensor:
-    """The log-odds for the two probability metrics, else the metric itself, shape (B,), float32 and differentiable."""
-    if target.metric not in ("prob", "logprob"):
+    """The log-odds for the probability metrics, else the metric itself, shape (B,), float32 and differentiable."""
+    if target.metric in ("logit", "contrast"):
         return metric_value(logits_BV, target)
     logits_BV = logits_BV.float()
     chosen_1 = torch.tensor([target.token_id], device=logits_BV.device)

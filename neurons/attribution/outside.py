@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from neurons.attribution.metrics import check_target, metric_value
+from neurons.core.percent import percent
 from neurons.core.types import TargetSpec
 from neurons.models.loaded import LoadedModel
 from neurons.models.sites import other_writers
+from neurons.runs.backward import gradients
 from neurons.runs.hooks import GraphActs, run_forward
 
 
@@ -33,7 +35,7 @@ class Outside:
         if not self.modules:
             return "nothing outside attention is left out"
         kinds = sorted({name.rpartition(".")[2] for name in self.modules})
-        return f"{', '.join(kinds)} ({len(self.modules)} modules) are no neurons: {100 * self.share:.1f}% of the gradient mass"
+        return f"{', '.join(kinds)} ({len(self.modules)} modules) are no neurons: {percent(self.share)} of the gradient mass"
 
 
 def outside(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec) -> Outside:
@@ -53,9 +55,9 @@ def outside(loaded: LoadedModel, ids: Sequence[int], target: TargetSpec) -> Outs
         for name in modules:
             stack.callback(loaded.model.get_submodule(name).register_forward_pre_hook(keep).remove)
         output = run_forward(loaded, torch.tensor([list(ids[: target.token])]), graph=acts, logits_to_keep=1, grad=True)
-        assert output.logits is not None
-        inputs = [*acts.tensors(), *kept]
-        grads = torch.autograd.grad(metric_value(output.logits[:, -1], target)[0], inputs, materialize_grads=True)
+    assert output.logits is not None
+    inputs = [*acts.tensors(), *kept]
+    grads = gradients(loaded, metric_value(output.logits[:, -1], target)[0], inputs)
     masses = [float((x.detach() * grad).abs().sum(dtype=torch.float64)) for x, grad in zip(inputs, grads, strict=True)]
     left = sum(masses[len(inputs) - len(kept) :])
     return Outside(modules, left / max(sum(masses), 1e-30))

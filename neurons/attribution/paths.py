@@ -18,10 +18,12 @@ from torch import Tensor
 from neurons.attribution.metrics import check_target, metric_value
 from neurons.attribution.top_k import largest
 from neurons.core.errors import InvalidInput
-from neurons.core.progress import Progress, no_progress
-from neurons.core.types import AttributionRow, Polarity, Steer, TargetSpec
+from neurons.core.progress import Progress, Repeatable, no_progress
+from neurons.core.steers import Steer
+from neurons.core.types import AttributionRow, Polarity, TargetSpec
 from neurons.models.loaded import LoadedModel
-from neurons.runs.hooks import GraphActs, run_forward
+from neurons.runs.backward import gradients
+from neurons.runs.hooks import GraphActs, run_forward, watched
 from neurons.runs.steering import compile_edits
 
 MAX_NODES = 24
@@ -91,16 +93,19 @@ def upstream(
     k: int = 20,
     steers: Sequence[Steer] = (),
     prompt_tokens: int | None = None,
+    progress: Progress = no_progress,
 ) -> Upstream:
     """The `k` neurons of lower layers, at this or earlier tokens, that drive neuron (layer, index) at `token`.
 
-    Raises `InvalidInput` for a neuron of layer 0 (none is below), or a neuron or token that is not there.
+    Raises `InvalidInput` for a neuron of layer 0 (none is below), or a neuron or token that is not there, and what `progress` raises,
+    which is called at every layer.
     """
     _check(loaded, ids, layer, index, token)
     if layer == 0:
         raise InvalidInput(f"neuron 0:{index} is in the first layer: no neuron drives it; choose one of a higher layer", field="neuron")
-    run = _Run(loaded, ids[: token + 1], steers, len(ids) if prompt_tokens is None else prompt_tokens)
-    rows, share = run.drivers(layer, index, token, k)
+    with watched(loaded, progress):
+        run = _Run(loaded, ids[: token + 1], steers, len(ids) if prompt_tokens is None else prompt_tokens)
+        rows, share = run.drivers(layer, index, token, k)
     return Upstream(layer, index, token, run.activation(layer, index, token), rows, share)
 
 
@@ -119,7 +124,7 @@ def walk(
     """A small graph of what drives a neuron at a token (or the explained token), what drives those, and so on.
 
     Each node is followed to its `width` strongest drivers, `steps` times. A neuron met twice is one node. When the graph would
-    outgrow `max_nodes`, the weakest of a step's new nodes are left out.
+    outgrow `max_nodes`, the weakest of a step's new nodes are left out. Raises what `progress` raises, which is called at every layer.
     """
     if not 1 <= steps <= 5 or not 1 <= width <= 20:
         raise InvalidInput(f"a walk of {steps} steps and width {width} cannot be drawn; use 1 to 5 steps, width 1 to 20", field="steps")
@@ -129,7 +134,13 @@ def walk(
     else:
         _check(loaded, ids, start.layer, start.index, start.token)
         last = start.token
-    run = _Run(loaded, ids[: last + 1], steers, len(ids) if prompt_tokens is None else prompt_tokens)
+    told = Repeatable(progress, None, "running the text")
+    with watched(loaded, told.again):
+        run = _Run(loaded, ids[: last + 1], steers, len(ids) if prompt_tokens is None else prompt_tokens)
+        return _followed(run, start, steps, width, max_nodes, told)
+
+
+def _followed(run: _Run, start: AttributionRow | TargetSpec, steps: int, width: int, max_nodes: int, progress: Progress) -> Graph:
     root = run.target_node(start) if isinstance(start, TargetSpec) else run.node(start.layer, start.index, start.token, 0)
     nodes, edges, frontier = {root.id: root}, [], [root]
     for step in range(1, steps + 1):
@@ -197,8 +208,7 @@ class _Run:
             # A steer that sets the neuron cuts it off from what is below, where there may also be no neurons at all.
             self.mass = 0.0
             return (), 0.0
-        with self.loaded.lock:
-            grads = torch.autograd.grad(value, inputs, retain_graph=True, materialize_grads=True)
+        grads = gradients(self.loaded, value, inputs, keep=True)
         pairs = zip(self.acts.layers(below=layers), self.acts.layers(grads, below=layers), strict=True)
         drives = [(act.detach()[0] * grad[0]).float() for act, grad in pairs]
         flat = torch.cat([drive.flatten() for drive in drives])

@@ -29,6 +29,7 @@ from neurons.core.types import TargetSpec
 from neurons.models.layers import decoder_layers
 from neurons.models.loaded import LoadedModel
 from neurons.runs.attention_tap import AttentionCall
+from neurons.runs.backward import gradients
 from neurons.runs.graph_run import GraphRun, graph_run
 from neurons.runs.hooks import Edit
 
@@ -86,23 +87,24 @@ def refined(
 
     Where a check shows that the model cannot be run one token at a time from the middle, entries keep their gradient estimate.
     """
-    with loaded.lock:
-        run = graph_run(loaded, ids, edits) if run is None else run
-        acts, found = _gradients(run, target)
-        logits_V = run.logits_V.detach()
-        attrs = [effect_from_latent(found.latent, attr, target) for attr in found.attrs]
-        unembedding = make_unembedding(loaded, logits_V, target)
-        entries = [] if unembedding is None else _choose(loaded, run, acts, found, budget, unembedding.columns)
-        size = max(1, MAX_KEYS // len(ids))
-        count = 0
-        for start in range(0, len(entries), size):
+    # Who waits for the model comes in between the passes: each takes its turn itself.
+    run = graph_run(loaded, ids, edits) if run is None else run
+    acts, found = _gradients(loaded, run, target)
+    logits_V = run.logits_V.detach()
+    attrs = [effect_from_latent(found.latent, attr, target) for attr in found.attrs]
+    unembedding = make_unembedding(loaded, logits_V, target)
+    entries = [] if unembedding is None else _choose(loaded, run, acts, found, budget, unembedding.columns)
+    size = max(1, MAX_KEYS // len(ids))
+    count = 0
+    for start in range(0, len(entries), size):
+        with loaded.lock:
             own = None if unembedding is None else run_single_tokens(loaded, run, entries[start : start + size], unembedding)
             if own is None or unembedding is None:
                 break
             effects_B = effect_from_latent(found.latent, _changes(loaded, run, own, found, unembedding), target)
-            for entry, effect in zip(own.entries, effects_B.tolist(), strict=True):
-                attrs[entry.layer][entry.token, entry.index] = effect
-            count += len(own.entries)
+        for entry, effect in zip(own.entries, effects_B.tolist(), strict=True):
+            attrs[entry.layer][entry.token, entry.index] = effect
+        count += len(own.entries)
     factor, latents = slope(found.latent, target), [attr.cpu() for attr in found.attrs]  # all that is kept of the run for later
     value = float(metric_value(logits_V[None], target)[0])
     return Refined(value, acts, attrs, lambda: [attr * factor for attr in latents], count, _stands_in(loaded, found, count))
@@ -119,13 +121,13 @@ def _stands_in(loaded: LoadedModel, found: _Gradients, count: int) -> str:
     return ""
 
 
-def _gradients(run: GraphRun, target: TargetSpec) -> tuple[list[Tensor], _Gradients]:
+def _gradients(loaded: LoadedModel, run: GraphRun, target: TargetSpec) -> tuple[list[Tensor], _Gradients]:
     """One backward pass: the activations, and what it says of them."""
     latent = latent_value(run.logits_V[None], target)[0]
     tokens, hidden, inputs = len(run.ids), run.hidden, run.acts.tensors()
     hidden = [residual for residual in hidden if residual.requires_grad]  # not so below the first layer that has neurons
     attended = [call.out_BHTD for call in run.calls if call.out_BHTD.requires_grad]
-    grads = torch.autograd.grad(latent, [*inputs, *hidden, *attended], materialize_grads=True, retain_graph=run.shared)
+    grads = gradients(loaded, latent, [*inputs, *hidden, *attended], keep=run.shared)
     residual_grads, out_grads = grads[len(inputs) : len(inputs) + len(hidden)], iter(grads[len(inputs) + len(hidden) :])
     acts = [act.detach()[0, :tokens].float() for act in run.acts.layers()]
     norms = [grad[0, :tokens].float().norm(dim=-1) for grad in residual_grads]

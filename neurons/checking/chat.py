@@ -9,11 +9,12 @@ from typing import Any
 
 from neurons.core.errors import InvalidInput
 from neurons.core.progress import Progress
-from neurons.core.types import Message
-from neurons.models.chat import encode_prompt, token_text
+from neurons.core.types import Message, Sampling
+from neurons.models.chat import embedding_rows, encode_prompt, token_text
 from neurons.models.findings import Finding
 from neurons.models.loaded import LoadedModel
 from neurons.models.template import as_turns, template_source
+from neurons.runs.followed import ignored_by, offered_by
 
 TURNS = (
     ("user", "What is the capital of Turkey?"),
@@ -24,24 +25,20 @@ TURNS = (
 )
 SYSTEM = "Be concise."
 _DATES = re.compile(r"strftime_now|datetime|date_string|current_date")
-_DEFAULTS = (
-    "repetition_penalty",
-    "encoder_repetition_penalty",
-    "no_repeat_ngram_size",
-    "suppress_tokens",
-    "begin_suppress_tokens",
-    "bad_words_ids",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-    "min_new_tokens",
-    "min_length",
-    "exponential_decay_length_penalty",
-    "sequence_bias",
-    "guidance_scale",
-    "num_beams",
-)
-"""Settings of a generation config that change what `generate` takes as the next token, whatever the sampling."""
-_NEUTRAL: tuple[Any, ...] = (None, 0, 1, 1.0, [], {}, False)
+
+
+def check_vocabulary(loaded: LoadedModel) -> Finding:
+    """Whether the weights have a row for every token of the tokenizer: of its ends and template always, of the others as it may be."""
+    rows, known = embedding_rows(loaded), len(loaded.tokenizer)
+    special = {loaded.tokenizer.bos_token_id, *loaded.eos_ids} - {None}
+    if outside := sorted(token for token in special if token >= rows):
+        names = ", ".join(map(str, outside))
+        said = f"its tokenizer's tokens {names} have no row in its weights ({rows} rows): it is another model's tokenizer"
+        return Finding("vocabulary", "refused", said)
+    if known > rows:
+        said = f"{known - rows} of its tokenizer's {known} tokens have no row in its weights: a text that holds one is refused"
+        return Finding("vocabulary", "note", said)
+    return Finding("vocabulary", "right", f"its weights have a row for each of the tokenizer's {known} tokens")
 
 
 def check_chat(loaded: LoadedModel, progress: Progress) -> list[Finding]:
@@ -101,10 +98,10 @@ def _ends(loaded: LoadedModel) -> list[Finding]:
 
 
 def _defaults(loaded: LoadedModel) -> list[Finding]:
-    """Settings that `generate` would follow and our loop does not."""
-    config: Any = loaded.model.generation_config
-    asked = {name: value for name in _DEFAULTS if (value := getattr(config, name, None)) not in _NEUTRAL} if config else {}
-    if not asked:
+    """Settings that `generate` would follow and our loop does not, unless it is told to."""
+    ignored = ignored_by(loaded, Sampling())
+    if not ignored:
         return []
-    shown = ", ".join(f"{name} {str(value)[:40]}" for name, value in asked.items())
-    return [Finding("generation config", "note", f"its files ask for {shown}, which is not followed here: tokens are taken as they come")]
+    offered = ", ".join(name for name, _ in offered_by(loaded))
+    told = f" unless it is asked for (--penalties, or the settings of the Trace page): {offered}" if offered else ""
+    return [Finding("generation config", "note", f"{ignored}{told}")]

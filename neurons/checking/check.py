@@ -11,7 +11,7 @@ from pathlib import Path
 import transformers
 from pydantic import TypeAdapter, ValidationError
 
-from neurons.checking.chat import check_chat
+from neurons.checking.chat import check_chat, check_vocabulary
 from neurons.checking.loop import check_loop
 from neurons.checking.methods import check_methods
 from neurons.checking.writes import check_tokens, check_writes
@@ -23,7 +23,7 @@ from neurons.models.load import DEFAULT, load_model
 from neurons.models.loaded import LoadedModel
 from neurons.storage.files import write_atomic
 
-VERSION = 1
+VERSION = 2
 """Of what the check asks; a change has every model checked anew."""
 
 
@@ -57,8 +57,11 @@ _CHECKS = TypeAdapter(ModelCheck)
 def check_model(loaded: LoadedModel, *, progress: Progress = no_progress) -> ModelCheck:
     """Check a loaded model, whatever is kept of an earlier check, and keep what is found. `progress` may raise `Cancelled`."""
     start = time.perf_counter()
-    running, found = check_loop(loaded, progress)
-    findings = [*loaded.findings, *found]
+    running = Running()
+    findings = [*loaded.findings, check_vocabulary(loaded)]
+    if not _refused(findings):
+        running, found = check_loop(loaded, progress)
+        findings += found
     steps = (check_tokens, check_writes)
     for step in steps:
         if not _refused(findings):

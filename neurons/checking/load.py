@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from neurons.checking.check import ModelCheck, check_model, known_check
 from neurons.core.errors import ModelError
 from neurons.core.progress import Progress, no_progress
 from neurons.models import load as files
+from neurons.models.breakage import load_errors
 from neurons.models.loaded import LoadedModel
 
 
@@ -25,7 +27,8 @@ def load_model(
 
 def checked(loaded: LoadedModel, *, progress: Progress = no_progress) -> LoadedModel:
     """`loaded`, run as its check found right. Raises `ModelError` where the check failed."""
-    check = known_check(loaded) or check_model(loaded, progress=progress)
+    with load_errors(loaded.ref.name, Path(loaded.ref.id), loaded.ref.device):
+        check = known_check(loaded) or check_model(loaded, progress=progress)
     if check.refusal:
         raise ModelError(
             f"{loaded.ref.name} is not used: {check.refusal}. `neuronscope models check {loaded.ref.id}` lists all that was found"

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from neurons.checking.loop import FAILS, failure, some_ids
+from neurons.core.percent import percent
 from neurons.core.progress import Progress
 from neurons.models.findings import Finding
 from neurons.models.layers import decoder_layers
@@ -89,13 +91,13 @@ def check_writes(loaded: LoadedModel, progress: Progress) -> Finding:
         said = f"its MLPs cannot be run by themselves, so it is not known whether neurons are missing ({failure(error)})"
         return Finding("neurons", "note", said)
     if worst > limit:
-        said = f"layer {where}: activations times output rows are not what the MLP writes (off by {worst:.0%} of the largest value)"
+        said = f"layer {where}: activations times output rows are not what the MLP writes (off by {percent(worst)} of the largest value)"
         return Finding("neurons", "refused", said, worst)
     total = inside + sum(outside.values())
     share = sum(outside.values()) / total if total else 0.0
     if share > OUTSIDE:
-        names = ", ".join(f"{name} ({size / total:.0%})" for name, size in outside.items())
-        said = f"{share:.0%} of what the MLPs write is not written by the neurons shown: {names}; attributions leave it out"
+        names = ", ".join(f"{name} ({percent(size / total)})" for name, size in outside.items())
+        said = f"{percent(share)} of what the MLPs write is not written by the neurons shown: {names}; attributions leave it out"
         return Finding("neurons", "note", said, share)
     return Finding("neurons", "right", f"its {sum(site.width for site in loaded.sites):,} neurons write all of the MLPs' output", share)
 
@@ -106,8 +108,10 @@ def _calls(loaded: LoadedModel) -> list[_Call]:
 
     def keeper(layer: int, name: str, block: nn.Module) -> Any:
         def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            # Cloned: some layers add to an MLP's output in place.
-            calls[layer, name] = _Call(layer, name, block, args, kwargs, _tensor(output).detach().clone())
+            args, kwargs, passed = _without_residual(block, args, kwargs)
+            # A copy: some layers add to an MLP's output in place.
+            written = _tensor(output).detach().clone() if passed is None else _tensor(output).detach() - passed
+            calls[layer, name] = _Call(layer, name, block, args, kwargs, written)
 
         return keep
 
@@ -117,6 +121,18 @@ def _calls(loaded: LoadedModel) -> list[_Call]:
                 stack.callback(block.register_forward_hook(keeper(site.layer, name, block), with_kwargs=True).remove)
         run_forward(loaded, torch.tensor([list(some_ids(loaded, TOKENS))]), logits_to_keep=1)
     return list(calls.values())
+
+
+def _without_residual(
+    block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any], Tensor | None]:
+    """The call with its residual at 0, and that residual: MLPs such as Bloom's and MPT's add the residual stream themselves."""
+    bound = signature(block.forward).bind(*args, **kwargs)
+    passed = bound.arguments.get("residual")
+    if not isinstance(passed, Tensor):
+        return args, kwargs, None
+    bound.arguments["residual"] = torch.zeros_like(passed)
+    return bound.args, bound.kwargs, passed.detach()
 
 
 def _activations(loaded: LoadedModel, ids: Sequence[int]) -> list[Tensor]:

@@ -9,7 +9,7 @@ import typer
 from neurons.cli.common import Json, emit, load, stderr_progress, table
 from neurons.cli.stored import OtherModel, TraceId, find
 from neurons.core.errors import InvalidInput
-from neurons.core.types import parse_ranges
+from neurons.core.steers import parse_ranges
 
 if TYPE_CHECKING:
     from neurons.detectors.causes import ConceptCause
@@ -87,7 +87,7 @@ def _active(
 def _causes(
     traces: TraceStore, record: TraceRecord, detectors: Detectors, target: int, all_tokens: bool, model: str | None, quiet: bool
 ) -> tuple[ConceptCause, ...]:
-    from neurons.detectors.causes import measure_causes
+    from neurons.detectors.causes import Asked, measure_causes
     from neurons.runs.steering import compile_edits
     from neurons.tracing.replay import activations_of, check_model
 
@@ -97,7 +97,7 @@ def _causes(
     with stderr_progress(quiet=quiet) as progress:
         acts_LTI = activations_of(loaded, record, traces, progress=progress)
         sources = _chosen(record, None, all_tokens)
-        return measure_causes(loaded, detectors, record.token_ids, target, acts_LTI, sources, edits=edits, progress=progress)
+        return measure_causes(loaded, detectors, Asked(record.token_ids, target, acts_LTI, sources, edits=edits), progress=progress)
 
 
 def _chosen(record: TraceRecord, text: str | None, all_tokens: bool) -> list[int]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from neurons.cli import atlas_concepts, atlas_describe
-from neurons.cli.common import Device, Dtype, Group, Json, Model, emit, load, stderr_progress, table
-from neurons.core.errors import InvalidInput, NotFound
+from neurons.cli.common import Group, Json, Machine, Model, emit, load, stderr_progress, table
+from neurons.cli.options import leaving_out, takes_options
+from neurons.core.errors import InvalidFile, InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from neurons.atlas.build import BuildSettings
     from neurons.atlas.records import AtlasInfo
     from neurons.atlas.store import Atlas
+    from neurons.models.token_texts import Pieces
 
 _Corpus = Annotated[
     list[str] | None,
@@ -28,6 +33,40 @@ _Extremes = Annotated[int, typer.Option(help="Largest activations kept exactly p
 _Memory = Annotated[float, typer.Option(help="Gigabytes for the token tables.")]
 _Concepts = Annotated[bool, typer.Option("--concepts/--no-concepts", help="Afterwards also find the neurons of every named concept.")]
 _Probe = Annotated[bool, typer.Option(help="Also run every token of the vocabulary alone.")]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is read, and how much of it is kept."""
+
+    corpus: _Corpus = None
+    column: _Column = None
+    licence: _Licence = "not stated"
+    tokens: _Tokens = None
+    conversations: _Chat = 0
+    extremes: _Extremes = 128
+    memory: _Memory = 1.25
+    probe: _Probe = True
+
+    def settings(self) -> BuildSettings:
+        """The settings of the build. Raises `InvalidInput`."""
+        from neurons.atlas.build import BuildSettings
+        from neurons.atlas.plan import CollectSettings
+
+        if not 1 <= self.extremes <= 100_000:
+            raise InvalidInput(f"--extremes is {self.extremes}; use 1 to 100000", field="extremes")
+        if not 0 < self.memory < 10_000:
+            raise InvalidInput(f"--memory is {self.memory}; use a number of gigabytes", field="memory")
+        return BuildSettings(
+            corpus=tuple(self.corpus or ("default",)),
+            column=self.column,
+            licence=self.licence,
+            tokens=self.tokens,
+            conversations=self.conversations,
+            probe=self.probe,
+            memory_bytes=int(self.memory * 1e9),
+            collect=CollectSettings(extremes=self.extremes),
+        )
 
 
 def register(app: typer.Typer) -> None:
@@ -47,31 +86,24 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="atlas")
 
 
+@takes_options
 def build(
     model: Model = "default",
-    corpus: _Corpus = None,
-    column: _Column = None,
-    licence: _Licence = "not stated",
-    tokens: _Tokens = None,
-    conversations: _Chat = 0,
-    extremes: _Extremes = 128,
-    memory: _Memory = 1.25,
-    probe: _Probe = True,
+    texts: Texts = Texts(),
     named: _Concepts = True,
     folder: _Folder = None,
-    device: Device = None,
-    dtype: Dtype = None,
+    machine: Machine = Machine(),
     as_json: Json = False,
 ) -> None:
     """Build a model's atlas: one pass over a corpus, all layers at once. Stopped or killed, it goes on when started again."""
     from neurons.atlas.build import build_atlas
-    from neurons.detectors.build import build_detectors, up_to_date
+    from neurons.detectors.build import known_or_built
 
-    settings = _settings(corpus, column, licence, tokens, conversations, extremes, memory, probe)
-    loaded = load(model, device=device, dtype=dtype)
+    settings = texts.settings()
+    loaded = load(model, device=machine.device, dtype=machine.dtype)
     with stderr_progress() as progress:
         atlas, skipped = build_atlas(loaded, settings, folder=folder, progress=progress)
-        made = (up_to_date(loaded.ref) or build_detectors(loaded, progress=progress)) if named else None
+        made = known_or_built(loaded, progress=progress) if named else None
     answer = {**_fields(atlas.info), "folder": atlas.folder, "skipped": skipped}
     if made is not None:
         answer["concepts"] = {"concepts": len(made), "found": int(made.found.sum())}
@@ -79,37 +111,31 @@ def build(
     emit(answer, as_json, "\n".join(lines))
 
 
+@takes_options
 def collect_shard(
     model: Model = "default",
     shard: Annotated[str, typer.Option(help="Which part of the work: i/n, counted from 0.")] = "0/1",
-    corpus: _Corpus = None,
-    column: _Column = None,
-    licence: _Licence = "not stated",
-    tokens: _Tokens = None,
-    conversations: _Chat = 0,
-    extremes: _Extremes = 128,
-    memory: _Memory = 1.25,
+    texts: Annotated[Texts, leaving_out("probe")] = Texts(probe=False),
     folder: _Folder = None,
     ray: Annotated[int, typer.Option(help="Do all shards on a Ray cluster with this many actors instead.")] = 0,
     gpus: Annotated[float, typer.Option(help="With --ray: GPUs per actor.")] = 0,
-    device: Device = None,
-    dtype: Dtype = None,
+    machine: Machine = Machine(),
     as_json: Json = False,
 ) -> None:
     """Do one shard of a collection (the same command on a laptop, in a job array or on Ray), to be merged."""
     from neurons.atlas.build import prepare_collection
     from neurons.atlas.collect import collect, collection_info
 
-    settings = _settings(corpus, column, licence, tokens, conversations, extremes, memory, probe=False)
+    settings = texts.settings()
     number, count = _shard(shard)
-    loaded = load(model, device=device, dtype=dtype)
+    loaded = load(model, device=machine.device, dtype=machine.dtype)
     with stderr_progress() as progress:
         place, skipped = prepare_collection(loaded, settings, folder=folder, progress=progress)
         if ray:
-            from neurons.atlas.ray_cluster import collect_on_ray
+            from neurons.atlas.ray_cluster import Workers, collect_on_ray
 
             del loaded
-            collect_on_ray(place, model=model, dtype=dtype, actors=ray, gpus=gpus, progress=progress)
+            collect_on_ray(place, model=model, dtype=machine.dtype, workers=Workers(actors=ray, gpus=gpus), progress=progress)
         else:
             collect(loaded, place, shard=number, shards=count, progress=progress)
     found = collection_info(place)
@@ -117,6 +143,7 @@ def collect_shard(
     emit({**found, "folder": place, "skipped": skipped}, as_json, lambda: f"{place}\n" + table(("shard", "blocks", "tokens"), rows))
 
 
+@takes_options
 def merge_shards(
     model: Model = "default",
     folder: _Folder = None,
@@ -125,15 +152,14 @@ def merge_shards(
     compact: Annotated[
         bool, typer.Option(help="Keep only the order statistics that quantiles are read at, as the shipped atlas does.")
     ] = False,
-    device: Device = None,
-    dtype: Dtype = None,
+    machine: Machine = Machine(),
     as_json: Json = False,
 ) -> None:
     """Add the collected shards up, exactly and in any order, and write the atlas."""
     from neurons.atlas.build import collection_folder, finish
     from neurons.atlas.finalise import FinaliseSettings
 
-    loaded = load(model, device=device, dtype=dtype)
+    loaded = load(model, device=machine.device, dtype=machine.dtype)
     with stderr_progress() as progress:
         settings = FinaliseSettings(probe=probe, all_extremes=not compact)
         atlas = finish(loaded, folder or collection_folder(loaded.ref), target=output, settings=settings, progress=progress)
@@ -177,6 +203,7 @@ def export(
 ) -> None:
     """Write an atlas out, for other tools or another machine."""
     from neurons.atlas import exchange
+    from neurons.storage.table_files import write_rows
 
     atlas = _atlas(model)
     if path.suffix.lower() == ".zip":
@@ -184,7 +211,7 @@ def export(
         emit({"path": path, "rows": None}, as_json, f"{path}: the whole atlas")
         return
     with stderr_progress() as progress:
-        text = _token_text(model)
+        text = _pieces(model)
         rows: Any
         if what == "neurons":
             rows = exchange.neuron_table(atlas, text, progress=progress).to_dict("records")
@@ -196,7 +223,7 @@ def export(
             rows = exchange.neuronpedia_activations(atlas, text, model_id=atlas.ref.name, count=count)
         else:
             raise InvalidInput(f"{what!r} is nothing an atlas holds; use neurons, exemplars, explanations or activations", field="what")
-        written = exchange.write_rows(path, rows)
+        written = write_rows(path, rows)
     emit({"path": path, "rows": written}, as_json, f"{path}: {written:,} rows")
 
 
@@ -212,6 +239,8 @@ def import_atlas(
 
     if not path.is_file():
         raise InvalidInput(f"{path} does not exist; give the path of a file", field="path")
+    if path.suffix.lower() == ".zip" and not zipfile.is_zipfile(path):  # before a model is looked for
+        raise InvalidFile(f"{path.name} is not a zip file; give what `atlas export` wrote", field="path")
     ref = _ref(model)
     if path.suffix.lower() == ".zip":
         atlas = exchange.import_zip(path, atlas_folder(ref), ref=ref)
@@ -224,39 +253,10 @@ def import_atlas(
     emit(result, as_json, f"{len(found.table):,} descriptions taken in, {len(found.skipped):,} rows skipped")
 
 
-def _settings(
-    corpus: list[str] | None,
-    column: str | None,
-    licence: str,
-    tokens: int | None,
-    conversations: int,
-    extremes: int,
-    memory: float,
-    probe: bool,
-) -> Any:
-    from neurons.atlas.build import BuildSettings
-    from neurons.atlas.plan import CollectSettings
-
-    if not 1 <= extremes <= 100_000:
-        raise InvalidInput(f"--extremes is {extremes}; use 1 to 100000", field="extremes")
-    if not 0 < memory < 10_000:
-        raise InvalidInput(f"--memory is {memory}; use a number of gigabytes", field="memory")
-    return BuildSettings(
-        corpus=tuple(corpus or ("default",)),
-        column=column,
-        licence=licence,
-        tokens=tokens,
-        conversations=conversations,
-        probe=probe,
-        memory_bytes=int(memory * 1e9),
-        collect=CollectSettings(extremes=extremes),
-    )
-
-
 def _shard(text: str) -> tuple[int, int]:
     number, _, count = text.partition("/")
-    if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
-        raise InvalidInput(f"--shard is {text!r}; write i/n, such as 0/4, with i from 0 to n - 1", field="shard")
+    if not all(part.isdecimal() and len(part) < 7 for part in (number, count)) or int(number) >= int(count):
+        raise InvalidInput(f"--shard is {text[:60]!r}; write i/n, such as 0/4, with i from 0 to n - 1", field="shard")
     return int(number), int(count)
 
 
@@ -276,13 +276,11 @@ def _atlas(model: str) -> Atlas:
     return atlas
 
 
-def _token_text(model: str) -> Any:
-    from transformers import AutoTokenizer
+def _pieces(model: str) -> Pieces:
+    from neurons.models.reference import tokenizer_of
+    from neurons.models.token_texts import kept_pieces
 
-    from neurons.models.load import find_source
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(find_source(model).path)
-    return lambda token: str(tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    return kept_pieces(tokenizer_of(model))
 
 
 def _human(found: AtlasInfo, skipped: int) -> str:
@@ -290,6 +288,7 @@ def _human(found: AtlasInfo, skipped: int) -> str:
         f"{found.model.name}: {found.tokens:,} tokens from {found.documents:,} documents",
         f"{found.model.n_layers} layers x {found.model.n_neurons} neurons, {found.described:,} neuron sides described",
     ]
+    lines += [f"texts: {source['origin']}" for source in found.sources if source["domain"] == "own"]
     if found.note:
         lines.append(found.note)
     if skipped:
@@ -298,7 +297,7 @@ def _human(found: AtlasInfo, skipped: int) -> str:
 
 
 def _fields(found: AtlasInfo) -> dict[str, Any]:
-    from neurons.cli.common import plain
+    from neurons.core.json_text import plain
 
     fields: dict[str, Any] = plain(found)
     return fields

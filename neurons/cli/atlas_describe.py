@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurons.cli.common import Device, Dtype, Json, Model, emit, load, stderr_progress, table
+from neurons.cli.common import Device, Dtype, Json, Machine, Model, emit, load, stderr_progress, table
+from neurons.cli.options import takes_options
 from neurons.core.errors import InvalidInput, NotFound
 from neurons.core.progress import Progress
 from neurons.core.types import NeuronSide
@@ -22,58 +22,71 @@ if TYPE_CHECKING:
 _COLUMNS = ("layer", "sides", "scored", "unclear", "score", "null", "ceiling", "auprc", "auprc_null", "top_random")
 
 
+@dataclass(frozen=True)
+class Asking:
+    """Which endpoint is asked, about what, and how."""
+
+    endpoint: Annotated[
+        str | None, typer.Option(help="Ask a language model at this OpenAI-compatible address too.", show_default=False)
+    ] = None
+    endpoint_model: Annotated[str, typer.Option(help="The model that the endpoint serves.")] = ""
+    candidates: Annotated[int, typer.Option(help="Descriptions to ask for per neuron side.")] = 3
+    concurrency: Annotated[int, typer.Option(help="Requests at a time.")] = 4
+    per_minute: Annotated[float, typer.Option(help="Most requests per minute; 0 for no limit.")] = 0
+    limit: Annotated[int, typer.Option(help="Neuron sides to ask about, those that need it most first.", min=1)] = 200
+    neurons: Annotated[str | None, typer.Option(help="Ask about these, such as 17:803,4:12-.", show_default=False)] = None
+    price_in: Annotated[float, typer.Option(help="Price per million prompt tokens, for the forecast.")] = 0
+    price_out: Annotated[float, typer.Option(help="Price per million answer tokens.")] = 0
+    forecast_only: Annotated[bool, typer.Option("--forecast", help="Only predict tokens, cost and time.")] = False
+
+    def service(self) -> Endpoint | None:
+        """The endpoint, with the key of the environment; None where none is asked. Raises `InvalidInput`."""
+        from neurons.describing.endpoint import KEY_VARIABLE, Endpoint
+
+        if self.endpoint is None:
+            return None
+        return Endpoint(
+            self.endpoint,
+            self.endpoint_model,
+            api_key=os.environ.get(KEY_VARIABLE, "none"),
+            candidates=self.candidates,
+            concurrency=self.concurrency,
+            requests_per_minute=self.per_minute,
+            price_in=self.price_in,
+            price_out=self.price_out,
+        ).check()
+
+
 def register(group: typer.Typer) -> None:
     """Add the two commands to the group `atlas`."""
     group.command("describe")(describe)
     group.command("score")(score)
 
 
+@takes_options
 def describe(
     model: Model = "default",
     tokens: Annotated[int | None, typer.Option(help="Describing tokens to fit on. [default: 131072]", show_default=False)] = None,
     held: Annotated[int | None, typer.Option(help="Held-out tokens to score on. [default: 49152]", show_default=False)] = None,
     secondary: Annotated[bool, typer.Option("--secondary", help="Also the published top-and-random score (slow).")] = False,
-    endpoint: Annotated[
-        str | None, typer.Option(help="Ask a language model at this OpenAI-compatible address too.", show_default=False)
-    ] = None,
-    endpoint_model: Annotated[str, typer.Option(help="The model that the endpoint serves.")] = "",
-    candidates: Annotated[int, typer.Option(help="Descriptions to ask for per neuron side.")] = 3,
-    concurrency: Annotated[int, typer.Option(help="Requests at a time.")] = 4,
-    per_minute: Annotated[float, typer.Option(help="Most requests per minute; 0 for no limit.")] = 0,
-    limit: Annotated[int, typer.Option(help="Neuron sides to ask about, those that need it most first.", min=1)] = 200,
-    neurons: Annotated[str | None, typer.Option(help="Ask about these, such as 17:803,4:12-.", show_default=False)] = None,
-    price_in: Annotated[float, typer.Option(help="Price per million prompt tokens, for the forecast.")] = 0,
-    price_out: Annotated[float, typer.Option(help="Price per million answer tokens.")] = 0,
-    forecast_only: Annotated[bool, typer.Option("--forecast", help="Only predict tokens, cost and time.")] = False,
-    device: Device = None,
-    dtype: Dtype = None,
+    asked: Asking = Asking(),
+    machine: Machine = Machine(),
     as_json: Json = False,
 ) -> None:
     """Describe every neuron of a model's atlas and score the descriptions; with --endpoint, ask a language model about the poor ones.
 
     The endpoint's key, where it needs one, is read from the environment variable NEURONSCOPE_API_KEY.
     """
-    from neurons.describing.endpoint import KEY_VARIABLE, Endpoint
+    from neurons.describing.imported import own_atlas
 
-    service = None
-    if endpoint is not None:
-        service = Endpoint(
-            endpoint,
-            endpoint_model,
-            api_key=os.environ.get(KEY_VARIABLE, "none"),
-            candidates=candidates,
-            concurrency=concurrency,
-            requests_per_minute=per_minute,
-            price_in=price_in,
-            price_out=price_out,
-        ).check()
-    loaded = load(model, device=device, dtype=dtype, quiet=as_json)
-    atlas = _atlas(loaded)
+    service = asked.service()
+    loaded = load(model, device=machine.device, dtype=machine.dtype, quiet=as_json)
+    atlas = own_atlas(loaded.ref)
     with stderr_progress(quiet=as_json) as progress:
         if service is None:
             answer = _template(loaded, atlas, tokens, held, secondary, progress)
         else:
-            answer = _ask(loaded, atlas, service, limit, neurons, forecast_only, progress)
+            answer = _ask(loaded, atlas, service, asked, progress)
     emit(answer, as_json, lambda: _text(answer))
 
 
@@ -89,6 +102,7 @@ def score(
 ) -> None:
     """Show how well the descriptions predict held-out activations, a layer; with --tokens, score them anew."""
     from neurons.cli.search import described_model
+    from neurons.describing.imported import own_atlas
     from neurons.describing.rescore import TOKENS, rescore, summarise
 
     if tokens is None and not secondary:
@@ -101,26 +115,12 @@ def score(
     else:
         loaded = load(model, device=device, dtype=dtype, quiet=as_json)
         with stderr_progress(quiet=as_json) as progress:
-            atlas = rescore(loaded, _atlas(loaded), tokens=tokens or TOKENS, secondary=secondary, progress=progress)
+            atlas = rescore(loaded, own_atlas(loaded.ref), tokens=tokens or TOKENS, secondary=secondary, progress=progress)
     frame = atlas.descriptions()
     if frame is None:
         raise NotFound("this atlas has no descriptions yet; run `neuronscope atlas describe`")
     answer = {"model": atlas.ref.name, "rows": [asdict(row) for row in summarise(frame)]}
     emit(answer, as_json, lambda: _text(answer))
-
-
-def _atlas(loaded: LoadedModel) -> Atlas:
-    """The atlas of these weights, in the user's own folder: the shipped one is copied there first, it is never written to."""
-    from neurons.atlas.store import atlas_folder, open_atlas, open_folder
-
-    atlas = open_atlas(loaded.ref)
-    if atlas is None:
-        raise NotFound(f"there is no atlas of {loaded.ref.name}; build one with `neuronscope atlas build`")
-    if not atlas.shipped:
-        return atlas
-    own = atlas_folder(loaded.ref)
-    shutil.copytree(atlas.folder, own, dirs_exist_ok=True)
-    return open_folder(own, ref=loaded.ref)
 
 
 def _template(
@@ -139,9 +139,7 @@ def _template(
     return {"model": loaded.ref.name, "rows": [asdict(row) for row in summarise(frame)] if frame is not None else []}
 
 
-def _ask(
-    loaded: LoadedModel, atlas: Atlas, service: Endpoint, limit: int, neurons: str | None, forecast_only: bool, progress: Progress
-) -> dict[str, Any]:
+def _ask(loaded: LoadedModel, atlas: Atlas, service: Endpoint, asked: Asking, progress: Progress) -> dict[str, Any]:
     from neurons.describing.endpoint import Client
     from neurons.describing.improve import improve_descriptions, needing, predict_run
     from neurons.describing.survey import piece_table
@@ -149,19 +147,18 @@ def _ask(
     frame = atlas.descriptions()
     if frame is None:
         raise NotFound("this atlas has no descriptions yet; run `neuronscope atlas describe` without an endpoint first")
-    if neurons is not None:
-        sides = tuple(NeuronSide.parse(part) for part in neurons.split(",") if part.strip())
+    if asked.neurons is not None:
+        sides = tuple(NeuronSide.parse(part) for part in asked.neurons.split(",") if part.strip())
         if not sides:
             raise InvalidInput("--neurons names no neuron; write 17:803,4:12-", field="neurons")
     else:
-        sides = needing(frame, most=limit)
+        sides = needing(frame, most=asked.limit)
     client = Client(service)
     try:
-        seconds = client.probe()
+        expected = predict_run(client, atlas, piece_table(loaded), sides)
     finally:
         client.close()
-    expected = predict_run(atlas, piece_table(loaded), sides, service, seconds_each=seconds * max(1, service.candidates))
-    if forecast_only:
+    if asked.forecast_only:
         return {"model": loaded.ref.name, "forecast": asdict(expected)}
     done = improve_descriptions(loaded, atlas, service, sides, progress=progress)
     tally = {name: value for name, value in vars(done.tally).items() if not name.startswith("_")}

@@ -7,25 +7,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neurons.cli.case import Case, about, heading, row_of, rows_table, words_of
 from neurons.cli.common import Device, Dtype, Json, emit, load, stderr_progress, table
+from neurons.cli.options import leaving_out, takes_options
 from neurons.core.errors import InvalidInput, ModelError
-from neurons.core.types import AttributionRow, NeuronSide, TargetSpec, parse_ranges
+from neurons.core.steers import parse_ranges
+from neurons.core.types import AttributionRow, NeuronSide, TargetSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from neurons.attribution.forecast import Forecast
     from neurons.models.loaded import LoadedModel
-    from traces.schema import TraceRecord
-    from traces.store import TraceStore
 
 Trace = Annotated[str, typer.Argument(help="Id of a trace; see `neuronscope traces list`.")]
 Token = Annotated[
     int, typer.Option("--token", "-t", help="Position of the token explained, from 0 over prompt + answer.", show_default=False)
 ]
 MetricOption = Annotated[
-    str | None, typer.Option("--metric", help="prob, logprob, logit or contrast. [default: prob, or contrast with --against]")
+    str | None, typer.Option("--metric", help="prob, logprob, logit, contrast or logodds. [default: prob, or contrast with --against]")
 ]
-Against = Annotated[str | None, typer.Option(help="For the contrast: the other token, as text or id.", show_default=False)]
+Against = Annotated[
+    str | None,
+    typer.Option(help="For the contrast: the other token, as text or id; of a text of several tokens the first.", show_default=False),
+]
 Instead = Annotated[str | None, typer.Option("--of", help="Explain this token at that place instead of the one that stands there.")]
 Method = Annotated[
     str | None,
@@ -39,6 +44,24 @@ Layers = Annotated[str | None, typer.Option("--layers", help="Layers to consider
 OtherModel = Annotated[str | None, typer.Option("--model", "-m", help="Model to run. [default: the trace's own]", show_default=False)]
 
 
+@dataclass(frozen=True)
+class Aim:
+    """What of the token is explained."""
+
+    metric: MetricOption = None
+    against: Against = None
+    of: Instead = None
+
+
+@dataclass(frozen=True)
+class Runner:
+    """The model that runs the trace, and where."""
+
+    model: OtherModel = None
+    device: Device = None
+    dtype: Dtype = None
+
+
 def register(app: typer.Typer) -> None:
     """Add the four commands."""
     app.command()(attribute)
@@ -47,19 +70,16 @@ def register(app: typer.Typer) -> None:
     app.command()(lens)
 
 
+@takes_options
 def attribute(
     trace: Trace,
     token: Token,
-    metric: MetricOption = None,
-    against: Against = None,
-    of: Instead = None,
+    aim: Aim = Aim(),
     method: Method = None,
     top: Top = 20,
     tokens: Tokens = None,
     layers: Layers = None,
-    model: OtherModel = None,
-    device: Device = None,
-    dtype: Dtype = None,
+    by: Runner = Runner(),
     as_json: Json = False,
 ) -> None:
     """Attribute one token of a trace to the neurons before it: positive promoted it, negative suppressed it.
@@ -67,25 +87,27 @@ def attribute(
     The strongest 5,000 rows are stored in the trace. `gradient` is activation x gradient, which the default method refines.
     """
     from neurons.attribution import attribute as attribution
-    from neurons.descriptions.known import known_descriptions
+    from neurons.attribution.forecast import forecast
     from neurons.tracing.saved_attributions import storable
 
-    case = _open(trace, token, model, device, dtype, quiet=as_json)
-    target = _target(case, token, metric, against, of)
+    case = _open(trace, token, by, quiet=as_json)
+    target = _target(case, token, aim)
+    chosen = method or attribution.DEFAULT
+    _foretell(forecast(case.loaded, token, chosen), "attributing", token)
     result = attribution.attribute(
-        case.loaded, case.ids, target, steers=case.record.steers, prompt_tokens=case.prompt_tokens, method=method or attribution.DEFAULT
+        case.loaded, case.ids, target, steers=case.record.steers, prompt_tokens=case.prompt_tokens, method=chosen
     )
     found = attribution.top_rows(result, top, tokens=_numbers(tokens, token), layers=_numbers(layers, case.loaded.n_layers))
     if layers is None:
         case.store.save_attribution(case.record.id, storable(result, sources=_ranges_text(tokens, token)))
-    said = known_descriptions(case.loaded.ref)
+    said = words_of(case.loaded.ref)
     grad_LTI = result.grad_LTI
     rows = [
-        {**_row(case, row, said), "gradient": None if grad_LTI is None else float(grad_LTI[row.layer, row.token, row.index])}
+        {**row_of(case, row, said), "gradient": None if grad_LTI is None else float(grad_LTI[row.layer, row.token, row.index])}
         for row in found.rows
     ]
     answer = {
-        **_about(case, result.target),
+        **about(case, result.target),
         "method": result.method,
         **({"stands_in": result.stands_in} if result.stands_in else {}),
         **({"convergence": result.convergence, "gap": result.gap, "steps": result.steps} if result.convergence else {}),
@@ -97,16 +119,15 @@ def attribute(
     emit(
         answer,
         as_json,
-        lambda: _heading(answer) + _said(result.stands_in) + _said(result.convergence) + _rows_table(rows, ("attribution",)),
+        lambda: heading(answer) + _said(result.stands_in) + _said(result.convergence) + rows_table(rows, ("attribution",)),
     )
 
 
+@takes_options
 def effect(
     trace: Trace,
     token: Token,
-    metric: MetricOption = None,
-    against: Against = None,
-    of: Instead = None,
+    aim: Aim = Aim(),
     neurons: Annotated[
         str | None, typer.Option(help="Neurons to ablate, such as 17:803,4:12. [default: the strongest by attribution]", show_default=False)
     ] = None,
@@ -114,41 +135,44 @@ def effect(
     ablation: Annotated[str, typer.Option(help="zero, or mean (needs an atlas).")] = "zero",
     scope: Annotated[str, typer.Option(help="token: at the row's own token; all: at every token.")] = "token",
     top: Top = 20,
-    model: OtherModel = None,
-    device: Device = None,
-    dtype: Dtype = None,
+    by: Runner = Runner(),
     as_json: Json = False,
 ) -> None:
     """Measure what happens to a token when neurons are ablated, one by one: positive means the neuron promoted it."""
     from neurons.attribution import attribute as attribution
-    from neurons.attribution.effect import agreement, measure_effects
-    from neurons.descriptions.known import known_descriptions
+    from neurons.attribution.effect import EffectOptions, agreement, measure_effects
+    from neurons.attribution.forecast import forecast, forecast_effects
 
-    case = _open(trace, token, model, device, dtype, quiet=as_json)
-    target = _target(case, token, metric, against, of)
+    case = _open(trace, token, by, quiet=as_json)
+    target = _target(case, token, aim)
+    _foretell(forecast(case.loaded, token), "attributing", token)
     result = attribution.attribute(case.loaded, case.ids, target, steers=case.record.steers, prompt_tokens=case.prompt_tokens)
     if neurons is None:
         wanted = list(attribution.top_rows(result, top).rows)
     else:
         wanted = _named_rows(case, result, neurons, _numbers(at, token))
+    starts = [(row.layer, 0 if scope == "all" else row.token) for row in wanted]
+    _foretell(forecast_effects(case.loaded, token, starts), "measuring effects on", token)
     with stderr_progress(quiet=as_json) as progress:
         effects = measure_effects(
             case.loaded,
             case.ids,
             target,
             wanted,
-            ablation=ablation,  # type: ignore[arg-type]  # checked by measure_effects
-            means_LI=_means(case.loaded) if ablation == "mean" else None,
-            scope=scope,  # type: ignore[arg-type]
-            steers=case.record.steers,
-            prompt_tokens=case.prompt_tokens,
+            EffectOptions(
+                ablation=ablation,  # type: ignore[arg-type]  # checked by measure_effects
+                means_LI=_means(case.loaded) if ablation == "mean" else None,
+                scope=scope,  # type: ignore[arg-type]
+                steers=case.record.steers,
+                prompt_tokens=case.prompt_tokens,
+            ),
             progress=progress,
         )
-    said = known_descriptions(case.loaded.ref)
-    rows = [{**_row(case, row, said), "effect": measured.effect} for row, measured in zip(wanted, effects.rows, strict=True)]
+    said = words_of(case.loaded.ref)
+    rows = [{**row_of(case, row, said), "effect": measured.effect} for row, measured in zip(wanted, effects.rows, strict=True)]
     fit = agreement([row.attribution for row in wanted], [measured.effect for measured in effects.rows])
     answer = {
-        **_about(case, effects.target),
+        **about(case, effects.target),
         "ablation": ablation,
         "scope": scope,
         "metric_value": effects.metric_value,
@@ -157,9 +181,10 @@ def effect(
         "seconds": effects.seconds,
         "rows": rows,
     }
-    emit(answer, as_json, lambda: _heading(answer) + _rows_table(rows, ("attribution", "effect")))
+    emit(answer, as_json, lambda: heading(answer) + rows_table(rows, ("attribution", "effect")))
 
 
+@takes_options
 def paths(
     trace: Trace,
     token: Token,
@@ -169,21 +194,19 @@ def paths(
     ] = None,
     steps: Annotated[int, typer.Option(help="Steps upstream, 1 to 5.")] = 2,
     width: Annotated[int, typer.Option(help="Drivers followed from each neuron, 1 to 20.")] = 4,
-    metric: MetricOption = None,
-    against: Against = None,
-    model: OtherModel = None,
-    device: Device = None,
-    dtype: Dtype = None,
+    aim: Annotated[Aim, leaving_out("of")] = Aim(),
+    by: Runner = Runner(),
     as_json: Json = False,
 ) -> None:
     """Walk upstream: which earlier neurons drive a neuron (or a token), and which drive those."""
-    from neurons.attribution.paths import walk
-    from neurons.descriptions.known import known_descriptions
+    from neurons.attribution.forecast import forecast_walk
+    from neurons.attribution.paths import MAX_NODES, walk
 
-    case = _open(trace, token, model, device, dtype, quiet=as_json)
+    case = _open(trace, token, by, quiet=as_json)
+    _foretell(forecast_walk(case.loaded, token, MAX_NODES), "walking upstream from", token)
     start: AttributionRow | TargetSpec
     if neuron is None:
-        start = _target(case, token, metric, against, None)
+        start = _target(case, token, aim)
     else:
         side = case.loaded.side(NeuronSide.parse(neuron, experts=True))
         start = AttributionRow(side.layer, side.index, token, side.polarity, 0.0, 0.0)
@@ -198,7 +221,7 @@ def paths(
             prompt_tokens=case.prompt_tokens,
             progress=progress,
         )
-    said = known_descriptions(case.loaded.ref)
+    said = words_of(case.loaded.ref)
     nodes = [
         {
             "id": node.id,
@@ -209,29 +232,34 @@ def paths(
             "polarity": node.polarity,
             "activation": node.activation,
             "step": node.step,
-            "description": said.get(str(NeuronSide(node.layer, node.index, node.polarity))),
+            **said(NeuronSide(node.layer, node.index, node.polarity)),
         }
         for node in graph.nodes
     ]
-    edges = [(edge.source, edge.target, edge.drive, edge.share) for edge in graph.edges]
+    headline = {node["id"]: node["headline"] or "" for node in nodes}
+    edges = [
+        (edge.source, headline.get(edge.source, ""), edge.target, headline.get(edge.target, ""), edge.drive, edge.share)
+        for edge in graph.edges
+    ]
     answer = {"trace_id": case.record.id, "nodes": nodes, "edges": graph.edges}
-    emit(answer, as_json, lambda: table(("from", "to", "drive", "share"), edges))
+    emit(answer, as_json, lambda: table(("from", "headline", "to", "headline", "drive", "share"), edges))
 
 
+@takes_options
 def lens(
     trace: Trace,
     token: Token,
     top: Annotated[int, typer.Option("--top", "-k", help="Tokens per layer.", min=1, max=1000)] = 3,
-    model: OtherModel = None,
-    device: Device = None,
-    dtype: Dtype = None,
+    by: Runner = Runner(),
     as_json: Json = False,
 ) -> None:
     """Print the logit lens: what the model would say at a token if it stopped after each layer."""
+    from neurons.attribution.forecast import forecast_lens
     from neurons.models.chat import token_text
     from neurons.runs.lens import logit_lens
 
-    case = _open(trace, token, model, device, dtype, quiet=as_json)
+    case = _open(trace, token, by, quiet=as_json)
+    _foretell(forecast_lens(case.loaded, token), "reading each layer at", token)
     found = logit_lens(case.loaded, case.ids, [token], k=top, steers=case.record.steers, prompt_tokens=case.prompt_tokens)
     rows, lines = [], []
     for number, name in enumerate(found.names):
@@ -249,27 +277,7 @@ def lens(
     emit(answer, as_json, human)
 
 
-@dataclass(frozen=True)
-class _Case:
-    """A trace with the model that runs it."""
-
-    record: TraceRecord
-    loaded: LoadedModel
-    store: TraceStore
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        return self.record.token_ids
-
-    @property
-    def prompt_tokens(self) -> int:
-        return len(self.record.prompt_ids)
-
-    def piece(self, token: int) -> str:
-        return self.record.pieces[token] if token < len(self.record.pieces) else ""
-
-
-def _open(trace: str, token: int, model: str | None, device: str | None, dtype: str | None, *, quiet: bool) -> _Case:
+def _open(trace: str, token: int, by: Runner, *, quiet: bool) -> Case:
     """The trace and its model. The token is checked before the model is loaded, which takes seconds."""
     from traces.store import TraceStore
 
@@ -278,28 +286,39 @@ def _open(trace: str, token: int, model: str | None, device: str | None, dtype: 
     if not 0 < token < len(record.token_ids):
         reason = "token 0 is the first: nothing comes before it" if token == 0 else f"token {token} is not in this trace"
         raise InvalidInput(f"{reason}; choose 1 to {len(record.token_ids) - 1}", field="token")
-    loaded = load(model or record.model.id, device=device, dtype=dtype, quiet=quiet)
+    loaded = load(by.model or record.model.id, device=by.device, dtype=by.dtype, quiet=quiet)
     ours, theirs = loaded.ref, record.model
     if (ours.architecture, ours.n_layers, ours.n_vocab) != (theirs.architecture, theirs.n_layers, theirs.n_vocab):
         raise ModelError(f"trace {record.id} was made with {theirs.name}, not {ours.name}; leave --model out, or name that model")
     if ours.weights_hash != theirs.weights_hash:
         typer.echo(f"note: the weights of {ours.name} are not those that made this trace; numbers may differ", err=True)
-    return _Case(record, loaded, store)
+    return Case(record, loaded, store)
 
 
-def _target(case: _Case, token: int, metric: str | None, against: str | None, of: str | None) -> TargetSpec:
+def _foretell(expected: Forecast, doing: str, token: int) -> None:
+    """Refuse what the memory would not do for; say of long work what it takes, before it begins."""
+    if expected.check(token, doing=doing).long:
+        took = f"{expected.seconds / 60:.0f} minutes and {expected.bytes / 1e9:.1f} GB"
+        typer.echo(f"note: {doing} token {token} takes about {took} of memory; Ctrl-C stops it", err=True)
+
+
+def _target(case: Case, token: int, aim: Aim) -> TargetSpec:
     from neurons.attribution.metrics import METRICS, check_target
-    from neurons.models.chat import single_token
+    from neurons.models.chat import contrast_token, single_token
 
-    chosen = next((known for known in METRICS if known == (metric or "prob")), None)
+    chosen = next((known for known in METRICS if known == (aim.metric or "prob")), None)
     if chosen is None:
-        raise InvalidInput(f"metric {metric!r} is unknown; use one of {', '.join(METRICS)}", field="metric")
-    if against is not None:
-        if metric == "prob":
+        raise InvalidInput(f"metric {aim.metric!r} is unknown; use one of {', '.join(METRICS)}", field="metric")
+    if aim.against is not None:
+        if aim.metric == "prob":
             raise InvalidInput("a contrast is measured in logits, not in probability; leave --metric out", field="metric")
         chosen = "contrast"  # a difference of logits is one of log-probabilities too
-    against_id = None if against is None else single_token(case.loaded, against)
-    token_id = None if of is None else single_token(case.loaded, of)
+    token_id = None if aim.of is None else single_token(case.loaded, aim.of)
+    against_id = None
+    if aim.against is not None:
+        against_id, note = contrast_token(case.loaded, aim.against, beside=case.ids[token] if token_id is None else token_id)
+        if note:
+            typer.echo(f"note: {note}", err=True)
     return check_target(case.loaded, case.ids, TargetSpec(token, chosen, token_id, against_id))
 
 
@@ -318,7 +337,7 @@ def _ranges_text(text: str | None, stop: int) -> str:
     return "" if text is None else ",".join(f"{start}:{min(end, stop)}" for start, end in parse_ranges(text) if start < stop)
 
 
-def _named_rows(case: _Case, result: Any, neurons: str, at: Sequence[int] | None) -> list[AttributionRow]:
+def _named_rows(case: Case, result: Any, neurons: str, at: Sequence[int] | None) -> list[AttributionRow]:
     """Rows of the neurons typed, at the given tokens (default: where each is attributed most)."""
     rows = []
     for text in neurons.split(","):
@@ -339,49 +358,5 @@ def _means(loaded: LoadedModel) -> Any:
     return None if atlas is None else atlas.mean_LI()
 
 
-def _row(case: _Case, row: AttributionRow, said: Mapping[str, str]) -> dict[str, Any]:
-    site = case.loaded.sites[row.layer]
-    return {
-        "layer": row.layer,
-        "index": row.index,
-        "neuron": f"{row.layer}:{row.index}",
-        **({} if site.experts is None else {"expert": site.label(row.index)}),
-        "token": row.token,
-        "text": case.piece(row.token),
-        "polarity": row.polarity,
-        "activation": row.activation,
-        "attribution": row.attribution,
-        "description": said.get(str(NeuronSide(row.layer, row.index, row.polarity))),
-    }
-
-
-def _about(case: _Case, target: TargetSpec) -> dict[str, Any]:
-    from neurons.models.chat import token_text
-
-    other = target.against_id
-    return {
-        "trace_id": case.record.id,
-        "token": target.token,
-        "token_id": target.token_id,
-        "text": token_text(case.loaded, target.token_id or 0),
-        "metric": target.metric,
-        "against_id": other,
-        "against": None if other is None else token_text(case.loaded, other),
-    }
-
-
-def _heading(answer: Mapping[str, Any]) -> str:
-    other = f" against {answer['against']!r}" if answer["against"] is not None else ""
-    return f"token {answer['token']} {answer['text']!r}{other}: {answer['metric']} {answer['metric_value']:.4g}\n"
-
-
 def _said(sentence: str) -> str:
     return f"{sentence}\n" if sentence else ""
-
-
-def _rows_table(rows: Sequence[Mapping[str, Any]], numbers: Sequence[str]) -> str:
-    cells = [
-        (f"{r['neuron']}{r['polarity']}", r["token"], repr(r["text"]), r["activation"], *(r[n] for n in numbers), r["description"])
-        for r in rows
-    ]
-    return table(("neuron", "at", "text", "activation", *numbers, "description"), cells)

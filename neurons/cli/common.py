@@ -6,21 +6,21 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
+from neurons.cli.streams import is_unicode
 from neurons.core.errors import Cancelled, InvalidInput, NeuronscopeError, StoreError
+from neurons.core.json_text import json_text
 from neurons.core.progress import Progress
+from neurons.storage.error_reports import unforeseen
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -31,7 +31,7 @@ FAILED, BAD_INPUT = 1, 2
 _SENTENCE = 500  # characters; more than any first sentence of a command has
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Model = Annotated[str, typer.Option("--model", "-m", help='"default", a Hugging Face id, a model folder or a .gguf file.')]
+Model = Annotated[str, typer.Option("--model", "-m", help='"default", a Hugging Face id, a model or adapter folder, or a .gguf file.')]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps. [default: a GPU where there is one]", show_default=False)]
 Dtype = Annotated[
     str | None, typer.Option(help="float32, bfloat16 or float16. [default: bfloat16 on CUDA, else float32]", show_default=False)
@@ -42,6 +42,14 @@ TopP = Annotated[float, typer.Option("--top-p", help="Keep the likeliest tokens 
 TopK = Annotated[int, typer.Option("--top-k", help="Keep this many of the likeliest tokens; 0 keeps all.")]
 MaxNewTokens = Annotated[int, typer.Option(help="Most tokens to generate.")]
 System = Annotated[str | None, typer.Option(help="System prompt. [default: the model's own]", show_default=False)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Where a model runs."""
+
+    device: Device = None
+    dtype: Dtype = None
 
 
 class Group(TyperGroup):
@@ -56,7 +64,7 @@ class Group(TyperGroup):
 
 
 class ErrorGroup(Group):
-    """The root group: turns every error raised on purpose, and what the disk refuses, into one line on stderr and an exit status."""
+    """The root group: turns every error into one line on stderr and an exit status; what nobody foresaw is kept as a report."""
 
     def invoke(self, ctx: Any) -> Any:
         as_json = "--json" in ctx.args
@@ -65,12 +73,18 @@ class ErrorGroup(Group):
         except NeuronscopeError as error:
             report_error(error, as_json=as_json)
             raise typer.Exit(exit_status(error)) from None
-        except OSError as error:
-            if isinstance(error, BrokenPipeError) or error.strerror is None:
-                raise
-            told = StoreError(f"{error.filename or 'the disk'}: {error.strerror}; check its permissions and free space")
+        except (typer.Exit, typer.Abort, TyperException, BrokenPipeError):
+            raise
+        except Exception as error:  # noqa: BLE001  # the last resort: a person is told in one sentence, whatever it is
+            told = _disk_refused(error) or NeuronscopeError(unforeseen(error, f"`neuronscope {ctx.invoked_subcommand or ''}`"))
             report_error(told, as_json=as_json)
             raise typer.Exit(FAILED) from None
+
+
+def _disk_refused(error: Exception) -> StoreError | None:
+    if not isinstance(error, OSError) or error.strerror is None:
+        return None
+    return StoreError(f"{error.filename or 'the disk'}: {error.strerror}; check its permissions and free space")
 
 
 def exit_status(error: NeuronscopeError) -> int:
@@ -82,7 +96,7 @@ def report_error(error: NeuronscopeError, *, as_json: bool) -> None:
     """Print an error on stderr: `error: message`, or `{"error": message, "field": name or null}`."""
     message = "stopped" if isinstance(error, Cancelled) and not str(error) else str(error)
     if as_json:
-        line = json.dumps({"error": message, "field": getattr(error, "field", None)}, ensure_ascii=False)
+        line = json_text({"error": message, "field": getattr(error, "field", None)}, ascii_only=not is_unicode(sys.stderr))
     else:
         line = f"error: {printable(message).replace(chr(10), ' ')}"
     typer.echo(line, err=True)
@@ -91,30 +105,9 @@ def report_error(error: NeuronscopeError, *, as_json: bool) -> None:
 def emit(result: Any, as_json: bool, human: str | Callable[[], str] | None = None) -> None:
     """Print a command's result on stdout: JSON, or `human` (a text or what makes it; default: indented JSON as well)."""
     if as_json or human is None:
-        typer.echo(json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False))
+        typer.echo(json_text(result, indent=2, ascii_only=not is_unicode(sys.stdout)))
         return
     typer.echo(printable(human if isinstance(human, str) else human()))
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: dataclasses and mappings to objects, arrays to lists, NaN and infinities to null."""
-    if value is None or isinstance(value, bool | int | str):
-        return value.value if isinstance(value, Enum) else value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted((plain(item) for item in value), key=str)
-    if isinstance(value, Path | Enum):
-        return str(value.value if isinstance(value, Enum) else value)
-    if hasattr(value, "tolist"):  # NumPy scalars and arrays, tensors
-        return plain(value.tolist())
-    if isinstance(value, Sequence) or hasattr(value, "__iter__"):
-        return [plain(item) for item in value]
-    return str(value)
 
 
 def printable(text: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neurons.cli.common import Group, Json, Model, emit, load, stderr_progress, table
+from neurons.cli.common import Device, Dtype, Group, Json, Model, emit, load, stderr_progress, table
+from neurons.cli.options import takes_options
+from neurons.cli.prompt_files import read_prompts
 from neurons.core.errors import InvalidInput
 from neurons.core.types import NeuronSide
 
@@ -37,36 +40,49 @@ def register(app: typer.Typer) -> None:
     group.command("restore")(restore)
     group.command("export")(export)
     group.command("import")(import_)
+    group.command("strength")(strength)
     app.add_typer(group, name="concept")
 
 
-def save(
-    name: Name,
-    text: Annotated[str | None, typer.Option("--text", help="Search for this.", show_default=False)] = None,
-    neurons: Annotated[str | None, typer.Option(help="Neurons, such as 17:803,4:12-.", show_default=False)] = None,
-    examples: Annotated[Path | None, typer.Option(help="File with an example text on each line.", show_default=False)] = None,
+@dataclass(frozen=True)
+class MadeOf:
+    """What a concept is made of: one of the first three."""
+
+    text: Annotated[str | None, typer.Option("--text", help="Search for this.", show_default=False)] = None
+    neurons: Annotated[str | None, typer.Option(help="Neurons, such as 17:803,4:12-.", show_default=False)] = None
+    examples: Annotated[
+        Path | None, typer.Option(help="File with an example text on each line, or a table with a column of them.", show_default=False)
+    ] = None
     counter_examples: Annotated[
         Path | None, typer.Option(help="File with counter-examples. [default: built-in neutral sentences]", show_default=False)
-    ] = None,
-    top: Annotated[int, typer.Option("--top", "-k", help="Neurons to take from a search or examples.", min=1, max=100_000)] = 50,
-    note: Annotated[str, typer.Option(help="A note to keep with it.")] = "",
-    replace: Replace = False,
-    model: Model = "default",
-    as_json: Json = False,
-) -> None:
-    """Save a concept from a search (--text), a list (--neurons) or example texts (--examples)."""
-    from neurons.cli.search import described_model
-    from neurons.concepts.sets import Concept, SavedConcepts
+    ] = None
+    top: Annotated[int, typer.Option("--top", "-k", help="Neurons to take from a search or examples.", min=1, max=100_000)] = 50
+    note: Annotated[str, typer.Option(help="A note to keep with it.")] = ""
 
-    if sum(given is not None for given in (text, neurons, examples)) != 1:
-        raise InvalidInput("give exactly one of --text, --neurons and --examples", field="text")
-    if text is not None:
-        from neurons.concepts.search import open_search
+    def concept(self, model: str, *, quiet: bool) -> Concept:
+        """The concept, of this model's neurons. Raises `InvalidInput` unless exactly one says what it is made of."""
+        if sum(given is not None for given in (self.text, self.neurons, self.examples)) != 1:
+            raise InvalidInput("give exactly one of --text, --neurons and --examples", field="text")
+        if self.text is not None:
+            return self._searched(self.text, model)
+        if self.neurons is not None:
+            return self._listed(self.neurons, model)
+        return self._told_apart(model, quiet=quiet)
+
+    def _searched(self, text: str, model: str) -> Concept:
+        from neurons.cli.search import described_model
+        from neurons.concepts.search import match_note, open_search
+        from neurons.concepts.sets import Concept
 
         ref = described_model(model)
-        hits = open_search(ref).search(text, top=top)
-        concept = Concept.of((hit.side for hit in hits), ref=ref, origin=f"search: {text}", note=note)
-    elif neurons is not None:
+        hits = open_search(ref).search(text, top=self.top)
+        note = self.note or match_note(text, max((hit.reading for hit in hits), default=None))
+        return Concept.of((hit.side for hit in hits), ref=ref, origin=f"search: {text}", note=note)
+
+    def _listed(self, neurons: str, model: str) -> Concept:
+        from neurons.cli.search import described_model
+        from neurons.concepts.sets import Concept
+
         ref = described_model(model)
         sides = [NeuronSide.parse(part) for part in neurons.split(",") if part.strip()]
         wrong = next((s for s in sides if not (0 <= s.layer < ref.n_layers and 0 <= s.index < ref.n_neurons)), None)
@@ -74,27 +90,38 @@ def save(
             raise InvalidInput(
                 f"{ref.name} has no neuron {wrong}: layers 0 to {ref.n_layers - 1}, neurons 0 to {ref.n_neurons - 1}", field="neurons"
             )
-        concept = Concept.of(sides, ref=ref, origin="hand-picked", note=note)
-    else:
-        from neurons.concepts.contrast import contrast
+        return Concept.of(sides, ref=ref, origin="hand-picked", note=self.note)
 
-        loaded = load(model, quiet=as_json)
-        positive, negative = _lines(examples), _lines(counter_examples) if counter_examples else []
-        with stderr_progress(quiet=as_json) as progress:
-            found = contrast(loaded, positive, negative, top=top, progress=progress)
+    def _told_apart(self, model: str, *, quiet: bool) -> Concept:
+        from neurons.concepts.contrast import contrast
+        from neurons.concepts.sets import Concept
+
+        loaded = load(model, quiet=quiet)
+        positive, negative = _texts(self.examples, quiet=quiet), _texts(self.counter_examples, quiet=quiet)
+        with stderr_progress(quiet=quiet) as progress:
+            found = contrast(loaded, positive, negative, top=self.top, progress=progress)
         kept = [one.side for one in found.found if one.effect > found.chance_effect]
-        concept = Concept.of(kept, ref=loaded.ref, origin=f"{found.examples} examples against {found.counter}", note=note)
+        return Concept.of(kept, ref=loaded.ref, origin=f"{found.examples} examples against {found.counter}", note=self.note)
+
+
+@takes_options
+def save(name: Name, made_of: MadeOf = MadeOf(), replace: Replace = False, model: Model = "default", as_json: Json = False) -> None:
+    """Save a concept from a search (--text), a list (--neurons) or example texts (--examples)."""
+    from neurons.concepts.sets import SavedConcepts
+
+    concept = made_of.concept(model, quiet=as_json)
     SavedConcepts().save(name, concept, replace=replace)
     emit({"name": name, **concept.to_json()}, as_json, lambda: f"saved {name!r}: {len(concept.sides)} neurons")
 
 
-def _lines(path: Path | None) -> list[str]:
+def _texts(path: Path | None, *, quiet: bool) -> list[str]:
+    """The texts of a file, read as files of prompts are: a text on each line, or the column that is asked."""
     if path is None:
         return []
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}", field="examples") from error
+    if not path.is_file():
+        raise InvalidInput(f"there is no file {str(path)!r}", field="examples")
+    found, _ = read_prompts(str(path), quiet=quiet)
+    return [row.prompt for row in found.rows]
 
 
 def list_concepts(as_json: Json = False) -> None:
@@ -110,22 +137,32 @@ def list_concepts(as_json: Json = False) -> None:
 
 
 def show(name: Name, as_json: Json = False) -> None:
-    """A concept's neurons, with their descriptions where the atlas has them."""
+    """A concept's neurons, with their headlines where the atlas has them."""
     from neurons.concepts.sets import SavedConcepts
 
     concept = SavedConcepts().load(name)
-    said = _descriptions(concept)
-    rows = [{"layer": s.layer, "index": s.index, "polarity": s.polarity, "description": said.get(str(s), "")} for s in concept.sides]
+    headlines, said = _words(concept)
+    rows = [
+        {
+            "layer": s.layer,
+            "index": s.index,
+            "polarity": s.polarity,
+            "headline": headlines.get(str(s), ""),
+            "description": said.get(str(s), ""),
+        }
+        for s in concept.sides
+    ]
     answer = {"name": name, **concept.to_json(), "rows": rows}
-    emit(answer, as_json, lambda: table(("neuron", "description"), [(str(s), said.get(str(s), "")) for s in concept.sides]))
+    emit(answer, as_json, lambda: table(("neuron", "headline"), [(str(s), headlines.get(str(s), "")) for s in concept.sides]))
 
 
-def _descriptions(concept: Concept) -> Mapping[str, str]:
+def _words(concept: Concept) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """(headlines, descriptions) of the concept's model."""
     from neurons.atlas.store import list_atlases
-    from neurons.descriptions.known import known_descriptions
+    from neurons.descriptions.known import known_descriptions, known_headlines
 
     ref = next((info.model for info in list_atlases() if info.model.weights_hash == concept.weights_hash and info.described), None)
-    return {} if ref is None else known_descriptions(ref)
+    return ({}, {}) if ref is None else (known_headlines(ref), known_descriptions(ref))
 
 
 def union(
@@ -227,3 +264,44 @@ def import_(
     concept = read_concept(path)
     entry = SavedConcepts().save(name or path.stem, concept, replace=replace)
     emit({"name": entry.name, **concept.to_json()}, as_json, lambda: f"saved {entry.name!r}: {len(concept.sides)} neurons")
+
+
+def strength(
+    name: Annotated[str, typer.Argument(help="A concept of the lexicon: its name, key or one of its words.")],
+    strengths: Annotated[str | None, typer.Option(help="Strengths to try, such as 0.4,0.8,1.2.", show_default=False)] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the steer at the strength found to this file.")] = None,
+    model: Model = "default",
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Find how strongly a concept can be strengthened: three open prompts answered at each strength, and scored."""
+    from neurons.concepts.steers import find_concept
+    from neurons.concepts.strength import STRENGTHS, find_strength
+    from neurons.core.errors import NotFound
+    from neurons.detectors.lexicon import load_lexicon
+    from neurons.runs.steering import dump_steers
+    from neurons.storage.files import write_json
+
+    try:
+        values = [float(part) for part in strengths.split(",")] if strengths else list(STRENGTHS)
+    except ValueError as error:
+        raise InvalidInput(f"{strengths!r} is no list of numbers such as 0.4,0.8", field="strengths") from error
+    lexicon = load_lexicon()
+    concept = find_concept(name, lexicon)
+    if concept is None:
+        raise NotFound(f"the lexicon has no concept {name!r}; add one with a file (docs/lexicon.md)")
+    loaded = load(model, device=device, dtype=dtype, quiet=as_json)
+    with stderr_progress(quiet=as_json) as progress:
+        curve = find_strength(loaded, concept, lexicon=lexicon, strengths=values, progress=progress)
+    if output is not None:
+        write_json(output, dump_steers([curve.steer], loaded.ref))
+    columns = ("strength", "concept", "fluency", "following", "total", "ratio", "repetition")
+    rows = [{**{column: getattr(point, column) for column in columns}, "answer": point.answer} for point in curve.points]
+    answer = {"concept": concept.name, "chosen": curve.chosen, "rows": rows}
+
+    def told() -> str:
+        shown = table((*columns, "answer"), [[*(row[c] for c in columns), str(row["answer"])[:70]] for row in rows])
+        return f"{shown}\n\nstrength {curve.chosen:g} shows {concept.name} best while the text still reads"
+
+    emit(answer, as_json, told)

@@ -6,11 +6,32 @@ from typing import Annotated
 
 import typer
 
-from neurons.cli import active_concepts, atlas, attribute, concepts, lexicon, models, prompts, repair, run, search, stats, trace, traces
+from neurons.cli import (
+    active_concepts,
+    atlas,
+    attribute,
+    concepts,
+    describe,
+    lexicon,
+    models,
+    prompts,
+    repair,
+    report,
+    run,
+    search,
+    stats,
+    steers,
+    trace,
+    traces,
+)
 from neurons.cli.common import ErrorGroup
+from neurons.cli.streams import any_encoding
 from neurons.core.version import __version__
 
-AREAS = (run, trace, attribute, active_concepts, traces, prompts, models, atlas, concepts, lexicon, repair, search, stats)
+AREAS = (
+    run, trace, attribute, active_concepts, traces, report, prompts, steers, models, atlas, describe, concepts, lexicon, repair, search,
+    stats,
+)  # fmt: skip
 """The modules that add commands, in the order that help shows them."""
 
 
@@ -50,6 +71,7 @@ app = build()
 
 def main() -> None:
     """Run the command line; never returns."""
+    any_encoding()
     app(prog_name="neuronscope")
 
 

@@ -36,18 +36,18 @@ Quotes = Annotated[
 
 @dataclass(frozen=True)
 class FileOptions:
-    """The options, as they were given."""
+    """How a file of prompts is read, as it was told."""
 
-    prompt: str | None = None
-    template: str | None = None
-    expected: str | None = None
-    system: str | None = None
-    id: str | None = None
-    tags: str | None = None
-    kind: str | None = None
-    encoding: str | None = None
-    header: bool | None = None
-    quotes: bool | None = None
+    prompt_column: PromptColumn = None
+    template: Template = None
+    expected_column: ExpectedColumn = None
+    system_column: SystemColumn = None
+    id_column: IdColumn = None
+    tags_column: TagsColumn = None
+    kind: Kind = None
+    encoding: Encoding = None
+    header: Header = None
+    quotes: Quotes = None
 
 
 def read_prompts(file: str, options: FileOptions | None = None, *, quiet: bool = False) -> tuple[PromptSet, dict[str, Any]]:
@@ -68,7 +68,7 @@ def read_prompts(file: str, options: FileOptions | None = None, *, quiet: bool =
     else:
         data = sys.stdin.buffer.read() if file == "-" else path.read_bytes()
         name = "standard input" if file == "-" else path.name
-        columns = Columns(told.prompt, told.template, told.system, told.id, told.tags, told.expected)
+        columns = Columns(told.prompt_column, told.template, told.system_column, told.id_column, told.tags_column, told.expected_column)
         how: dict[str, Any] = {"kind": told.kind, "header": told.header, "encoding": told.encoding, "quotes": told.quotes}
         reading = load_file(data, name=name, columns=columns, **how)
         found, table = reading.prompts, reading.table

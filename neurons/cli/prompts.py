@@ -8,46 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurons.cli.common import (
-    Device,
-    Dtype,
     Group,
     Json,
-    MaxNewTokens,
+    Machine,
     Model,
-    Seed,
     System,
-    Temperature,
-    TopK,
-    TopP,
     emit,
     load,
     stderr_progress,
     table,
 )
+from neurons.cli.options import takes_options
 from neurons.cli.prompt_files import (
-    Encoding,
-    ExpectedColumn,
     FileOptions,
-    Header,
-    IdColumn,
-    Kind,
-    PromptColumn,
-    Quotes,
-    SystemColumn,
-    TagsColumn,
-    Template,
     read_prompts,
 )
-from neurons.cli.stored import SteerFiles, Strengthen, Suppress, all_steers, read_steers, sampling, store
+from neurons.cli.stored import SamplingOptions, SteerOptions, following, store
 from neurons.core.errors import InvalidInput, NotFound
 from neurons.core.percent import percent
-from neurons.core.types import Steer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from neurons.core.progress import Progress
     from neurons.models.loaded import LoadedModel
+    from neurons.prompts.runs import RunParameters
     from neurons.storage.job_files import Job
     from neurons.storage.jobs import JobRunner
 
@@ -68,24 +51,15 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="prompts")
 
 
+@takes_options
 def check(
     file: _File,
-    prompt_column: PromptColumn = None,
-    template: Template = None,
-    expected_column: ExpectedColumn = None,
-    system_column: SystemColumn = None,
-    id_column: IdColumn = None,
-    tags_column: TagsColumn = None,
-    kind: Kind = None,
-    encoding: Encoding = None,
-    header: Header = None,
-    quotes: Quotes = None,
+    files: FileOptions = FileOptions(),
     preview: Annotated[int, typer.Option(help="Rows to show.", min=0)] = 5,
     as_json: Json = False,
 ) -> None:
     """Read a file of prompts and say what was understood. Exit status 1 when some row cannot be used."""
-    told = FileOptions(prompt_column, template, expected_column, system_column, id_column, tags_column, kind, encoding, header, quotes)
-    prompts, about = read_prompts(file, told, quiet=True)
+    prompts, about = read_prompts(file, files, quiet=True)
     answer = {
         **about,
         "rows": len(prompts.rows),
@@ -114,32 +88,17 @@ def check(
         raise typer.Exit(1)
 
 
+@takes_options
 def run(
     file: _File,
     name: Annotated[str, typer.Option("--name", help="Name of the run; its traces are grouped under it. [default: the file's name]")] = "",
-    prompt_column: PromptColumn = None,
-    template: Template = None,
-    expected_column: ExpectedColumn = None,
-    system_column: SystemColumn = None,
-    id_column: IdColumn = None,
-    tags_column: TagsColumn = None,
-    kind: Kind = None,
-    encoding: Encoding = None,
-    header: Header = None,
-    quotes: Quotes = None,
+    files: FileOptions = FileOptions(),
     model: Model = "default",
     system: System = None,
-    seed: Seed = 0,
-    temperature: Temperature = 0.0,
-    top_p: TopP = 1.0,
-    top_k: TopK = 0,
-    max_new_tokens: MaxNewTokens = 128,
-    steer: SteerFiles = None,
-    suppress: Suppress = None,
-    strengthen: Strengthen = None,
+    chosen: SamplingOptions = SamplingOptions(),
+    steering: SteerOptions = SteerOptions(),
     no_activations: Annotated[bool, typer.Option("--no-activations", help="Keep no activations; they can be recomputed.")] = False,
-    device: Device = None,
-    dtype: Dtype = None,
+    machine: Machine = Machine(),
     as_json: Json = False,
 ) -> None:
     """Run every prompt; with steers each prompt twice, unsteered and steered. Ctrl-C stops it, `resume` goes on.
@@ -148,25 +107,25 @@ def run(
     """
     from neurons.prompts import runs
 
-    told = FileOptions(prompt_column, template, expected_column, system_column, id_column, tags_column, kind, encoding, header, quotes)
-    settings = sampling(seed, temperature, top_p, top_k, max_new_tokens)
-    prompts, _ = read_prompts(file, told)
-    steers: tuple[Steer, ...] = read_steers(steer)
+    settings = chosen.settings()
+    prompts, _ = read_prompts(file, files)
     runner = _Runner(quiet=as_json)
-    if steers or suppress or strengthen:
-        loaded = runner.model({"model": model, "device": device, "dtype": dtype})
-        steers = all_steers(loaded, steer, suppress=suppress, strengthen=strengthen)
+    steers = steering.steers(runner.model(model, machine.device, machine.dtype)) if steering.check() else ()
+    if chosen.penalties:
+        settings = following(runner.model(model, machine.device, machine.dtype), settings, penalties=True)
     job = runs.start(
         runner.jobs,
         prompts,
-        run=_free_run(runner, name or _run_name(file)),
-        model=model,
-        device=device,
-        dtype=dtype,
-        sampling=settings,
-        steers=steers,
-        system=system,
-        record=not no_activations,
+        runs.RunParameters(
+            run=_free_run(runner, name or _run_name(file)),
+            model=model,
+            device=machine.device,
+            dtype=machine.dtype,
+            sampling=settings,
+            system=system,
+            record=not no_activations,
+        ),
+        steers,
     )
     _finish(runner, job.id, as_json)
 
@@ -202,29 +161,20 @@ def cancel(job_id: _JobId, as_json: Json = False) -> None:
     emit({"job_id": job.id, "cancelled": job.active}, as_json, "asked to stop" if job.active else f"it is {job.state} already")
 
 
+@takes_options
 def save(
     file: _File,
     name: Annotated[str, typer.Argument(help="Name to keep the set under.")],
-    prompt_column: PromptColumn = None,
-    template: Template = None,
-    expected_column: ExpectedColumn = None,
-    system_column: SystemColumn = None,
-    id_column: IdColumn = None,
-    tags_column: TagsColumn = None,
-    kind: Kind = None,
-    encoding: Encoding = None,
-    header: Header = None,
-    quotes: Quotes = None,
+    files: FileOptions = FileOptions(),
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite the set of that name.")] = False,
     as_json: Json = False,
 ) -> None:
     """Keep a file of prompts as a named set."""
     from neurons.prompts.sets import save_set, saved_sets
 
-    told = FileOptions(prompt_column, template, expected_column, system_column, id_column, tags_column, kind, encoding, header, quotes)
     if name in saved_sets() and not replace:
         raise InvalidInput(f"there is a set {name!r} already; choose another name, or overwrite it with --replace", field="name")
-    prompts, _ = read_prompts(file, told)
+    prompts, _ = read_prompts(file, files)
     save_set(name, prompts, replace=replace)
     emit({"name": name, "rows": len(prompts.rows), "errors": prompts.errors}, as_json, f"{name}: {len(prompts.rows)} prompts")
 
@@ -252,13 +202,16 @@ class _Runner:
         self._quiet = quiet
         self._loaded: dict[tuple[Any, ...], LoadedModel] = {}
         self.jobs = JobRunner()
-        runs.register(self.jobs, self.model, store)
+        runs.register(self.jobs, self._for_run, store)
 
-    def model(self, params: Mapping[str, Any], progress: Progress | None = None) -> LoadedModel:
-        key = (params["model"], params["device"], params["dtype"])
+    def model(self, name: str, device: str | None, dtype: str | None) -> LoadedModel:
+        key = (name, device, dtype)
         if key not in self._loaded:
-            self._loaded[key] = load(key[0], device=key[1], dtype=key[2], quiet=self._quiet)
+            self._loaded[key] = load(name, device=device, dtype=dtype, quiet=self._quiet)
         return self._loaded[key]
+
+    def _for_run(self, params: RunParameters, _progress: Progress) -> LoadedModel:
+        return self.model(params.model, params.device, params.dtype)
 
     def find(self, text: str) -> Job:
         from neurons.prompts import runs

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neurons.cli.common import FAILED, Device, Dtype, Json, Model, emit, load, stderr_progress, table
+from neurons.cli.common import FAILED, Json, Machine, Model, emit, load, stderr_progress, table
+from neurons.cli.options import takes_options
 from neurons.core.errors import Cancelled
 from neurons.storage.files import write_output
 
@@ -23,27 +25,34 @@ def register(app: typer.Typer) -> None:
     app.command()(repair)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Where the result stays."""
+
+    save: Annotated[str, typer.Option(help="Keep the result as an experiment of this name.")] = ""
+    steer_out: Annotated[Path | None, typer.Option(help="Write the steer to this file.", show_default=False)] = None
+    report: Annotated[Path | None, typer.Option(help="Write a report page (HTML) to this file.", show_default=False)] = None
+    script: Annotated[
+        Path | None, typer.Option(help="Write a Python script that needs only transformers to this file.", show_default=False)
+    ] = None
+
+
+@takes_options
 def repair(
     spec: Annotated[Path, typer.Argument(help="JSON file: prompt, wanted, and unwanted, paraphrases, controls where you have them.")],
     budget: Annotated[int, typer.Option(min=1, help="Most forward passes that the search may take.")] = _BUDGET,
     model: Model = "default",
-    device: Device = None,
-    dtype: Dtype = None,
+    machine: Machine = Machine(),
     compare: Annotated[bool, typer.Option("--compare/--no-compare", help="Also measure random neurons and simple baselines.")] = True,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, even if an earlier search of the same repair was stopped.")] = False,
-    save: Annotated[str, typer.Option(help="Keep the result as an experiment of this name.")] = "",
-    steer_out: Annotated[Path | None, typer.Option(help="Write the steer to this file.", show_default=False)] = None,
-    report: Annotated[Path | None, typer.Option(help="Write a report page (HTML) to this file.", show_default=False)] = None,
-    script: Annotated[
-        Path | None, typer.Option(help="Write a Python script that needs only transformers to this file.", show_default=False)
-    ] = None,
+    kept: Kept = Kept(),
     as_json: Json = False,
 ) -> None:
     """Find the smallest steer that turns a wrong answer into the wanted one.
 
     Part of the paraphrases is held out from the search; the result says how many of them are fixed. Exit status 1: no fix found.
     """
-    from neurons.descriptions.known import known_descriptions
+    from neurons.descriptions.known import known_headlines
     from neurons.repair.experiments import save_repair
     from neurons.repair.export import python_script, report_html, steer_file
     from neurons.repair.repair import repair as find
@@ -51,16 +60,16 @@ def repair(
     from neurons.repair.spec import load_spec
 
     wish, _ = load_spec(spec)
-    loaded = load(model, device=device, dtype=dtype, quiet=as_json)
-    about = known_descriptions(loaded.ref) if report is not None else {}  # before the search: a damaged atlas is told now
+    loaded = load(model, device=machine.device, dtype=machine.dtype, quiet=as_json)
+    about = known_headlines(loaded.ref) if kept.report is not None else {}  # before the search: a damaged atlas is told now
     with stderr_progress(quiet=as_json) as progress:
         result = find(loaded, wish, budget=budget, compare=compare, resume=not fresh, progress=progress)
-    if save:
-        save_repair(save, result)
+    if kept.save:
+        save_repair(kept.save, result)
     for path, text in (
-        (steer_out, partial(steer_file, result.steers, result.model)),
-        (report, partial(report_html, result, about_neurons=about)),
-        (script, partial(python_script, loaded, wish, result.steers)),
+        (kept.steer_out, partial(steer_file, result.steers, result.model)),
+        (kept.report, partial(report_html, result, about_neurons=about)),
+        (kept.script, partial(python_script, loaded, wish, result.steers)),
     ):
         if path is not None:
             write_output(path, text())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from neurons.core.errors import InvalidInput, ModelError, NotFound
 
 MODEL_VARIABLE = "NEURONSCOPE_MODEL"
 PASSWORD_VARIABLE = "NEURONSCOPE_PASSWORD"
+BASE_PATH_VARIABLE = "NEURONSCOPE_BASE_PATH"
 FIRST_PORT, PORTS_TRIED = 8501, 20
 
 
@@ -32,6 +35,10 @@ def run(
     ] = None,
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     allow_host: Annotated[list[str] | None, typer.Option(help="Host name browsers may use; needed to listen beyond this machine.")] = None,
+    base_path: Annotated[
+        str,
+        typer.Option(envvar=BASE_PATH_VARIABLE, help="Path under which a reverse proxy shows the app, such as /scope.", show_default=False),
+    ] = "",
     model: Annotated[
         str, typer.Option("--model", "-m", envvar=MODEL_VARIABLE, help="Model to load first; the app can load others.")
     ] = "default",
@@ -43,13 +50,14 @@ def run(
     """Start the app, after fetching the model where it is missing; Ctrl-C stops it."""
     script = app_script()
     hosts = allowed_hosts(address, allow_host or [])
+    base = checked_base_path(base_path)
     chosen_port = free_port(address, port)
     if not _is_loopback(address):
         _ask_for_password(again=new_password)
     _fetch(model)
     os.environ[MODEL_VARIABLE] = model
-    typer.echo(f"Neuronscope is at http://{_in_url(address)}:{chosen_port} (Ctrl-C stops it)")
-    raise typer.Exit(serve(command(script, address, chosen_port, hosts, headless=no_browser)))
+    typer.echo(f"Neuronscope is at http://{_in_url(address)}:{chosen_port}{base} (Ctrl-C stops it)")
+    raise typer.Exit(serve(command(script, address, chosen_port, hosts, headless=no_browser, base_path=base)))
 
 
 def _ask_for_password(*, again: bool) -> None:
@@ -107,25 +115,37 @@ def allowed_hosts(address: str, named: list[str]) -> list[str]:
     return ["localhost", "127.0.0.1", *named]
 
 
+def checked_base_path(given: str) -> str:
+    """A base path as "/scope" or "/tools/scope", "" for none. Raises `InvalidInput` for what is no plain path."""
+    path = given.strip().strip("/")
+    parts = path.split("/")
+    if path and not all(re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", part) and set(part) != {"."} for part in parts):
+        raise InvalidInput(f"the base path is {given!r}; use letters, digits, -, _ and /, such as /scope", field="base_path")
+    return f"/{path}" if path else ""
+
+
 def free_port(address: str, port: int | None) -> int:
     """`port` where it is free, else `InvalidInput`; for None the first free one from 8501."""
     if port is not None:
         if not 1 <= port <= 65_535:
             raise InvalidInput(f"port is {port}; use 1 to 65535", field="port")
-        if not _is_free(address, port):
-            raise InvalidInput(f"port {port} of {address} is taken; choose another with --port", field="port")
+        reason = _refusal(address, port)
+        if reason is not None:
+            raise InvalidInput(f"port {port} of {address} {reason}; choose another with --port", field="port")
         return port
     for candidate in range(FIRST_PORT, FIRST_PORT + PORTS_TRIED):
-        if _is_free(address, candidate):
+        if _refusal(address, candidate) is None:
             return candidate
     raise InvalidInput(f"ports {FIRST_PORT} to {FIRST_PORT + PORTS_TRIED - 1} are taken; choose one with --port", field="port")
 
 
-def command(script: Path, address: str, port: int, hosts: list[str], *, headless: bool) -> list[str]:
+def command(script: Path, address: str, port: int, hosts: list[str], *, headless: bool, base_path: str = "") -> list[str]:
     """The streamlit command line. The rest of the settings comes from .streamlit/config.toml beside the script."""
     options = ["--server.address", address, "--server.port", str(port)]
     for host in dict.fromkeys(hosts):
         options += ["--server.allowedHosts", host]
+    if base_path:
+        options += ["--server.baseUrlPath", base_path]
     if headless:
         options += ["--server.headless", "true"]
     # -P: a file of the user's that is named as a module of a library (html.py) must not stand in for it
@@ -147,18 +167,23 @@ def _is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
-def _is_free(address: str, port: int) -> bool:
+def _refusal(address: str, port: int) -> str | None:
+    """Why nothing can listen there; None where it can. Raises `InvalidInput` for an address that is not this machine's."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        if os.name == "posix":
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            if os.name == "posix":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address, port))
-        except socket.gaierror as error:
-            raise InvalidInput(f"{address!r} is not an address of this machine ({error.strerror})", field="address") from error
-        except OSError:
-            return False
-    return True
+    except socket.gaierror as error:
+        raise InvalidInput(f"{address!r} is not an address of this machine ({error.strerror})", field="address") from error
+    except OSError as error:
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            raise InvalidInput(f"{address} is not an address of this machine", field="address") from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return "is one that this user may not open" + (" (below 1024 it takes an administrator)" if port < 1024 else "")
+        return "is taken"
+    return None
 
 
 def _in_url(address: str) -> str:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurons.cli.common import Device, Dtype, Json, Model, emit, load, stderr_progress, table
+from neurons.cli.common import Json, Machine, Model, emit, load, stderr_progress, table
+from neurons.cli.options import takes_options
 from neurons.core.errors import InvalidInput, ModelError
-from neurons.core.types import NeuronSide, TargetSpec, parse_ranges
+from neurons.core.percent import percent
+from neurons.core.steers import parse_ranges
+from neurons.core.types import NeuronSide, TargetSpec
 
 if TYPE_CHECKING:
-    from neurons.concepts.search import SearchIndex
+    from neurons.concepts.active import Active
+    from neurons.concepts.clusters import Cluster
+    from neurons.concepts.search import Hit, SearchIndex
+    from neurons.core.progress import Progress
     from neurons.core.types import ModelRef
+    from neurons.models.loaded import LoadedModel
+    from traces.schema import TraceRecord
 
 Top = Annotated[int, typer.Option("--top", "-k", help="Rows to print.", min=1, max=100_000)]
 
@@ -32,11 +41,10 @@ def described_model(model: str) -> ModelRef:
     from neurons.atlas.store import list_atlases
     from neurons.models.load import find_source
     from neurons.models.reference import model_ref
-    from neurons.models.weights import weights_hash
 
     atlases = [info.model for info in list_atlases()]
     try:
-        found = weights_hash(find_source(model, fetch=False).files)
+        found = find_source(model, fetch=False).weights_hash()
     except ModelError:
         named = [ref for ref in atlases if model in (ref.id, ref.name)]
         return named[0] if named else model_ref(model)
@@ -48,9 +56,10 @@ def parse_layers(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     first, _, last = text.partition(":")
-    if not first.strip().isdigit() or (last.strip() and not last.strip().isdigit()):
-        raise InvalidInput(f"layers are {text!r}; write the first and the last, such as 10:20", field="layers")
-    return int(first), int(last or first)
+    numbers = [part.strip() for part in (first, last or first)]
+    if not all(number.isdecimal() and len(number) < 10 for number in numbers):
+        raise InvalidInput(f"layers are {text[:60]!r}; write the first and the last, such as 10:20", field="layers")
+    return int(numbers[0]), int(numbers[1])
 
 
 def search(
@@ -65,17 +74,28 @@ def search(
     model: Model = "default",
     as_json: Json = False,
 ) -> None:
-    """Find the neurons that fire most on texts about something."""
-    from neurons.concepts.search import Filters, open_search
+    """Find the neurons that fire most on texts about something.
+
+    "match" is how their activation goes with the meaning of the words over the corpus; below .2 no neuron is clearly about them. Neurons
+    that read it and make its words less likely come last.
+    """
+    from neurons.concepts.search import Filters, match_note, open_search
 
     if polarity not in (None, "+", "-"):
         raise InvalidInput(f"polarity is {polarity!r}; use + or -", field="polarity")
     filters = Filters(keyword, parse_layers(layers), polarity, least_score, tuple(kind or ()), clear)  # type: ignore[arg-type]
     index = open_search(described_model(model))
     hits = index.search(text, top=top, filters=filters)
-    columns = ("neuron", "similarity", "score", "kind", "description")
-    rows = [(str(hit.side), hit.similarity, hit.score, hit.kind, hit.description) for hit in hits]
-    emit({"text": text, "model": index.atlas.ref.name, "note": index.atlas.info.note, "rows": hits}, as_json, lambda: table(columns, rows))
+    best = max((hit.reading for hit in hits), default=None)
+    match = match_note(text, best) if text.strip() and index.space.has_readings else ""
+    columns = ("neuron", "headline", "similarity", "match", "score", "kind", "writes")
+    rows = [(str(hit.side), hit.headline, hit.similarity, hit.reading, hit.score, hit.kind, _written(hit)) for hit in hits]
+    answer = {"text": text, "model": index.atlas.ref.name, "note": index.atlas.info.note, "match": match, "rows": hits}
+    emit(answer, as_json, lambda: "\n".join(filter(None, [table(columns, rows), match])))
+
+
+def _written(hit: Hit) -> str:
+    return f"{hit.writes} (works against it)" if hit.leaning < 0 else hit.writes
 
 
 def neuron(
@@ -105,31 +125,38 @@ def neuron(
     emit(answer, as_json, lambda: "\n\n".join(_side_text(side) for side in sides))
 
 
+def pieces_of(model: str) -> list[str]:
+    """Each vocabulary id's text as it stands, without loading the model's weights."""
+    return _Pieces(model).all()
+
+
 class _Pieces:
     """Token texts from the model's tokenizer, without loading its weights."""
 
     def __init__(self, model: str) -> None:
-        from transformers import AutoTokenizer
+        from neurons.models.reference import tokenizer_of
 
-        from neurons.models.load import find_source
-
-        source = find_source(model)
-        folder, options = (source.path, {}) if source.kind != "gguf" else (source.path.parent, {"gguf_file": source.path.name})
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, **options)
+        self._tokenizer: Any = tokenizer_of(model)
 
     def __call__(self, ids: Any) -> str:
         return str(self._tokenizer.decode([int(i) for i in ids]))
 
+    def all(self) -> list[str]:
+        ids = [[i] for i in range(len(self._tokenizer))]
+        return [str(text) for text in self._tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)]
+
 
 def _side(index: SearchIndex, side: NeuronSide, examples: int, pieces: _Pieces) -> dict[str, Any]:
+    from neurons.descriptions.old_headlines import HEADLINE_SCORES, JUDGED
+
     row = index.table.iloc[index.row(side)]
     edit = index.edits.get(side)
     atlas = index.atlas
     stats, promoted = atlas.token_stats(side.layer, side.index, side.polarity), atlas.promoted(side.layer, side.index, side.polarity)
     suppressed = atlas.suppressed(side.layer, side.index, side.polarity)
     found = atlas.exemplars(side.layer, side.index, side.polarity)[:examples] if examples else ()
-    texts = ("polarity", "description", "second", "kind", "source", "peaks", "theme")
-    numbers = ("score", "null", "ceiling", "auprc", "auprc_null", "check")
+    texts = ("polarity", "headline", "headline_by", "description", "writes", "second", "kind", "source", "peaks", "theme")
+    numbers = ("score", "null", "ceiling", "auprc", "auprc_null", "check", *HEADLINE_SCORES, *JUDGED)
     return {
         **{name: str(row[name]) for name in texts},
         **{name: float(row[name]) for name in numbers},
@@ -155,7 +182,13 @@ def _side(index: SearchIndex, side: NeuronSide, examples: int, pieces: _Pieces) 
 
 def _side_text(side: dict[str, Any]) -> str:
     score = "unscored" if side["score"] != side["score"] else f"score {side['score']:.2f} of a ceiling of {side['ceiling']:.2f}"
-    lines = [f"[{side['polarity']}] {side['description']}   ({side['kind']}, {score})"]
+    area = side["headline_auroc"]
+    judged = "" if area != area else f"   (held-out AUROC {area:.2f})"
+    if side["headline_by"]:
+        judged = f"   (by {side['headline_by']}: detection {side['headline_detection']:.2f}, fuzzing {side['headline_fuzzing']:.2f})"
+    lines = [f"[{side['polarity']}] {side['headline']}{judged}"]
+    lines += [f"    {side['writes']}"] if side["writes"] else []
+    lines += [f"    detail: {side['description']}   ({side['kind']}, {score})"]
     lines += [f"    {side[name]}" for name in ("second",) if side[name]]
     lines += [f"    {label}: {side[name]}" for label, name in (("peaks", "peaks"), ("speaks of", "theme"), ("note", "note")) if side[name]]
     for e in side["examples"]:
@@ -164,6 +197,17 @@ def _side_text(side: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Density:
+    """What counts as a cluster."""
+
+    min_size: Annotated[int, typer.Option(help="Fewest members of a cluster.")] = 5
+    min_samples: Annotated[int, typer.Option(help="Neighbours that make a place dense.")] = 3
+    breadth: Annotated[str, typer.Option(help="fine (by concept) or broad (by field).")] = "fine"
+    method: Annotated[str | None, typer.Option(help="The former name of --breadth: leaf is fine, eom is broad.", hidden=True)] = None
+
+
+@takes_options
 def clusters(
     trace: Annotated[str, typer.Argument(help="Id of a trace; see `neuronscope traces list`.")],
     by: Annotated[str, typer.Option(help="activation, or attribution (of --token).")] = "activation",
@@ -174,47 +218,41 @@ def clusters(
         str | None, typer.Option(help="Tokens whose activations count, such as 3:9. [default: all]", show_default=False)
     ] = None,
     top: Annotated[int, typer.Option("--top", "-k", help="Neurons to cluster, the strongest.", min=10, max=15_000)] = 1000,
-    min_size: Annotated[int, typer.Option(help="Fewest members of a cluster.")] = 5,
-    min_samples: Annotated[int, typer.Option(help="Neighbours that make a place dense.")] = 3,
-    method: Annotated[str, typer.Option(help="leaf (many fine clusters) or eom (fewer, broader).")] = "leaf",
+    density: Density = Density(),
     model: Annotated[str | None, typer.Option("--model", "-m", help="Model to run. [default: the trace's own]", show_default=False)] = None,
-    device: Device = None,
-    dtype: Dtype = None,
+    machine: Machine = Machine(),
     as_json: Json = False,
 ) -> None:
     """Group the neurons that a trace is about by meaning."""
-    from neurons.atlas.quantiles import quantiles_for
-    from neurons.concepts.active import Active, active_sides, attributed_sides
-    from neurons.concepts.clusters import ClusterSettings, cluster_sides
+    from neurons.concepts.clusters import cluster_sides
+    from neurons.concepts.density import FORMER, ClusterSettings
     from neurons.concepts.search import open_search
+    from neurons.detectors.store import open_detectors
     from neurons.tracing.replay import activations_of, check_model
+    from neurons.tracing.words import word_positions
     from traces.store import TraceStore
 
     if by not in ("activation", "attribution"):
         raise InvalidInput(f"--by is {by!r}; use activation or attribution", field="by")
     if by == "attribution" and token is None:
         raise InvalidInput("name the token to explain with --token; position 0 is the prompt's first", field="token")
-    settings = ClusterSettings(min_size, min_samples, method).check()
+    breadth = density.breadth if density.method is None else FORMER.get(density.method, density.method)
+    settings = ClusterSettings(density.min_size, density.min_samples, breadth).check()
     store = TraceStore()
     record = store.load(trace)
-    ids = (*record.prompt_ids, *record.answer_ids)
-    loaded = load(model or record.model.id, device=device, dtype=dtype, quiet=as_json)
+    loaded = load(model or record.model.id, device=machine.device, dtype=machine.dtype, quiet=as_json)
     check_model(loaded, record)
     index = open_search(loaded.ref)
     with stderr_progress(quiet=as_json) as progress:
-        found: Active
-        if by == "activation":
-            chosen = None if tokens is None else [n for start, stop in parse_ranges(tokens) for n in range(start, min(stop, len(ids)))]
-            acts_LTI = activations_of(loaded, record, store, progress=progress)
-            found = active_sides(acts_LTI, quantiles_for(loaded, progress=progress).norm_2LI, tokens=chosen, top=top)
+        if by == "activation" or token is None:
+            found = _most_active(loaded, record, tokens, top, progress)
         else:
-            from neurons.attribution import attribute as attribution
-
-            result = attribution.attribute(
-                loaded, ids, TargetSpec(int(token or 0)), steers=record.steers, prompt_tokens=len(record.prompt_ids)
-            )
-            found = attributed_sides(attribution.top_rows(result, 4 * top).rows, top=top)
-        clustering = cluster_sides(index, found.sides, weights=found.weights, settings=settings, progress=progress)
+            found = _most_attributed(loaded, record, token, top)
+        detectors = open_detectors(loaded.ref)
+        spoken = () if detectors is None else detectors.spoken(activations_of(loaded, record, store), word_positions(record))
+        clustering = cluster_sides(
+            index, found.sides, weights=found.weights, settings=settings, detectors=detectors, spoken=spoken, progress=progress
+        )
     answer = {
         "trace": record.id,
         "by": by,
@@ -225,5 +263,37 @@ def clusters(
         "note": clustering.note,
         "rows": clustering.rows(),
     }
-    rows = [(c.number, len(c.sides), c.weight, c.coherence, c.label, ", ".join(map(str, c.sides[:4]))) for c in clustering.clusters]
-    emit(answer, as_json, lambda: table(("cluster", "size", by, "coherence", "label", "neurons"), rows))
+    rows = [
+        (c.number, len(c.sides), c.weight, percent(c.share), _stable(c), c.label, ", ".join(map(str, c.sides[:4])))
+        for c in clustering.clusters
+    ]
+    emit(answer, as_json, lambda: table(("cluster", "size", by, "share", "stability", "label", "neurons"), rows))
+
+
+def _stable(cluster: Cluster) -> str:
+    if cluster.stability is None:
+        return ""
+    return f"{cluster.stability:.2f}" + (" unstable" if cluster.unstable else "")
+
+
+def _most_active(loaded: LoadedModel, record: TraceRecord, tokens: str | None, top: int, progress: Progress) -> Active:
+    """The sides that fire most over some tokens of a trace."""
+    from neurons.atlas.quantiles import quantiles_for
+    from neurons.concepts.active import active_sides
+    from neurons.tracing.replay import activations_of
+    from traces.store import TraceStore
+
+    count = len(record.token_ids)
+    chosen = None if tokens is None else [n for start, stop in parse_ranges(tokens) for n in range(start, min(stop, count))]
+    acts_LTI = activations_of(loaded, record, TraceStore(), progress=progress)
+    return active_sides(acts_LTI, quantiles_for(loaded, progress=progress).norm_2LI, tokens=chosen, top=top)
+
+
+def _most_attributed(loaded: LoadedModel, record: TraceRecord, token: int, top: int) -> Active:
+    """The sides that caused one token most."""
+    from neurons.attribution import attribute as attribution
+    from neurons.concepts.active import attributed_sides
+
+    asked = len(record.prompt_ids)
+    result = attribution.attribute(loaded, record.token_ids, TargetSpec(token), steers=record.steers, prompt_tokens=asked)
+    return attributed_sides(attribution.top_rows(result, 4 * top).rows, top=top)

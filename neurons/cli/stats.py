@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurons.cli.common import Device, Dtype, Json, Model, emit, load, stderr_progress, table
-from neurons.cli.prompt_files import (
-    Encoding,
-    ExpectedColumn,
-    FileOptions,
-    Header,
-    IdColumn,
-    Kind,
-    PromptColumn,
-    Quotes,
-    SystemColumn,
-    Template,
-    read_prompts,
-)
-from neurons.cli.stored import sampling
+from neurons.cli.common import Json, Machine, Model, emit, load, stderr_progress, table
+from neurons.cli.options import leaving_out, takes_options
+from neurons.cli.prompt_files import FileOptions, read_prompts
+from neurons.cli.stored import Penalties, SamplingOptions
 from neurons.core.errors import InvalidInput, NotFound
 from neurons.storage.files import write_output
 
 if TYPE_CHECKING:
+    from neurons.core.types import Sampling
+    from neurons.models.loaded import LoadedModel
+    from neurons.statistics.comparison import ComparisonSpec
     from neurons.statistics.criteria import Criterion
+    from neurons.statistics.criteria import Kind as CriterionKind
+    from neurons.statistics.rows import Row
     from neurons.statistics.summary import Summary
     from neurons.storage.jobs import JobRunner
 
@@ -39,72 +32,113 @@ def register(app: typer.Typer) -> None:
     app.command()(stats)
 
 
+@dataclass(frozen=True)
+class CriterionOptions:
+    """What an answer should be."""
+
+    contains: Annotated[
+        str, typer.Option(help="Text that an answer should hold, as a word of its own. [default: what each prompt's row says is expected]")
+    ] = ""
+    regex: Annotated[str, typer.Option(help="Regular expression that an answer should match.")] = ""
+    equals: Annotated[str, typer.Option(help="What an answer should equal; spaces around it and a final full stop are ignored.")] = ""
+
+    def criterion(self) -> Criterion | None:
+        """The one that is given, or None. Raises `InvalidInput` for several."""
+        from neurons.statistics.criteria import Criterion
+
+        given: tuple[tuple[str, CriterionKind], ...] = ((self.contains, "contains"), (self.regex, "regex"), (self.equals, "equals"))
+        found = [Criterion(text, kind) for text, kind in given if text]
+        if len(found) > 1:
+            raise InvalidInput("give one of --contains, --regex and --equals", field="criterion")
+        return found[0].check("criterion") if found else None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How often and how each prompt is answered."""
+
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per prompt, with different seeds.")] = 1
+    random_sets: Annotated[int, typer.Option(min=0, help="Draws of random neurons matched in number and layer.")] = 3
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens to generate.")] = 32
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0
+    penalties: Penalties = False
+
+    def settings(self) -> Sampling:
+        """The settings, checked. Raises `InvalidInput`."""
+        return SamplingOptions(self.seed, self.temperature, max_new_tokens=self.max_new_tokens).settings()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a comparison comes from and stays."""
+
+    job: Annotated[str, typer.Option(help="Go on with this stopped comparison instead of beginning one.")] = ""
+    save: Annotated[str, typer.Option(help="Keep the result as an experiment of this name.")] = ""
+
+
+@takes_options
 def stats(
     prompts: Annotated[str, typer.Option(help="File of prompts (txt, csv, tsv, json, yaml), or the name of a saved prompt set.")],
     steer: Annotated[Path, typer.Option(help="Steer file.")],
-    contains: Annotated[
-        str, typer.Option(help="Text that an answer should hold, as a word of its own. [default: what each prompt's row says is expected]")
-    ] = "",
-    regex: Annotated[str, typer.Option(help="Regular expression that an answer should match.")] = "",
-    equals: Annotated[str, typer.Option(help="What an answer should equal; spaces around it and a final full stop are ignored.")] = "",
+    wanted: CriterionOptions = CriterionOptions(),
     token: Annotated[str, typer.Option(help="Token whose probability as the answer's first is compared, such as ' Paris'.")] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs per prompt, with different seeds.")] = 1,
-    random_sets: Annotated[int, typer.Option(min=0, help="Draws of random neurons matched in number and layer.")] = 3,
-    max_new_tokens: Annotated[int, typer.Option(help="Most tokens to generate.")] = 32,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
-    job: Annotated[str, typer.Option(help="Go on with this stopped comparison instead of beginning one.")] = "",
-    save: Annotated[str, typer.Option(help="Keep the result as an experiment of this name.")] = "",
-    prompt_column: PromptColumn = None,
-    template: Template = None,
-    expected_column: ExpectedColumn = None,
-    system_column: SystemColumn = None,
-    id_column: IdColumn = None,
-    kind: Kind = None,
-    encoding: Encoding = None,
-    header: Header = None,
-    quotes: Quotes = None,
+    runs: RunOptions = RunOptions(),
+    kept: Kept = Kept(),
+    files: Annotated[FileOptions, leaving_out("tags_column")] = FileOptions(),
     csv_out: Annotated[Path | None, typer.Option("--csv", help="Write the pairs to this CSV file.", show_default=False)] = None,
     model: Model = "default",
-    device: Device = None,
-    dtype: Dtype = None,
+    machine: Machine = Machine(),
     as_json: Json = False,
 ) -> None:
     """Compare a steer with no steer over many prompts: rates, differences with 95% intervals, KL, length, repetition.
 
     It runs as a job: stopped with Ctrl-C, it goes on with --job and the id that is printed.
     """
-    from neurons.cli.stored import note_positions
+    from neurons.cli.stored import following, note_positions
     from neurons.repair.experiments import save_statistics
     from neurons.runs.steering import load_steers
-    from neurons.statistics.comparison import JOB_KIND, ComparisonSpec, from_prompt_set, job_worker, spec_to_json
-    from neurons.statistics.criteria import Criterion
+    from neurons.statistics.comparison import ComparisonSpec, from_prompt_set
+    from neurons.statistics.rows import read_rows
     from neurons.statistics.summary import summarise
-    from neurons.storage.jobs import JobRunner
 
-    criteria = [Criterion(text, kind) for text, kind in ((contains, "contains"), (regex, "regex"), (equals, "equals")) if text]  # type: ignore[arg-type]
-    criterion = _one(criteria)
-    told = FileOptions(prompt_column, template, expected_column, system_column, id_column, None, kind, encoding, header, quotes)
-    found, about = read_prompts(prompts, told)
+    criterion = wanted.criterion()
+    found, about = read_prompts(prompts, files)
     spec = ComparisonSpec(
         prompts=from_prompt_set(found, criterion),
         steers=load_steers(steer),
         criterion=criterion,
         token=token or None,
-        seeds=seeds,
-        random_sets=random_sets,
-        sampling=sampling(seed, temperature, 1.0, 0, max_new_tokens),
+        seeds=runs.seeds,
+        random_sets=runs.random_sets,
+        sampling=runs.settings(),
     ).check()
-    loaded = load(model, device=device, dtype=dtype, quiet=as_json)
+    loaded = load(model, device=machine.device, dtype=machine.dtype, quiet=as_json)
+    spec = replace(spec, sampling=following(loaded, spec.sampling, penalties=runs.penalties))
     note_positions(load_steers(steer, ref=loaded.ref))
+    job, answered = _run(spec, loaded, kept.job, title=f"{len(spec.prompts)} prompts, steer {steer.name}", quiet=as_json)
+    rows = read_rows(answered)
+    summary = summarise(rows)
+    if csv_out is not None:
+        write_output(csv_out, rows_csv(rows))
+    if kept.save:
+        save_statistics(kept.save, spec, answered, loaded.ref)
+    counted = {"asked": about["asked"], "counted": about["counted"]}
+    emit({"job": job, **counted, **_plain(summary)}, as_json, lambda: f"{_tell(summary)}\n{about['counted']}")
+
+
+def _run(spec: ComparisonSpec, loaded: LoadedModel, job: str, *, title: str, quiet: bool) -> tuple[str, tuple[dict[str, Any], ...]]:
+    """Run a comparison as a job, or go on with `job`. Its id and its rows. Raises `NotFound` where it ended early."""
+    from neurons.statistics.job import JOB_KIND, job_worker, spec_to_json
+    from neurons.storage.jobs import JobRunner
+
     params = {**spec_to_json(spec), "model": loaded.ref.weights_hash}
     runner = JobRunner()
     try:
         if job:
             _check_same(runner, job, params)
-        with stderr_progress(quiet=as_json) as progress:
+        with stderr_progress(quiet=quiet) as progress:
             runner.register(JOB_KIND, job_worker(lambda _params, _progress: loaded))
-            title = f"{len(spec.prompts)} prompts, steer {steer.name}"
             started = runner.resume(job) if job else runner.start(JOB_KIND, params, title=title)
             typer.echo(f"job {started.id}", err=True)
             ended = runner.wait(started.id, on_change=lambda now: progress(now.done, now.total, now.message))
@@ -112,19 +146,12 @@ def stats(
         runner.close()
     if ended.state != "done":
         raise NotFound(f"the comparison ended early ({ended.message}); go on with --job {ended.id}")
-    rows = runner.rows(ended.id)
-    summary = summarise(rows)
-    if csv_out is not None:
-        write_output(csv_out, rows_csv(rows))
-    if save:
-        save_statistics(save, spec, rows, loaded.ref)
-    counted = {"asked": about["asked"], "counted": about["counted"]}
-    emit({"job": ended.id, **counted, **_plain(summary)}, as_json, lambda: f"{_tell(summary)}\n{about['counted']}")
+    return ended.id, runner.rows(ended.id)
 
 
 def _check_same(runner: JobRunner, job: str, params: Mapping[str, Any]) -> None:
     """Raise `InvalidInput` when the job asks something else than these parameters: its rows would stand under the new question."""
-    from neurons.statistics.comparison import JOB_KIND, differing
+    from neurons.statistics.job import JOB_KIND, differing
 
     old = runner.get(job)
     if old.kind != JOB_KIND:
@@ -135,38 +162,26 @@ def _check_same(runner: JobRunner, job: str, params: Mapping[str, Any]) -> None:
         )
 
 
-def _one(criteria: Sequence[Criterion]) -> Criterion | None:
-    if len(criteria) > 1:
-        raise InvalidInput("give one of --contains, --regex and --equals", field="criterion")
-    return criteria[0].check("criterion") if criteria else None
+def rows_csv(rows: Sequence[Row]) -> str:
+    """The pairs as CSV, one per line."""
+    from neurons.storage.table_files import csv_text
 
-
-def rows_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The pairs as CSV, one per line. Cells that a spreadsheet would take for a formula begin with an apostrophe."""
-    stream = io.StringIO()
-    writer = csv.writer(stream)
     names = ("met", "token_probability", "kl", "length", "repetition", "answer")
-    columns = [*(f"{side}_{name}" for side in ("plain", "steered") for name in names), "plain_met_text", "steered_met_text"]
-    writer.writerow(["prompt_id", "seed", "prompt", "error", *columns])
+    about, sides = ("prompt_id", "seed", "prompt", "error"), ("plain", "steered")
+    columns = [*about, *(f"{side}_{name}" for side in sides for name in names), *(f"{side}_met_text" for side in sides)]
+    flat = []
     for row in rows:
-        values = [row.get(side, {}).get(name) for side in ("plain", "steered") for name in names]
-        values += [met_text(row.get(side, {})) for side in ("plain", "steered")]
-        writer.writerow([_cell(v) for v in (row["prompt_id"], row["seed"], row["prompt"], row.get("error", ""), *values)])
-    return stream.getvalue()
-
-
-def met_text(facts: Mapping[str, Any]) -> str:
-    """The part of an answer that met the criterion."""
-    start, end = facts.get("met_at") or (0, 0)
-    return str(facts.get("answer", ""))[start:end]
-
-
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+        values: dict[str, Any] = {name: getattr(row, name) for name in about}
+        for side in sides:
+            facts = getattr(row, side)
+            values |= {f"{side}_{name}": getattr(facts, name, None) for name in names}
+            values[f"{side}_met_text"] = getattr(facts, "met_text", "")
+        flat.append(values)
+    return csv_text(flat, columns)
 
 
 def _plain(summary: Summary) -> dict[str, Any]:
-    from neurons.cli.common import plain
+    from neurons.core.json_text import plain
 
     values: dict[str, Any] = plain(summary)
     return values

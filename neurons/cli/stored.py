@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neurons.cli.common import MaxNewTokens, Seed, Temperature, TopK, TopP
 from neurons.core.errors import InvalidInput
-from neurons.core.types import Sampling, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from neurons.models.loaded import LoadedModel
     from traces.schema import TraceRecord
     from traces.store import TraceStore
+
+MOST_TYPED = 10_000_000
+"""Bytes of standard input that are read as a prompt; no model has room for more."""
 
 TraceId = Annotated[str, typer.Argument(help='Id of a trace, a unique start of one, or "last".')]
 PromptText = Annotated[str, typer.Argument(help='What to ask; "-" reads it from standard input.')]
@@ -42,6 +48,21 @@ OtherModel = Annotated[str | None, typer.Option("--model", "-m", help="Model to 
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="Tag of the trace; may be given several times.", show_default=False)]
 
 
+Penalties = Annotated[
+    bool, typer.Option("--penalties/--no-penalties", help="Follow the penalties and suppressed tokens that the model's files ask for.")
+]
+
+
+def following(loaded: LoadedModel, settings: Sampling, *, penalties: bool) -> Sampling:
+    """The settings with what the model's generation config asks for; what is not followed is said on stderr."""
+    from neurons.runs.followed import ignored_by, offered_by
+
+    found = replace(settings, follow=offered_by(loaded)) if penalties else settings
+    if ignored := ignored_by(loaded, found):
+        typer.echo(ignored if penalties or not offered_by(loaded) else f"{ignored}; --penalties follows it", err=True)
+    return found
+
+
 def store() -> TraceStore:
     """The user's traces."""
     from traces.store import TraceStore
@@ -60,17 +81,45 @@ def read_prompt(prompt: str) -> str:
     if prompt != "-":
         return prompt
     try:
-        return sys.stdin.buffer.read().decode("utf-8").rstrip("\r\n")
+        return sys.stdin.buffer.read(MOST_TYPED + 1).decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"standard input is not UTF-8 text: {error}", field="prompt") from error
 
 
-def sampling(seed: int, temperature: float, top_p: float, top_k: int, max_new_tokens: int) -> Sampling:
-    """The settings, checked before a model is loaded."""
-    found = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, seed=seed).check()
-    if found.greedy and temperature:
-        typer.echo(found.how, err=True)
-    return found
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How an answer is sampled."""
+
+    seed: Seed = 0
+    temperature: Temperature = 0.0
+    top_p: TopP = 1.0
+    top_k: TopK = 0
+    max_new_tokens: MaxNewTokens = 128
+    penalties: Penalties = False
+
+    def settings(self) -> Sampling:
+        """The settings, checked before a model is loaded. Raises `InvalidInput`."""
+        found = Sampling(self.temperature, self.top_p, self.top_k, self.max_new_tokens, self.seed).check()
+        if found.greedy and found.temperature:
+            typer.echo(found.how, err=True)
+        return found
+
+
+@dataclass(frozen=True)
+class SteerOptions:
+    """Steers from files and from concepts."""
+
+    steer: SteerFiles = None
+    suppress: Suppress = None
+    strengthen: Strengthen = None
+
+    def check(self) -> bool:
+        """Whether any steer is given; files are checked as far as possible without a model. Raises `InvalidSteer`, `InvalidFile`."""
+        return bool(read_steers(self.steer) or self.suppress or self.strengthen)
+
+    def steers(self, loaded: LoadedModel) -> tuple[Steer, ...]:
+        """The steers for this model: see `all_steers`."""
+        return all_steers(loaded, self.steer, suppress=self.suppress, strengthen=self.strengthen)
 
 
 def read_steers(files: Sequence[Path] | None) -> tuple[Steer, ...]:

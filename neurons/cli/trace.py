@@ -4,55 +4,66 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from neurons.cli.common import (
-    Device,
-    Dtype,
     Json,
-    MaxNewTokens,
+    Machine,
     Model,
-    Seed,
     System,
-    Temperature,
-    TopK,
-    TopP,
     emit,
     load,
     stderr_progress,
     table,
 )
+from neurons.cli.options import takes_options
 from neurons.cli.stored import (
     OtherModel,
     PromptText,
-    SteerFiles,
-    Strengthen,
-    Suppress,
+    SamplingOptions,
+    SteerOptions,
     Tags,
     TraceId,
-    all_steers,
     find,
+    following,
     read_prompt,
-    read_steers,
     run_json,
-    sampling,
     store,
 )
 from neurons.core.errors import InvalidInput
 from neurons.core.percent import percent
 from neurons.core.progress import Progress
-from neurons.core.types import Polarity, parse_ranges
+from neurons.core.steers import parse_ranges
+from neurons.core.types import Polarity
 
 if TYPE_CHECKING:
-    from neurons.core.quantile_table import QuantileTable
+    from neurons.tracing.record import Pair
+    from traces.compare import TraceComparison
     from traces.schema import TraceRecord
     from traces.store import TraceStore
 
-Name = Annotated[str, typer.Option(help="Name of the trace.", show_default=False)]
 NoActivations = Annotated[bool, typer.Option("--no-activations", help="Keep no activations; they can be recomputed.")]
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a trace is found by again."""
+
+    name: Annotated[str, typer.Option(help="Name of the trace.", show_default=False)] = ""
+    tag: Tags = None
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What a sweep looks at, at each strength."""
+
+    token: Annotated[str | None, typer.Option(help="Token to follow, as text or id. [default: the unsteered answer's]")] = None
+    offset: Annotated[int, typer.Option(help="Which token of the answer to look at, from 0.", min=0)] = 0
+    no_answers: Annotated[bool, typer.Option("--no-answers", help="Only probabilities: faster.")] = False
 
 
 def register(app: typer.Typer) -> None:
@@ -63,33 +74,27 @@ def register(app: typer.Typer) -> None:
     app.command()(sweep)
 
 
+@takes_options
 def trace(
     prompt: PromptText,
     model: Model = "default",
     system: System = None,
-    seed: Seed = 0,
-    temperature: Temperature = 0.0,
-    top_p: TopP = 1.0,
-    top_k: TopK = 0,
-    max_new_tokens: MaxNewTokens = 128,
-    steer: SteerFiles = None,
-    suppress: Suppress = None,
-    strengthen: Strengthen = None,
-    name: Name = "",
-    tag: Tags = None,
+    chosen: SamplingOptions = SamplingOptions(),
+    steering: SteerOptions = SteerOptions(),
+    named: Named = Named(),
     no_activations: NoActivations = False,
-    device: Device = None,
-    dtype: Dtype = None,
+    machine: Machine = Machine(),
     as_json: Json = False,
 ) -> None:
     """Ask a model something, record everything, and save it as a trace. Ctrl-C keeps the answer so far."""
-    from neurons.tracing.record import as_messages, run_trace
+    from neurons.tracing.record import RunOptions, as_messages, run_trace
 
-    settings = sampling(seed, temperature, top_p, top_k, max_new_tokens)
+    settings = chosen.settings()
     text = read_prompt(prompt)
-    read_steers(steer)
-    loaded = load(model, device=device, dtype=dtype, quiet=as_json)
-    steers = all_steers(loaded, steer, suppress=suppress, strengthen=strengthen)
+    steering.check()
+    loaded = load(model, device=machine.device, dtype=machine.dtype, quiet=as_json)
+    steers = steering.steers(loaded)
+    settings = following(loaded, settings, penalties=chosen.penalties)
     with stderr_progress(quiet=as_json) as progress:
         record, _ = run_trace(
             loaded,
@@ -97,10 +102,8 @@ def trace(
             sampling=settings,
             steers=steers,
             store=store(),
-            name=name,
-            tags=tag or (),
-            record=not no_activations,
-            on_token=_counter(progress, max_new_tokens),
+            options=RunOptions(named.name, named.tag or (), record=not no_activations),
+            on_token=_counter(progress, settings.max_new_tokens),
             progress=progress,
         )
     emit(run_json(record), as_json, lambda: _human(record))
@@ -119,6 +122,8 @@ def activations(
     as_json: Json = False,
 ) -> None:
     """Rank the neurons that fire most over some tokens of a trace, against the atlas or the trace's own statistics."""
+    from neurons.atlas.quantiles import known_quantiles
+    from neurons.descriptions.known import known_headlines
     from neurons.tracing.ranking import rank_activations
 
     traces, record = find(trace_id)
@@ -128,73 +133,77 @@ def activations(
         ranking = rank_activations(
             trace_activations(traces, record, model, quiet=as_json),
             tokens=positions,
-            quantiles=_quantiles(record),
+            quantiles=known_quantiles(record.model),
             threshold=threshold,
             layers=chosen,
             polarity=_polarity(polarity),
             top=top,
             progress=progress,
         )
+    headlines = known_headlines(record.model)
     rows: list[dict[str, Any]] = []
     for found in ranking.table.to_dict("records"):
         row = {str(key): value for key, value in found.items()}
         token = int(row.pop("peak"))
-        rows.append({**row, "token": token, "text": record.pieces[token]})
+        headline = headlines.get(f"{row['layer']}:{row['index']}{row['polarity']}")
+        rows.append({**row, "token": token, "text": record.pieces[token], "headline": headline})
     answer = {"trace_id": record.id, "normaliser": ranking.normaliser, "passed": ranking.passed, "rows": rows}
 
     def human() -> str:
         cells = [
-            (f"{r['layer']}:{r['index']}{r['polarity']}", r["activation"], r["normalised"], r["percentile"], r["token"], repr(r["text"]))
+            (
+                f"{r['layer']}:{r['index']}{r['polarity']}",
+                r["headline"] or "",
+                r["activation"],
+                r["normalised"],
+                r["percentile"],
+                r["token"],
+                repr(r["text"]),
+            )
             for r in rows
         ]
-        return f"normalised by {ranking.normaliser}\n" + table(("neuron", "activation", "normalised", "percentile", "at", "text"), cells)
+        columns = ("neuron", "headline", "activation", "normalised", "percentile", "at", "text")
+        return f"normalised by {ranking.normaliser}\n" + table(columns, cells)
 
     emit(answer, as_json, human)
 
 
+@takes_options
 def compare(
     prompt: PromptText,
-    steer: SteerFiles = None,
-    suppress: Suppress = None,
-    strengthen: Strengthen = None,
+    steering: SteerOptions = SteerOptions(),
     model: Model = "default",
     system: System = None,
-    seed: Seed = 0,
-    temperature: Temperature = 0.0,
-    top_p: TopP = 1.0,
-    top_k: TopK = 0,
-    max_new_tokens: MaxNewTokens = 128,
+    chosen: SamplingOptions = SamplingOptions(),
     top: Annotated[int, typer.Option("--top", "-k", help="Neurons that differ most to print.", min=0)] = 10,
-    name: Name = "",
-    tag: Tags = None,
-    device: Device = None,
-    dtype: Dtype = None,
+    named: Named = Named(),
+    machine: Machine = Machine(),
     as_json: Json = False,
 ) -> None:
     """Answer a prompt unsteered and steered, with the same seed and settings, and say what differs. Both are saved."""
     from neurons.models.chat import token_text
-    from neurons.tracing.record import as_messages, run_pair
+    from neurons.tracing.record import RunOptions, as_messages, run_pair
     from traces.compare import compare_traces
 
-    settings = sampling(seed, temperature, top_p, top_k, max_new_tokens)
+    settings = chosen.settings()
     text = read_prompt(prompt)
-    if not read_steers(steer) and not suppress and not strengthen:
+    if not steering.check():
         raise InvalidInput(
             "there is nothing to compare with; give a steer: --steer FILE, --suppress TEXT or --strengthen TEXT", field="steer"
         )
-    loaded = load(model, device=device, dtype=dtype, quiet=as_json)
-    steers = all_steers(loaded, steer, suppress=suppress, strengthen=strengthen)
+    loaded = load(model, device=machine.device, dtype=machine.dtype, quiet=as_json)
+    steers = steering.steers(loaded)
+    settings = following(loaded, settings, penalties=chosen.penalties)
     traces = store()
     with stderr_progress(quiet=as_json) as progress:
-        tick = _counter(progress, 2 * max_new_tokens)
+        tick = _counter(progress, 2 * settings.max_new_tokens)
         pair = run_pair(
             loaded,
             as_messages(text, system=system),
             steers,
             sampling=settings,
             store=traces,
-            name=name,
-            tags=tag or (),
+            options=RunOptions(named.name, named.tag or ()),
             on_token=lambda side, token: tick(token),
             progress=progress,
         )
@@ -210,42 +219,33 @@ def compare(
         "divergence": found.divergence,
         "neurons": found.neurons,
     }
-
-    def human() -> str:
-        lines = ["unsteered  " + _human(pair.baseline), "", "steered    " + _human(pair.steered), ""]
-        if found.divergence is None:
-            return "\n".join([*lines, "the answers are the same"])
-        where = found.divergence
-        tops = [(a.text, a.prob, b.text, b.prob) for a, b in zip(where.a_top[:5], where.b_top[:5], strict=False)]
-        kl = "" if where.kl is None else f"; KL at least {where.kl:.3g} nats"
-        said = f"first difference at token {where.position}: {where.a_text!r} or {where.b_text!r}{kl}"
-        return "\n".join(
-            [*lines, f"{percent(found.changed_words)} of the words changed; {said}", table(("unsteered", "p", "steered", "p"), tops)]
-        )
-
-    emit(answer, as_json, human)
+    emit(answer, as_json, lambda: _human_pair(pair, found))
     if "cancelled" in (pair.baseline.finish_reason, pair.steered.finish_reason):
         raise typer.Exit(1)
 
 
+def _human_pair(pair: Pair, found: TraceComparison) -> str:
+    lines = ["unsteered  " + _human(pair.baseline), "", "steered    " + _human(pair.steered), ""]
+    where = found.divergence
+    if where is None:
+        return "\n".join([*lines, "the answers are the same"])
+    tops = [(a.text, a.prob, b.text, b.prob) for a, b in zip(where.a_top[:5], where.b_top[:5], strict=False)]
+    kl = "" if where.kl is None else f"; KL {'' if where.kl_exact else 'at least '}{where.kl:.3g} nats"
+    said = f"first difference at token {where.position}: {where.a_text!r} or {where.b_text!r}{kl}"
+    changed = f"{percent(found.changed_words)} of the words changed; {said}"
+    return "\n".join([*lines, changed, table(("unsteered", "p", "steered", "p"), tops)])
+
+
+@takes_options
 def sweep(
     prompt: PromptText,
-    steer: SteerFiles = None,
-    suppress: Suppress = None,
-    strengthen: Strengthen = None,
+    steering: SteerOptions = SteerOptions(),
     strengths: Annotated[str, typer.Option(help="Strengths: from:to:step, or a list such as 0,0.5,1.")] = "0:2:0.5",
-    token: Annotated[str | None, typer.Option(help="Token to follow, as text or id. [default: the unsteered answer's]")] = None,
-    offset: Annotated[int, typer.Option(help="Which token of the answer to look at, from 0.", min=0)] = 0,
-    no_answers: Annotated[bool, typer.Option("--no-answers", help="Only probabilities: faster.")] = False,
+    followed: Followed = Followed(),
     model: Model = "default",
     system: System = None,
-    seed: Seed = 0,
-    temperature: Temperature = 0.0,
-    top_p: TopP = 1.0,
-    top_k: TopK = 0,
-    max_new_tokens: MaxNewTokens = 32,
-    device: Device = None,
-    dtype: Dtype = None,
+    chosen: SamplingOptions = SamplingOptions(max_new_tokens=32),
+    machine: Machine = Machine(),
     as_json: Json = False,
 ) -> None:
     """Run a prompt at several strengths of a steer: the probability of one token, and how the answer changes."""
@@ -253,13 +253,14 @@ def sweep(
     from neurons.tracing import sweeps
     from neurons.tracing.record import as_messages
 
-    settings = sampling(seed, temperature, top_p, top_k, max_new_tokens)
+    settings = chosen.settings()
     values = _strengths(strengths)
     text = read_prompt(prompt)
-    if not read_steers(steer) and not suppress and not strengthen:
+    if not steering.check():
         raise InvalidInput("a sweep needs a steer: --steer FILE, --suppress TEXT or --strengthen TEXT", field="steer")
-    loaded = load(model, device=device, dtype=dtype, quiet=as_json)
-    steers = all_steers(loaded, steer, suppress=suppress, strengthen=strengthen)
+    loaded = load(model, device=machine.device, dtype=machine.dtype, quiet=as_json)
+    steers = steering.steers(loaded)
+    settings = following(loaded, settings, penalties=chosen.penalties)
     with stderr_progress(quiet=as_json) as progress:
         found = sweeps.sweep(
             loaded,
@@ -267,9 +268,9 @@ def sweep(
             steers,
             values,
             sampling=settings,
-            token_id=None if token is None else single_token(loaded, token),
-            offset=offset,
-            answers=not no_answers,
+            token_id=None if followed.token is None else single_token(loaded, followed.token),
+            offset=followed.offset,
+            answers=not followed.no_answers,
             progress=progress,
         )
 
@@ -334,14 +335,3 @@ def trace_activations(traces: TraceStore, record: TraceRecord, model: str | None
     loaded = load(model or record.model.id, quiet=quiet)
     with stderr_progress(quiet=quiet) as progress:
         return activations_of(loaded, record, traces, progress=progress)
-
-
-def _quantiles(record: TraceRecord) -> QuantileTable | None:
-    """The atlas's quantiles for the trace's model; None without one."""
-    from neurons.atlas.store import open_atlas
-    from neurons.core.quantile_table import NORM_LEVEL, STEER_LEVEL, QuantileTable
-
-    atlas = open_atlas(record.model)
-    if atlas is None or not atlas.has_figures:
-        return None
-    return QuantileTable(atlas.tokens, "atlas", atlas.quantile(NORM_LEVEL), atlas.quantile(STEER_LEVEL))

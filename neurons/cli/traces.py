@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from neurons.cli.common import Device, Dtype, Group, Json, emit, load, plain, size, stderr_progress, table
+from neurons.cli.common import Device, Dtype, Group, Json, emit, load, size, stderr_progress, table
+from neurons.cli.options import takes_options
 from neurons.cli.stored import OtherModel, TraceId, find, run_json, store
 from neurons.core.errors import InvalidInput, NotFound
+from neurons.core.json_text import plain
 from neurons.core.percent import percent
 from neurons.core.types import ModelRef
 
@@ -30,20 +33,33 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="traces")
 
 
+@dataclass(frozen=True)
+class Filters:
+    """Which traces."""
+
+    query: Annotated[str, typer.Argument(help="Words to find in prompt, answer, name, note, tags, model or date.", show_default=False)] = ""
+    tag: Annotated[str | None, typer.Option(help="Only traces with this tag.", show_default=False)] = None
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Only traces of this model.", show_default=False)] = None
+    run: Annotated[str | None, typer.Option("--set", help="Only traces of this run of a prompt set.", show_default=False)] = None
+    since: Annotated[str | None, typer.Option(help="From this date on, such as 2026-01-31.", show_default=False)] = None
+    until: Annotated[str | None, typer.Option(help="Before this date.", show_default=False)] = None
+    pinned: Annotated[bool, typer.Option("--pinned", help="Only pinned traces.")] = False
+    trash: Annotated[bool, typer.Option("--trash", help="What was deleted and can be restored.")] = False
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which of them come first, and how many."""
+
+    sort: Annotated[str, typer.Option(help="created, name, prompt, model_name, answer_tokens, seconds or bytes.")] = "created"
+    ascending: Annotated[bool, typer.Option("--ascending", help="Smallest or oldest first.")] = False
+    limit: Annotated[int, typer.Option(help="Most rows to print.", min=1)] = 50
+
+
+@takes_options
 def list_traces(
-    query: Annotated[
-        str, typer.Argument(help="Words to find in prompt, answer, name, note, tags, model or date.", show_default=False)
-    ] = "",
-    tag: Annotated[str | None, typer.Option(help="Only traces with this tag.", show_default=False)] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Only traces of this model.", show_default=False)] = None,
-    run: Annotated[str | None, typer.Option("--set", help="Only traces of this run of a prompt set.", show_default=False)] = None,
-    since: Annotated[str | None, typer.Option(help="From this date on, such as 2026-01-31.", show_default=False)] = None,
-    until: Annotated[str | None, typer.Option(help="Before this date.", show_default=False)] = None,
-    pinned: Annotated[bool, typer.Option("--pinned", help="Only pinned traces.")] = False,
-    trash: Annotated[bool, typer.Option("--trash", help="What was deleted and can be restored.")] = False,
-    sort: Annotated[str, typer.Option(help="created, name, prompt, model_name, answer_tokens, seconds or bytes.")] = "created",
-    ascending: Annotated[bool, typer.Option("--ascending", help="Smallest or oldest first.")] = False,
-    limit: Annotated[int, typer.Option(help="Most rows to print.", min=1)] = 50,
+    which: Filters = Filters(),
+    order: Order = Order(),
     rebuild: Annotated[bool, typer.Option("--rebuild", help="First rebuild the catalogue from the folders.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -52,17 +68,17 @@ def list_traces(
     if rebuild:
         traces.rebuild()
     rows = traces.list(
-        query,
-        tag=tag,
-        model=model,
-        set_name=run,
-        since=since,
-        until=until,
-        pinned=True if pinned else None,
-        trashed=trash,
-        sort=sort,
-        descending=not ascending,
-        limit=limit,
+        which.query,
+        tag=which.tag,
+        model=which.model,
+        set_name=which.run,
+        since=which.since,
+        until=which.until,
+        pinned=True if which.pinned else None,
+        trashed=which.trash,
+        sort=order.sort,
+        descending=not order.ascending,
+        limit=order.limit,
     )
 
     def human() -> str:
@@ -117,17 +133,25 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two runs: words, probabilities, the first token that differs, the neurons that differ most."""
+    from neurons.descriptions.known import known_headlines
     from traces.compare import compare_traces
 
     traces = store()
     with stderr_progress(quiet=as_json) as progress:
         found = compare_traces(traces, traces.resolve(first), traces.resolve(second), top=top, progress=progress)
+    headlines = known_headlines(traces.load(traces.resolve(first)).model)
 
     def human() -> str:
         same = "the same" if found.same_ids else f"different from token {found.divergence.position}" if found.divergence else "different"
         words = "".join(op.a if op.tag == "equal" else f"[-{op.a}-]" * bool(op.a) + f"{{+{op.b}+}}" * bool(op.b) for op in found.words)
-        rows = [(f"{n.layer}:{n.index}", n.mean_abs, n.max_abs, n.token, n.a_activation, n.b_activation) for n in found.neurons]
-        neurons = table(("neuron", "mean difference", "largest", "at", "first", "second"), rows) if rows else found.neurons_missing
+        names = [f"{n.layer}:{n.index}{'-' if n.a_activation < 0 else '+'}" for n in found.neurons]
+        rows = [
+            (name, headlines.get(name, ""), n.mean_abs, n.max_abs, n.token, n.a_activation, n.b_activation)
+            for name, n in zip(names, found.neurons, strict=True)
+        ]
+        neurons = (
+            table(("neuron", "headline", "mean difference", "largest", "at", "first", "second"), rows) if rows else found.neurons_missing
+        )
         changed = f"{percent(found.changed_words)} of the words changed"
         return f"ids: {same}; {changed}\n{words}\n\nover {found.shared_tokens} shared tokens:\n{neurons}"
 
@@ -231,7 +255,7 @@ def delete(ids: _Ids, as_json: Json = False) -> None:
     chosen = list(dict.fromkeys(traces.resolve(text) for text in ids))
     for trace_id in chosen:
         traces.delete(trace_id)
-    emit({"deleted": chosen}, as_json, f"in the trash: {', '.join(chosen)} (undo: neuronscope traces restore {chosen[0]})")
+    emit({"deleted": chosen}, as_json, f"in the trash: {', '.join(chosen)} (undo: neuronscope traces restore {' '.join(chosen)})")
 
 
 def restore(ids: Annotated[list[str], typer.Argument(help="Ids of deleted traces, or starts of them.")], as_json: Json = False) -> None:
@@ -290,10 +314,17 @@ def unpin(trace_id: TraceId, as_json: Json = False) -> None:
     _changed(trace_id, as_json, pinned=False)
 
 
-def evict(ids: _Ids, as_json: Json = False) -> None:
+def evict(
+    ids: _Ids,
+    pinned: Annotated[bool, typer.Option("--pinned", help="Those of pinned traces too, which keep them otherwise.")] = False,
+    as_json: Json = False,
+) -> None:
     """Remove the activations of traces to save disk space; the runs stay and `replay --keep` computes them again."""
     traces = store()
-    freed = sum(traces.evict(trace_id) for trace_id in dict.fromkeys(traces.resolve(text) for text in ids))
+    chosen = list(dict.fromkeys(traces.resolve(text) for text in ids))
+    if kept := [trace_id for trace_id in chosen if not pinned and traces.load(trace_id).pinned]:
+        raise InvalidInput(f"pinned, so nothing was removed: {', '.join(kept)}; unpin them, leave them out or add --pinned", field="pinned")
+    freed = sum(traces.evict(trace_id, pinned=pinned) for trace_id in chosen)
     emit({"freed_bytes": freed}, as_json, f"freed {size(freed)}")
 
 

@@ -1,52 +1,31 @@
-"""Group neuron sides that do like things: HDBSCAN over their meanings, noise kept as noise, labelled by what members share.
-
-Campello, Moulavi & Sander 2013. Brute-force distances: the same clusters as the tree algorithms at these dimensions, many times faster.
-Deterministic: no step draws random numbers that are not seeded.
-"""
+"""Group neuron sides that do like things: by the named concept each is most surely for; what is left by likeness of meaning; then noise."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neurons.concepts.labels import label_groups, terms
+from neurons.concepts.density import DEFAULT, NOISE, Branch, ClusterSettings, cluster_vectors, mean_cosine, unit_rows
+from neurons.concepts.labels import check_same_shape, name_of, words
 from neurons.concepts.search import SearchIndex
 from neurons.core.errors import InvalidInput
 from neurons.core.progress import Progress, no_progress
 from neurons.core.types import NeuronSide
+from neurons.detectors.store import Detectors
 
-NOISE = -1
-_BRUTE_LIMIT = 15_000
-_SAMPLE = 12_000
-TIGHT = 2.5
-"""A cluster's members must be this many standard deviations of unrelated pairs more alike than the usual pair."""
-
-
-@dataclass(frozen=True)
-class ClusterSettings:
-    """Parameters, shown with every result."""
-
-    min_size: int = 5
-    """Fewest members of a cluster."""
-    min_samples: int = 3
-    """How many neighbours make a place dense: higher calls more noise."""
-    method: str = "leaf"
-    """"leaf" gives many fine clusters, "eom" fewer and broader ones."""
-    components: int = 50
-    """Principal components that distances are taken in (30 above 15,000 sides)."""
-
-    def check(self) -> ClusterSettings:
-        """Return self, or raise `InvalidInput`."""
-        if not (2 <= self.min_size <= 10_000 and 1 <= self.min_samples <= 1_000):
-            raise InvalidInput("a cluster needs min_size from 2 and min_samples from 1", field="min_size")
-        if self.method not in ("leaf", "eom"):
-            raise InvalidInput(f"cluster method is {self.method!r}; use leaf or eom", field="method")
-        if not 2 <= self.components <= 384:
-            raise InvalidInput(f"components is {self.components}; use 2 to 384", field="components")
-        return self
+SURE = 5.0
+"""A side is grouped by its strongest concept from this t on. Bonferroni over some 800 concepts is 4; over 5, two disjoint halves of the
+lexicon gave 85% of the sides the same field."""
+SHARED = 3
+"""Sides that must share a concept for it to be a cluster of its own."""
+STABLE = 0.6
+"""Groups that come back with less overlap than this when other sides are left out are called unstable."""
+_NO_CONCEPTS = "this model has no named concepts yet; `neuronscope atlas concepts` finds them and gives named groups"
 
 
 @dataclass(frozen=True)
@@ -61,6 +40,15 @@ class Cluster:
     """Mean cosine between members, less the mean cosine between all sides clustered: 0 is no better than chance."""
     weight: float
     """Sum of the members' weights (activation or attribution)."""
+    share: float = 0.0
+    """The size of the members' weights over that of all sides', 0 to 1."""
+    stability: float | None = None
+    """Of a group found by likeness: how much of it comes back when other sides are left out, 0 to 1. None: by concept, or not measured."""
+    kind: Literal["concept", "likeness", "noise"] = "likeness"
+
+    @property
+    def unstable(self) -> bool:
+        return self.stability is not None and self.stability < STABLE
 
 
 @dataclass(frozen=True)
@@ -72,6 +60,8 @@ class Clustering:
     sides: int
     noise: int
     note: str = ""
+    tree: tuple[Branch, ...] = ()
+    """HDBSCAN's condensed tree of the sides that no sure concept groups."""
 
     def rows(self) -> list[dict[str, object]]:
         """As JSON rows."""
@@ -81,75 +71,11 @@ class Clustering:
 def meaning_vectors(index: SearchIndex, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Vectors whose closeness is likeness of meaning, (n, D): readings and the parts of descriptions, each of length 1 (or 0)."""
     space = index.space
-    reading = _unit(space.vectors(rows))
-    said = _unit(np.asarray(space.levels_NP[rows] @ space.part_PE.astype(np.float32), dtype=np.float32)) if space.parts else reading[:, :0]
-    return np.concatenate([reading, said], axis=1)
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(length > 0, length, 1), dtype=np.float32)
-
-
-def cluster_vectors(vectors: NDArray[np.float32], settings: ClusterSettings = ClusterSettings()) -> tuple[NDArray[np.int64], str]:
-    """(cluster number of each row, or -1; a note). Above 15,000 rows a spread-out sample is clustered and the others join near clusters."""
-    settings.check()
-    count = len(vectors)
-    if count < max(2 * settings.min_size, settings.min_samples + 1):
-        return np.full(count, NOISE, dtype=np.int64), f"{count} sides are too few to cluster: at least {2 * settings.min_size} are needed"
-    from sklearn.decomposition import PCA  # here and below: a second of imports that the app's start need not wait for
-
-    components = min(settings.components if count <= _BRUTE_LIMIT else 30, count - 1, vectors.shape[1])
-    reduced = PCA(components, svd_solver="covariance_eigh").fit_transform(vectors.astype(np.float64)).astype(np.float32)
-    if count <= _BRUTE_LIMIT:
-        return _tight(vectors, _hdbscan(reduced, settings)), ""
-    sample = np.linspace(0, count - 1, _SAMPLE).astype(np.int64)
-    label_S = _tight(vectors[sample], _hdbscan(reduced[sample], settings))
-    labels = np.full(count, NOISE, dtype=np.int64)
-    numbers = np.unique(label_S[label_S >= 0])
-    if len(numbers):
-        centres = np.stack([reduced[sample[label_S == n]].mean(axis=0) for n in numbers])
-        reach = np.array(
-            [np.quantile(np.linalg.norm(reduced[sample[label_S == n]] - c, axis=1), 0.9) for n, c in zip(numbers, centres, strict=True)]
-        )
-        distance = np.sqrt(np.maximum((reduced**2).sum(1)[:, None] - 2 * reduced @ centres.T + (centres**2).sum(1), 0))
-        nearest = distance.argmin(axis=1)
-        close = distance[np.arange(count), nearest] <= reach[nearest]
-        labels[close] = numbers[nearest[close]]
-    labels[sample] = label_S
-    return labels, f"clustered a sample of {_SAMPLE:,} of {count:,} sides; the others joined a cluster where they lie within its reach"
-
-
-def _hdbscan(reduced: NDArray[np.float32], settings: ClusterSettings) -> NDArray[np.int64]:
-    from hdbscan import HDBSCAN
-
-    model = HDBSCAN(
-        min_cluster_size=settings.min_size,
-        min_samples=max(1, settings.min_samples - 1),  # the package does not count the point itself
-        algorithm="generic",  # its tree algorithms take 12 to 24 times as long at these dimensions
-        cluster_selection_method=settings.method,
-    )
-    return np.asarray(model.fit_predict(reduced.astype(np.float64)), dtype=np.int64)
-
-
-def _tight(vectors: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Labels with loose clusters called noise: members must be more alike, on average, than unrelated sides are.
-
-    The cosines of unrelated pairs are read off the lower half of random pairs: the upper half holds members of the same groups.
-    Without this HDBSCAN makes small clusters of what merely lies near by chance, or of sides without a description (short vectors).
-    """
-    unit = _unit(vectors - vectors.mean(axis=0))
-    pairs = np.random.default_rng(0).integers(0, len(unit), (20_000, 2))
-    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-    low, middle = np.quantile(np.einsum("nd,nd->n", unit[pairs[:, 0]], unit[pairs[:, 1]]), (0.16, 0.5))
-    least = float(middle + TIGHT * (middle - low))
-    overall = _mean_cosine(vectors)
-    loose = [
-        number
-        for number in np.unique(labels[labels >= 0])
-        if _mean_cosine(unit[labels == number]) < least or _mean_cosine(vectors[labels == number]) <= overall
-    ]
-    return np.where(np.isin(labels, loose), NOISE, labels)
+    reading = unit_rows(space.vectors(rows))
+    if not space.parts:
+        return reading
+    said = np.asarray(space.levels_NP[rows] @ space.part_PE.astype(np.float32), dtype=np.float32)
+    return np.concatenate([reading, unit_rows(said)], axis=1)
 
 
 def cluster_sides(
@@ -157,41 +83,111 @@ def cluster_sides(
     sides: Sequence[NeuronSide],
     *,
     weights: Sequence[float] | None = None,
-    settings: ClusterSettings = ClusterSettings(),
+    settings: ClusterSettings = DEFAULT,
+    detectors: Detectors | None = None,
+    spoken: Collection[int] | None = None,
     progress: Progress = no_progress,
 ) -> Clustering:
-    """Cluster sides by meaning and label the clusters. `weights` (one per side, such as activation or attribution) sort them."""
+    """Cluster sides and name the clusters. `weights` (one per side, such as activation or attribution) sort them.
+
+    `spoken` are the languages that the text is in (`Detectors.spoken`): no group is named by another one. In a text that is in none,
+    English, sides whose strongest concept is a language are grouped by likeness: their t is large because the letters are rare, and says
+    nothing of this text. None groups by every language.
+    Without `detectors` all are grouped by likeness alone, and the note says so. Raises `InvalidInput`.
+    """
+    settings.check()
     sides = list(dict.fromkeys(sides)) if weights is None else list(sides)
     if weights is not None and len(weights) != len(sides):
         raise InvalidInput(f"{len(sides)} sides but {len(weights)} weights", field="weights")
     known = [n for n, side in enumerate(sides) if len(index.rows([side]))]
-    rows = index.rows([sides[n] for n in known])
-    weight = np.array([weights[n] for n in known]) if weights is not None else np.ones(len(known))
+    kept = [sides[n] for n in known]
+    weight_N = np.array([weights[n] for n in known]) if weights is not None else np.ones(len(known))
+    rows = index.rows(kept)
     progress(0, None, f"clustering {len(known)} neurons")
     vectors = meaning_vectors(index, rows)
-    labels, note = cluster_vectors(vectors, settings)
-    numbers = [int(n) for n in np.unique(labels) if n >= 0]
-    description, theme = index.table["description"].to_numpy()[rows], index.table["theme"].to_numpy()[rows]
-    words = [terms(str(a), str(b)) for a, b in zip(description, theme, strict=True)]
-    named = label_groups([[words[n] for n in np.flatnonzero(labels == number)] for number in numbers])
-    overall = _mean_cosine(vectors)
-    found = []
-    for number, label in [*zip(numbers, named, strict=True), (NOISE, "in no cluster")]:
-        members = np.flatnonzero(labels == number)
-        members = members[np.argsort(-np.abs(weight[members]), kind="stable")]
-        if len(members):
-            coherence = _mean_cosine(vectors[members]) - overall if number != NOISE else 0.0
-            chosen = tuple(sides[known[n]] for n in members)
-            found.append(Cluster(number, label or "mixed", chosen, round(coherence, 3), float(weight[members].sum())))
-    order = sorted(found, key=lambda c: (c.number == NOISE, -abs(c.weight), -len(c.sides), c.number))
-    renumbered = tuple(Cluster(n if c.number != NOISE else NOISE, c.label, c.sides, c.coherence, c.weight) for n, c in enumerate(order))
-    return Clustering(renumbered, settings, len(known), int((labels == NOISE).sum()), note)
+    concept_N, t_N = _strongest(index, kept, detectors, spoken)
+    unnamed = set(detectors.languages) - set(spoken) if detectors is not None and spoken is not None else ()
+    groups = concept_groups(concept_N, t_N, detectors, settings, unnamed=unnamed) if detectors is not None else {}
+    left = np.setdiff1d(np.arange(len(kept)), np.concatenate([np.zeros(0, np.int64), *groups.values()]))
+    found = cluster_vectors(vectors[left], settings, progress=progress)
+    table = index.table.iloc[rows]
+    said = table["headline"].astype(str).tolist() if "headline" in table else [""] * len(kept)
+    words_N = [words(theme, headline) for theme, headline in zip(table["theme"].astype(str), said, strict=True)]
+    peaks_N = table["peaks"].astype(str).tolist() if "peaks" in table else [""] * len(kept)
+    total, overall = float(np.abs(weight_N).sum()) or 1.0, mean_cosine(vectors)
+
+    def cluster(label: str, members: NDArray[np.int64], kind: Literal["concept", "likeness", "noise"], stability: float | None) -> Cluster:
+        members = members[np.argsort(-np.abs(weight_N[members]), kind="stable")]
+        coherence = 0.0 if kind == "noise" else round(mean_cosine(vectors[members]) - overall, 3)
+        given = weight_N[members]
+        share = round(float(np.abs(given).sum()) / total, 4)
+        number = NOISE if kind == "noise" else 0
+        return Cluster(number, label, tuple(kept[n] for n in members), coherence, float(given.sum()), share, stability, kind)
+
+    made = [cluster(label, members, "concept", None) for label, members in groups.items()]
+    for number in np.unique(found.label_N[found.label_N >= 0]):
+        members = left[found.label_N == number]
+        member_N = np.isin(np.arange(len(kept)), members)
+        label = name_of(member_N, concept_N=concept_N, t_N=t_N, words_N=words_N, peaks_N=peaks_N, detectors=detectors)
+        free = f"{label}, by likeness" if label in groups else label
+        made.append(cluster(free, members, "likeness", found.stability.get(int(number))))
+    made.sort(key=lambda c: (-abs(c.weight), -len(c.sides), c.label, c.sides))
+    noise = left[found.label_N == NOISE]
+    last = [cluster("in no cluster", noise, "noise", None)] if len(noise) else []
+    clusters = (*(replace(c, number=n) for n, c in enumerate(made)), *last)
+    about_left = f"of the {len(left):,} left over: {found.note}" if groups and found.note and len(left) else "" if groups else found.note
+    notes = [_NO_CONCEPTS if detectors is None else detectors.note_for(index.atlas.ref), about_left]
+    return Clustering(clusters, settings, len(kept), len(noise), "; ".join(filter(None, notes)), found.tree)
 
 
-def _mean_cosine(vectors: NDArray[np.float32]) -> float:
-    """Mean cosine between different rows: (|sum|^2 - n) / (n^2 - n) for unit rows."""
-    count = len(vectors)
-    if count < 2:
-        return 0.0
-    unit = _unit(vectors)
-    return float(((unit.sum(axis=0, dtype=np.float64) ** 2).sum() - (unit**2).sum()) / (count * count - count))
+def _strongest(
+    index: SearchIndex, sides: Sequence[NeuronSide], detectors: Detectors | None, spoken: Collection[int] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Each side's strongest concept and its t; -1 and 0 where there is none, or a language though the text is in none."""
+    if detectors is None:
+        return np.full(len(sides), -1, dtype=np.int64), np.zeros(len(sides))
+    check_same_shape(detectors, (index.atlas.n_layers, index.atlas.n_neurons))
+    other = set(detectors.languages) if spoken is not None and not spoken else set()
+    strongest = (detectors.strongest_concept(side) for side in sides)
+    found = [one if one is not None and one[0] not in other else (-1, 0.0) for one in strongest]
+    return np.array([c for c, _ in found], dtype=np.int64), np.array([t for _, t in found], dtype=np.float64)
+
+
+def concept_groups(
+    concept_N: NDArray[np.int64],
+    t_N: NDArray[np.float64],
+    detectors: Detectors,
+    settings: ClusterSettings,
+    *,
+    unnamed: Collection[int] = (),
+) -> dict[str, NDArray[np.int64]]:
+    """Members of each named group, by place: sides whose strongest concept is sure, by field or by concept.
+
+    Fine: a concept that at least `SHARED` of them share, unless it is `unnamed`; the others of its field together. What is then smaller
+    than the least size of a cluster is in no group here.
+    """
+    by_field: dict[str, list[int]] = defaultdict(list)
+    for n in np.flatnonzero((t_N >= SURE) & (concept_N >= 0)):
+        if detectors.found[concept_N[n]]:
+            by_field[detectors.fields[concept_N[n]]].append(int(n))
+    groups: dict[str, NDArray[np.int64]] = {}
+    for field, members in by_field.items():
+        rest = np.array(members, dtype=np.int64)
+        name = field
+        if settings.breadth == "fine":
+            shared = [
+                c for c, count in zip(*np.unique(concept_N[rest], return_counts=True), strict=True) if count >= SHARED and c not in unnamed
+            ]
+            for c in shared:
+                _add(groups, detectors.names[c], field, rest[concept_N[rest] == c])
+            rest = rest[~np.isin(concept_N[rest], shared)]
+            name = f"{field}: other concepts" if shared else field
+        if len(rest) >= settings.min_size:
+            _add(groups, name, field, rest)
+    return groups
+
+
+def _add(groups: dict[str, NDArray[np.int64]], name: str, field: str, members: NDArray[np.int64]) -> None:
+    """Under a name of its own: two fields may have concepts of the same name."""
+    free = name if name not in groups else f"{name} ({field})"
+    groups[free if free not in groups else f"{free}, again"] = members

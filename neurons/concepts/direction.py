@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from neurons.concepts.contrast import MAX_TOKENS, both_kinds
 from neurons.core.errors import InvalidInput
 from neurons.core.progress import Progress, no_progress
-from neurons.core.types import NeuronSide, Steer, TokenScope
+from neurons.core.steers import Steer, TokenScope
+from neurons.core.types import NeuronSide
 from neurons.models.chat import encode_text
 from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import run_forward

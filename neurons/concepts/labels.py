@@ -1,49 +1,102 @@
-"""Name groups by what their members share: class-based tf-idf over the words of their descriptions."""
+"""Name a group by what its members share and the other sides lack."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from neurons.descriptions.render import CLASS_TEXT
+from neurons.core.errors import InvalidInput
+from neurons.detectors.evaluate import auroc
+from neurons.detectors.store import Detectors
 
-_TERM = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s",;/]+')
-_SKIPPED = frozenset(("strongly", "weakly", "less", "on", "not", "after", "before", "in", "of", "the", "and", "words", "unclear", "for"))
-_CLASS_PHRASES = sorted((text for text in CLASS_TEXT.values() if " " in text), key=len, reverse=True)
+TELLS = 0.8
+"""A name must tell members from the other sides with this AUROC, or it is not used."""
+_TRIED = 5
+_WORD = re.compile(r"[^\W\d_][\w'-]+")
+_PEAK = re.compile(r'("(?:[^"\\]|\\.)*"|line break|white space) (\d+)')
+_SKIPPED = frozenset(
+    [
+        "a", "an", "and", "are", "as", "at", "before", "after", "between", "by", "for", "from", "in", "into", "is", "it", "its", "mostly",
+        "most", "of", "on", "or", "other", "than", "that", "the", "their", "this", "to", "unclear", "up", "with", "without", "word",
+        "words", "token", "tokens", "text", "texts", "end", "ends", "start", "starts", "makes", "likely", "less", "more",
+    ]
+)  # fmt: skip
 
 
-def terms(description: str, theme: str = "") -> list[str]:
-    """The terms of one neuron: quoted tokens, class names (several words make one term) and theme words. What counts against it is left
-    out.
+def words(theme: str, headline: str = "") -> tuple[str, ...]:
+    """The words of one neuron's theme and headline that could name a group."""
+    found = [word.strip() for word in theme.split(",")] + _WORD.findall(headline.lower())
+    return tuple(dict.fromkeys(word for word in found if len(word) > 1 and word not in _SKIPPED and word[0].isalpha()))
+
+
+def name_of(
+    member_N: NDArray[np.bool_],
+    *,
+    concept_N: NDArray[np.int64],
+    t_N: NDArray[np.float64],
+    words_N: Sequence[Sequence[str]],
+    peaks_N: Sequence[str],
+    detectors: Detectors | None,
+) -> str:
+    """The name of the sides marked in `member_N`, told from all others: a concept or field, else a word, else "unnamed, around 'token'".
+
+    `concept_N` is each side's strongest concept (-1 for none) and `t_N` how surely; `peaks_N` lists its commonest peak tokens.
     """
-    kept = "; ".join(group for group in description.split("; ") if not group.startswith(("less on ", "not ")))
-    found = []
-    for phrase in _CLASS_PHRASES:
-        if phrase in kept:
-            kept = kept.replace(phrase, " ")
-            found.append(phrase)
-    found += [term.strip('"') for term in _TERM.findall(kept) if term not in _SKIPPED]
-    found += [word.strip() for word in theme.split(",")]
-    return [term for term in dict.fromkeys(found) if any(c.isalnum() for c in term)]
+    if member_N.all():
+        return _unnamed([peaks_N[n] for n in np.flatnonzero(member_N).tolist()])
+    if detectors is not None and (named := _lexical(member_N, concept_N, t_N, detectors)):
+        return named
+    counts: Counter[str] = Counter(word for n in np.flatnonzero(member_N).tolist() for word in words_N[n])
+    for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_TRIED]:
+        has_N = np.array([word in one for one in words_N], dtype=np.float32)
+        if count > 1 and _tells(has_N, member_N):
+            return word
+    return _unnamed([peaks_N[n] for n in np.flatnonzero(member_N).tolist()])
 
 
-def label_groups(members: Sequence[Sequence[Sequence[str]]], *, most: int = 4) -> list[str]:
-    """One label per group. `members[g]` holds the terms of each member of group g.
+def _lexical(member_N: NDArray[np.bool_], concept_N: NDArray[np.int64], t_N: NDArray[np.float64], detectors: Detectors) -> str:
+    """A concept's or a field's name, or ""."""
+    known = [int(c) for c in concept_N[member_N] if c >= 0 and detectors.found[c]]
+    for concept, count in Counter(known).most_common(_TRIED):
+        if count > 1 and _tells(np.where(concept_N == concept, t_N, 0), member_N):
+            return detectors.names[concept]
+    field_N = np.array([detectors.fields[c] if c >= 0 else "" for c in concept_N])
+    for name, count in Counter(detectors.fields[c] for c in known).most_common(_TRIED):
+        if count > 1 and _tells(np.where(field_N == name, t_N, 0), member_N):
+            return name
+    return ""
 
-    Class-based tf-idf (Grootendorst 2022): tf in the group * log(1 + mean group size in terms / tf over all groups). A term must belong to
-    at least two members (or a sixth of them). "" where nothing is shared.
-    """
-    counts = [Counter(term for member in group for term in set(member)) for group in members]
-    everywhere = Counter[str]()
-    for group in counts:
-        everywhere.update(group)
-    mean_size = float(np.mean([sum(group.values()) for group in counts])) if counts else 0.0
-    labels = []
-    for group, group_members in zip(counts, members, strict=True):
-        least = max(2, len(group_members) // 6) if len(group_members) > 1 else 1
-        scored = {term: count * np.log(1 + mean_size / everywhere[term]) for term, count in group.items() if count >= least}
-        labels.append(", ".join(sorted(scored, key=lambda term: (-scored[term], term))[:most]))
-    return labels
+
+def _tells(value_N: NDArray[np.floating], member_N: NDArray[np.bool_]) -> bool:
+    value_N = value_N.astype(np.float32)
+    return auroc(value_N[member_N], value_N[~member_N])[0] >= TELLS
+
+
+def _unnamed(peaks: Sequence[str]) -> str:
+    """By the commonest of the members' peak tokens: each member has one vote, shared out by how often it peaks there."""
+    votes: dict[str, float] = defaultdict(float)
+    for text in peaks:
+        found = [(token, int(times)) for quoted, times in _PEAK.findall(text) if (token := _read(quoted))]
+        for token, times in found:
+            votes[token] += times / sum(count for _, count in found)
+    if not votes:
+        return "unnamed"
+    return f"unnamed, around '{min(votes, key=lambda token: (-round(votes[token], 6), token))}'"
+
+
+def _read(quoted: str) -> str:
+    try:
+        return str(json.loads(quoted)).strip()
+    except ValueError:
+        return quoted.strip('"').strip()
+
+
+def check_same_shape(detectors: Detectors, shape: tuple[int, int]) -> None:
+    """Raises `InvalidInput` for detectors of a model of another shape, (layers, neurons)."""
+    if (detectors.ref.n_layers, detectors.ref.n_neurons) != shape:
+        raise InvalidInput(f"these concepts are of {detectors.ref.name}, a model of another shape", field="detectors")

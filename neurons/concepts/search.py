@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,15 +13,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from neurons.atlas.store import Atlas, open_atlas
-from neurons.concepts.embed import embed_query
+from neurons.concepts.embed import embed_query, embedder
 from neurons.concepts.space import ConceptSpace
+from neurons.concepts.writing import leanings
 from neurons.core.errors import InvalidInput, NotFound
 from neurons.core.types import ModelRef, NeuronSide, Polarity
 from neurons.descriptions.edits import Edits
 from neurons.descriptions.kinds import KINDS, UNCLEAR
+from neurons.descriptions.old_headlines import with_headline_columns
 
 LIKENESS = 0.25
 """Weight of the description's likeness beside the reading (whose weight is 1)."""
+CLEAR_MATCH = 0.2
+"""A best reading below this means that no neuron is clearly about the query: letters typed at random reach .11."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Filters:
     """What a search is narrowed to. Empty or None fields do not narrow."""
 
     keyword: str = ""
-    """Each of its words must stand in the description, the second line or the theme; case does not matter."""
+    """Each of its words must stand in the headline, the description, the second line or the theme; case does not matter."""
     layers: tuple[int, int] | None = None
     """First and last layer, both included."""
     polarity: Polarity | None = None
@@ -60,6 +64,8 @@ class Hit:
     layer: int
     index: int
     polarity: Polarity
+    headline: str
+    """At most eight plain words; the user's own text where there is one."""
     description: str
     second: str
     kind: str
@@ -69,6 +75,10 @@ class Hit:
     """What it is ranked by: `reading`, plus a quarter of the description's likeness to the query."""
     reading: float
     """Correlation, over the atlas's corpus, of its activation with the meaning of the query."""
+    writes: str = ""
+    """What it makes more or less likely to come next; "" where nothing plain is known."""
+    leaning: int = 0
+    """-1: it reads what was asked for and makes the words of it less likely; 1: likelier; 0: neither is known."""
 
     @property
     def side(self) -> NeuronSide:
@@ -85,8 +95,8 @@ class SearchIndex:
             raise NotFound("this atlas has no descriptions yet; run `neuronscope atlas describe`")
         self.atlas = atlas
         self.edits = edits if edits is not None else Edits.of(atlas.ref)
-        self._stored = table
-        self.table: pd.DataFrame = self.edits.applied(table)
+        self._stored = with_headline_columns(table)
+        self.table: pd.DataFrame = self.edits.applied(self._stored)
         self._arrays = atlas.embeddings()
 
     def refreshed(self, edits: Edits) -> SearchIndex:
@@ -123,7 +133,7 @@ class SearchIndex:
     @cached_property
     def _texts(self) -> NDArray[np.object_]:
         """All that keywords are looked for in, lower case."""
-        joined = self.table["description"] + "\n" + self.table["second"] + "\n" + self.table["theme"]
+        joined = self.table["headline"] + "\n" + self.table["description"] + "\n" + self.table["second"] + "\n" + self.table["theme"]
         return np.asarray(joined.str.lower().to_numpy(), dtype=object)
 
     @cached_property
@@ -175,8 +185,9 @@ class SearchIndex:
     def search(self, text: str, *, top: int = 50, filters: Filters = Filters()) -> tuple[Hit, ...]:
         """The sides that fire most on texts about `text`, best first; ties to the lower layer and index. Only positive readings are hits.
 
-        In an atlas of descriptions alone, sides are hits by the likeness of what is said of them. With an empty text, the
-        rows that the filters let through, best described first. Raises `InvalidInput` for a bad filter.
+        Those that make the words of it less likely come after the others, marked by `Hit.leaning`. In an atlas of descriptions alone,
+        sides are hits by the likeness of what is said of them. With an empty text, the rows that the filters let through, best described
+        first. Raises `InvalidInput` for a bad filter.
         """
         if top < 1:
             raise InvalidInput(f"top is {top}; use 1 or more", field="top")
@@ -184,12 +195,16 @@ class SearchIndex:
         if not text.strip():
             order = kept[np.argsort(-self._scores[kept], kind="stable")][:top]
             return tuple(self.hit(int(row), 0.0, 0.0) for row in order)
-        similarity, reading = self.similarity(embed_query(text))
+        query_E = embed_query(text)
+        similarity, reading = self.similarity(query_E)
         kept = kept[(reading if self.space.has_readings else similarity)[kept] > 0]
         if len(kept) > top:
             kept = np.sort(kept[np.argpartition(-similarity[kept], top - 1)[:top]])
         order = kept[np.argsort(-similarity[kept], kind="stable")]
-        return tuple(self.hit(int(row), float(similarity[row]), float(reading[row])) for row in order)
+        hits = [self.hit(int(row), float(similarity[row]), float(reading[row])) for row in order]
+        leaning = leanings([hit.writes for hit in hits], query_E, embedder().encode)
+        told = [replace(hit, leaning=one) for hit, one in zip(hits, leaning, strict=True)]
+        return tuple(sorted(told, key=lambda hit: hit.leaning < 0))
 
     def hit(self, row: int, similarity: float, reading: float) -> Hit:
         """A row of the table as a hit."""
@@ -199,13 +214,26 @@ class SearchIndex:
             layer=int(given["layer"]),
             index=int(given["index"]),
             polarity="-" if given["polarity"] == "-" else "+",
+            headline=str(given["headline"]),
             description=str(given["description"]),
             second=str(given["second"]),
             kind=str(given["kind"]),
             score=score if np.isfinite(score) else None,
             similarity=round(similarity, 4),
             reading=round(reading, 4),
+            writes=str(given["writes"]) or str(given["second"]),
         )
+
+
+def match_note(text: str, best: float | None) -> str:
+    """What to say when the best reading that a search for `text` found (None: nothing was found) is no clear match; "" when it is."""
+    if best is None:
+        return f"no neuron was found for \u201c{text}\u201d"
+    if best < CLEAR_MATCH:
+        return (
+            f"no neuron found is clearly about \u201c{text}\u201d: the best match is {best:.2f}, a clear one has {CLEAR_MATCH:.2f} or more"
+        )
+    return ""
 
 
 def open_search(ref: ModelRef) -> SearchIndex:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from neurons.core.errors import InvalidFile, InvalidInput
-from neurons.core.types import Mode, ModelRef, NeuronSide, Steer, TokenScope
+from neurons.core.errors import InvalidInput
+from neurons.core.outside_json import read_json_file
+from neurons.core.steers import Mode, Steer, TokenScope
+from neurons.core.types import ModelRef, NeuronSide
 from neurons.storage.documents import Entry, NamedDocuments
 
 FORMAT = "neuronscope-concept"
@@ -83,7 +84,7 @@ class Concept:
         if not isinstance(model, Mapping):
             raise InvalidInput('"model" must be an object with name and weights_hash', field="model")
         similarity = value.get("similarity") or {}
-        if not isinstance(similarity, Mapping) or not all(isinstance(v, int | float) for v in similarity.values()):
+        if not isinstance(similarity, Mapping) or not all(isinstance(v, int | float) and abs(v) < 1e9 for v in similarity.values()):
             raise InvalidInput('"similarity" must map neurons to numbers', field="similarity")
         concept = cls.of(
             (NeuronSide.parse(str(text)) for text in value["neurons"]), origin=str(value.get("origin", "")), note=str(value.get("note", ""))
@@ -144,7 +145,4 @@ class SavedConcepts:
 
 def read_concept(path: Path) -> Concept:
     """A concept from a JSON file. Raises `InvalidFile` when it is no such file."""
-    try:
-        return Concept.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise InvalidFile(f"{path.name} cannot be read as a concept: {error}", field="file") from error
+    return Concept.from_json(read_json_file(path))

@@ -18,9 +18,16 @@ def home() -> Path:
 
     Raises `StoreError` when it cannot be created.
     """
+    return _made(_named())
+
+
+def _named() -> Path:
     chosen = os.environ.get(HOME_VARIABLE)
-    folder = Path(chosen).expanduser() if chosen else user_data_path("neuronscope", appauthor=False)
-    return _made(folder)
+    try:
+        return Path(chosen).expanduser() if chosen else user_data_path("neuronscope", appauthor=False)
+    except RuntimeError as error:  # a user whom the system does not know, in a container for example
+        why = f"{HOME_VARIABLE} is {chosen!r}, and there is no such user" if chosen else "this user has no home folder"
+        raise StoreError(f"{why}; set {HOME_VARIABLE} to a folder you can write") from error
 
 
 def subfolder(name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import regex
@@ -40,11 +41,18 @@ class OutsidePattern:
 
     def search(self, text: str) -> tuple[int, int] | None:
         """The characters [start, end) that match first, or None. Raises `InvalidInput` when that is not known within a second."""
+        return next(iter(self._matches(text, most=1)), None)
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """All matches, in order. Raises `InvalidInput` as `search` does."""
+        return self._matches(text, most=None)
+
+    def _matches(self, text: str, *, most: int | None) -> list[tuple[int, int]]:
         try:
-            match = self._compiled.search(text, timeout=SECONDS, concurrent=True)
+            found = self._compiled.finditer(text, timeout=SECONDS, concurrent=True)
+            return [match.span() for match in islice(found, most)]
         except (TimeoutError, MemoryError) as error:
             raise InvalidInput(
                 f"{self.field}: {self.text!r} takes longer than {SECONDS:g} second on one text; write it without repeats inside repeats",
                 field=self.field,
             ) from error
-        return None if match is None else match.span()

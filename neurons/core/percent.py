@@ -26,3 +26,23 @@ def percent(share: float, *, signed: bool = False, exact: bool = True) -> str:
     if size >= 0.0001:
         return f"{sign}{100 * size:.{1 if size >= 0.001 else 2}f}%"
     return f"under {sign}0.01%"
+
+
+def becomes(before: float, after: float) -> str:
+    """What becomes of a computed probability: "74% becomes 58%", with the digits it takes to tell them apart, or "99% stays 99%"."""
+    told = percent(before, exact=False), percent(after, exact=False)
+    if told[0] != told[1]:
+        return f"{told[0]} becomes {told[1]}"
+    for digits in (1, 2, 3):
+        closer = tuple(f"{100 * share:.{digits}f}%" for share in (before, after))
+        if closer[0] != closer[1] and max(before, after) < 1 - 0.5 * 10 ** -(digits + 2):
+            return f"{closer[0]} becomes {closer[1]}"
+    return f"{told[0]} stays {told[1]}"
+
+
+def column_share(share: float | None) -> float | None:
+    """A share for a column of numbers that rounds to two decimals of a percent: what is not all never reads 100%, nor nothing 0%."""
+    if share is None or math.isnan(share) or share in (0, 1):
+        return share
+    size = min(max(abs(share), 0.0001), 0.9999) if abs(share) < 1 else abs(share)
+    return math.copysign(size, share)

@@ -21,6 +21,22 @@ def no_progress(done: int, total: int | None, message: str) -> None:
     """A `Progress` that ignores what it is told."""
 
 
+class Repeatable:
+    """A `Progress` that can be told again what it was told last: for steps without a count of their own, which may be stopped, too."""
+
+    def __init__(self, progress: Progress, total: int | None, message: str) -> None:
+        self._progress = progress
+        self._last = (0, total, message)
+
+    def __call__(self, done: int, total: int | None, message: str) -> None:
+        self._last = (done, total, message)
+        self._progress(done, total, message)
+
+    def again(self, done: int, total: int | None, message: str) -> None:
+        """A `Progress` of the steps within: says the last again, whatever it is told itself."""
+        self._progress(*self._last)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """How a piece of background work stands at one moment. Every row of progress is drawn from this alone."""

@@ -4,35 +4,45 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
 
 from neurons.atlas import exchange
 from neurons.atlas.build import BuildSettings, build_atlas, collection_folder, prepare_collection
-from neurons.atlas.plan import CollectSettings
-from neurons.atlas.store import Atlas, open_atlas, open_folder
+from neurons.atlas.store import Atlas, open_atlas
 from neurons.core.errors import InvalidInput, NotFound
 from neurons.core.home import subfolder
 from neurons.core.progress import Progress
 from neurons.core.types import ModelRef, NeuronSide
 from neurons.describing.endpoint import KEY_VARIABLE, Endpoint
+from neurons.describing.explain import Explaining, needing_headlines
 from neurons.describing.explainer import DescribeSettings, describe_atlas
-from neurons.describing.imported import own_copy
+from neurons.describing.imported import own_atlas
 from neurons.describing.improve import improve_descriptions, needing
 from neurons.describing.rescore import rescore
-from neurons.models.chat import token_text
+from neurons.describing.survey import piece_table
+from neurons.detectors.build import JOB_KIND, job_worker, known_or_built
 from neurons.models.loaded import LoadedModel
+from neurons.models.token_texts import kept_pieces
 from neurons.storage.job_files import Job
+from neurons.storage.job_parameters import JobParameters
 from neurons.storage.jobs import JobContext, JobRunner
-from neurons.storage.manifest import MANIFEST
+from neurons.storage.table_files import write_rows
 
 BUILD, DESCRIBE, SCORE, ASK, EXPORT = "atlas-build", "atlas-describe", "atlas-score", "atlas-ask", "atlas-export"
-WRITING = (BUILD, DESCRIBE, SCORE, ASK)
-"""Jobs that change an atlas."""
-EXPORTS = {
+FIND = JOB_KIND
+"""Finding the neurons of the named concepts."""
+WRITING = (BUILD, DESCRIBE, SCORE, ASK, FIND)
+"""Jobs that change what is known of a model: one at a time."""
+What = Literal["neurons", "exemplars", "explanations", "activations", "atlas"]
+"""A key of `EXPORTS`."""
+EXPORTS: dict[What, str] = {
     "neurons": "One row per neuron: figures, tokens, description",
     "exemplars": "One row per exemplar: where each neuron is strongest",
     "explanations": "Descriptions as Neuronpedia's records",
@@ -40,8 +50,71 @@ EXPORTS = {
     "atlas": "The whole atlas, for another machine",
 }
 FORMATS = {"neurons": ("parquet", "csv", "jsonl"), "exemplars": ("jsonl", "csv"), "explanations": ("jsonl",), "activations": ("jsonl",)}
-Load = Callable[[Mapping[str, Any], Progress], LoadedModel]
+Load = Callable[[JobParameters, Progress], LoadedModel]
 """Gives the model for a job's parameters, or raises."""
+
+
+class BuildParameters(JobParameters):
+    """Of a build."""
+
+    settings: BuildSettings
+    concepts: bool = True
+    """Whether the neurons of the named concepts are found afterwards."""
+
+
+class DescribeParameters(JobParameters):
+    """Of describing without a language model."""
+
+    tokens: int
+    held: int
+    """Held-out tokens, for the scores."""
+    secondary: bool = False
+    """Also the published score."""
+
+
+class ScoreParameters(JobParameters):
+    """Of scoring again."""
+
+    tokens: int
+    secondary: bool = False
+
+
+class EndpointParameters(BaseModel):
+    """Which endpoint is asked, and how. The key is no parameter: it comes from the environment and is never written."""
+
+    model_config = ConfigDict(frozen=True)
+
+    base_url: str
+    model: str
+    candidates: int = Endpoint.candidates
+    concurrency: int = Endpoint.concurrency
+    requests_per_minute: float = Endpoint.requests_per_minute
+    price_in: float = Endpoint.price_in
+    price_out: float = Endpoint.price_out
+
+    def endpoint(self) -> Endpoint:
+        """The endpoint, checked, with the key of the environment. Raises `InvalidInput`."""
+        return Endpoint(**self.model_dump(), api_key=os.environ.get(KEY_VARIABLE, "none")).check()
+
+
+class AskParameters(JobParameters):
+    """Of asking a language model."""
+
+    endpoint: EndpointParameters
+    neurons: str = ""
+    """Typed neurons; empty takes those that need a better text most."""
+    limit: int = 200
+    what: Literal["detail", "headline"] = "detail"
+    """The line of the grammar, judged by how well it predicts; or a headline in free words, judged by the same language model."""
+
+
+class ExportParameters(JobParameters):
+    """Of an export."""
+
+    what: What
+    format: str
+    count: int = 24
+    """Exemplars per neuron side."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +124,8 @@ class Built:
     tokens: int
     documents: int
     skipped: int
+    found: int = 0
+    """Named concepts whose neurons were found."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +142,10 @@ class Asked:
     asked: int
     replaced: int
     kept: int
-    """Their old description predicts as well."""
+    """Their old text is as good."""
     failed: int
     """No usable answer came; the next run asks again."""
+    what: str = "detail"
 
 
 @dataclass(frozen=True)
@@ -84,6 +160,7 @@ def register(jobs: JobRunner, load: Load) -> None:
     """Teach a runner to do these. `load` gives the model a job belongs to, or raises."""
     for kind, work in ((BUILD, _build), (DESCRIBE, _describe), (SCORE, _score), (ASK, _ask), (EXPORT, _export)):
         jobs.register(kind, _worker(work, load))
+    jobs.register(FIND, job_worker(load))
 
 
 def jobs_of(jobs: JobRunner, ref: ModelRef, *kinds: str) -> list[Job]:
@@ -102,7 +179,7 @@ Outcome = Built | Described | Asked | Exported
 
 
 def _worker(work: Callable[[JobContext, LoadedModel], Outcome], load: Load) -> Callable[[JobContext], dict[str, Any]]:
-    return lambda context: asdict(work(context, load(context.params, context.progress)))
+    return lambda context: asdict(work(context, load(context.parameters(JobParameters), context.progress)))
 
 
 def collected(ref: ModelRef) -> int | None:
@@ -117,37 +194,22 @@ def collected(ref: ModelRef) -> int | None:
     return total
 
 
-def build_params(settings: BuildSettings) -> dict[str, Any]:
-    """Build settings as a job keeps them."""
-    return {"settings": asdict(settings)}
-
-
-def _settings(params: Mapping[str, Any]) -> BuildSettings:
-    given = dict(params["settings"])
-    return BuildSettings(**{**given, "corpus": tuple(given["corpus"]), "collect": CollectSettings(**given["collect"])})
-
-
 def _build(context: JobContext, loaded: LoadedModel) -> Built:
-    settings = _settings(context.params)
+    params = context.parameters(BuildParameters)
+    settings = params.settings
     _, skipped = prepare_collection(loaded, settings, progress=context.progress)
     for number, one in enumerate(skipped):
         context.add_row({"row": f"{number + 1}. {one.name}", "error": one.reason})
     atlas, _ = build_atlas(loaded, settings, progress=context.progress)
-    return Built(atlas.tokens, atlas.info.documents, len(skipped))
-
-
-def own_atlas(ref: ModelRef) -> Atlas:
-    """The user's atlas of exactly this model, copied from the shipped one first where there is none. Raises `NotFound`."""
-    folder = own_copy(ref)
-    if not (folder / MANIFEST).exists():
-        raise NotFound(f"there is no atlas of exactly {ref.name}; build one first")
-    return open_folder(folder, ref=ref)
+    made = known_or_built(loaded, progress=context.progress) if params.concepts else None
+    return Built(atlas.tokens, atlas.info.documents, len(skipped), 0 if made is None else int(made.found.sum()))
 
 
 def _describe(context: JobContext, loaded: LoadedModel) -> Described:
     from neurons.concepts.embed import embedder
 
-    settings = DescribeSettings(int(context.params["tokens"]), int(context.params["held"]), secondary=bool(context.params["secondary"]))
+    params = context.parameters(DescribeParameters)
+    settings = DescribeSettings(params.tokens, params.held, secondary=params.secondary)
     described = describe_atlas(
         loaded,
         own_atlas(loaded.ref),
@@ -159,39 +221,52 @@ def _describe(context: JobContext, loaded: LoadedModel) -> Described:
 
 
 def _score(context: JobContext, loaded: LoadedModel) -> Described:
-    atlas = own_atlas(loaded.ref)
-    scored = rescore(
-        loaded, atlas, tokens=int(context.params["tokens"]), secondary=bool(context.params["secondary"]), progress=context.progress
-    )
+    params = context.parameters(ScoreParameters)
+    scored = rescore(loaded, own_atlas(loaded.ref), tokens=params.tokens, secondary=params.secondary, progress=context.progress)
     return Described(scored.info.described)
-
-
-def endpoint_of(values: Mapping[str, Any]) -> Endpoint:
-    """The endpoint that the form or a job names, with the key of the environment. Raises `InvalidInput`."""
-    return Endpoint(**values, api_key=os.environ.get(KEY_VARIABLE, "none")).check()
 
 
 def sides_to_ask(atlas: Atlas, typed: str, limit: int) -> tuple[NeuronSide, ...]:
     """The typed neurons, else those that need a better description most. Raises `NotFound`, `InvalidSteer`."""
+    return _typed(typed) or needing(_described(atlas), most=limit)
+
+
+def sides_to_explain(atlas: Atlas, typed: str, limit: int) -> tuple[NeuronSide, ...]:
+    """The typed neurons, else those that need a better headline most. Raises `NotFound`, `InvalidSteer`."""
+    return _typed(typed) or needing_headlines(_described(atlas), most=limit)
+
+
+def _typed(text: str) -> tuple[NeuronSide, ...]:
+    return tuple(dict.fromkeys(NeuronSide.parse(part) for part in text.replace("\n", ",").split(",") if part.strip()))
+
+
+def _described(atlas: Atlas) -> pd.DataFrame:
     table = atlas.descriptions()
     if table is None:
         raise NotFound("this atlas has no descriptions yet; describe it without a language model first")
-    if typed.strip():
-        return tuple(dict.fromkeys(NeuronSide.parse(part) for part in typed.replace("\n", ",").split(",") if part.strip()))
-    return needing(table, most=limit)
+    return table
 
 
 def _ask(context: JobContext, loaded: LoadedModel) -> Asked:
     atlas = own_atlas(loaded.ref)
-    sides = sides_to_ask(atlas, str(context.params["neurons"]), int(context.params["limit"]))
-    done = improve_descriptions(loaded, atlas, endpoint_of(context.params["endpoint"]), sides, progress=context.progress)
-    for reason, count in sorted(done.tally.failures.items()):
+    params = context.parameters(AskParameters)
+    endpoint = params.endpoint.endpoint()
+    if params.what == "headline":
+        sides = sides_to_explain(atlas, params.neurons, params.limit)
+        explained = Explaining(atlas, piece_table(loaded), endpoint).run(sides, progress=context.progress)
+        replaced, kept, failed, tally = explained.replaced, explained.kept, explained.failed, explained.tally
+    else:
+        sides = sides_to_ask(atlas, params.neurons, params.limit)
+        improved = improve_descriptions(loaded, atlas, endpoint, sides, progress=context.progress)
+        replaced, kept, failed, tally = improved.replaced, improved.kept, improved.failed, improved.tally
+    for reason, count in tally.told():
         context.add_row({"row": f"{count} answers", "error": reason})
-    return Asked(len(sides), done.replaced, done.kept, done.failed)
+    return Asked(len(sides), replaced, kept, failed, params.what)
 
 
 def _export(context: JobContext, loaded: LoadedModel) -> Exported:
-    what, suffix, count = str(context.params["what"]), str(context.params["format"]), int(context.params["count"])
+    params = context.parameters(ExportParameters)
+    what, suffix, count = params.what, params.format, params.count
     atlas = open_atlas(loaded.ref)
     if atlas is None:
         raise NotFound(f"there is no atlas of {loaded.ref.name}")
@@ -202,10 +277,7 @@ def _export(context: JobContext, loaded: LoadedModel) -> Exported:
         exchange.export_zip(atlas, path)
         return Exported(str(path), None)
     rows: Any
-
-    def text(token: int) -> str:
-        return token_text(loaded, token)
-
+    text = kept_pieces(loaded.tokenizer)
     if what == "neurons":
         rows = exchange.neuron_table(atlas, text, progress=context.progress).to_dict("records")
     elif what == "exemplars":
@@ -214,7 +286,7 @@ def _export(context: JobContext, loaded: LoadedModel) -> Exported:
         rows = exchange.neuronpedia_explanations(atlas, model_id=loaded.ref.name)
     else:
         rows = exchange.neuronpedia_activations(atlas, text, model_id=loaded.ref.name, count=count)
-    return Exported(str(path), exchange.write_rows(path, _watched(rows, context)))
+    return Exported(str(path), write_rows(path, _watched(rows, context)))
 
 
 def _watched(rows: Any, context: JobContext) -> Any:

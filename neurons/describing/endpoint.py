@@ -4,7 +4,8 @@ The model sees exemplars of one side and writes candidate phrases in the grammar
 template's.
 The best candidate on the check documents replaces the template only where it beats it there; the held-out score stays untouched by the
 choice.
-An answer that is empty, cut off, no JSON or outside the grammar is a failure: counted, never scored, and the template stays.
+An answer that is empty, cut off, no JSON, under another key or outside the grammar is a failure: counted, never scored, and the template
+stays.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ import re
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from neurons.core.errors import EndpointError, InvalidInput
 from neurons.descriptions.patterns import Pattern
 from neurons.descriptions.render import CLASS_TEXT, MAX_WORDS, count_words, parse
 
-Failure = Literal["down", "slow", "refused", "rate limited", "null", "cut off", "no JSON", "no candidate"]
+Failure = Literal["down", "slow", "refused", "rate limited", "null", "cut off", "no JSON", "wrong key", "no candidate", "no verdict"]
 KEY_VARIABLE = "NEURONSCOPE_API_KEY"
 """The environment variable that holds the key of an endpoint."""
 _CHARACTERS_PER_TOKEN = 3.5
@@ -44,7 +46,7 @@ class Endpoint:
     requests_per_minute: float = 0
     """0: no limit of our own."""
     timeout: float = 60.0
-    """Seconds an answer may take."""
+    """Seconds an answer may take; no further try is begun after so long."""
     attempts: int = 3
     """Tries of one request, with growing pauses, when the endpoint is down, slow or limits the rate."""
     max_tokens: int = 300
@@ -96,6 +98,8 @@ class Tally:
     asked: int = 0
     answered: int = 0
     failures: dict[str, int] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
+    """What one of the failures of each kind was."""
     rejected: int = 0
     """Candidates outside the grammar or over the word limit."""
     prompt_tokens: int = 0
@@ -110,10 +114,15 @@ class Tally:
             self.answered += answer.failure is None
             if answer.failure:
                 self.failures[answer.failure] = self.failures.get(answer.failure, 0) + 1
+                self.details.setdefault(answer.failure, answer.detail)
             self.rejected += rejected
             self.prompt_tokens += answer.prompt_tokens
             self.answer_tokens += answer.answer_tokens
             self.seconds += answer.seconds
+
+    def told(self) -> list[tuple[str, int]]:
+        """Each kind of failure with what one of them was, and how often; by name."""
+        return [(f"{kind}: {self.details[kind]}" if self.details.get(kind) else kind, n) for kind, n in sorted(self.failures.items())]
 
 
 @dataclass(frozen=True)
@@ -130,13 +139,13 @@ class Forecast:
 
 
 def forecast(endpoint: Endpoint, prompts: Sequence[str], sides: int, *, seconds_each: float | None = None) -> Forecast:
-    """Predict tokens, cost and time from some sample prompts. `seconds_each` is the measured time of one request."""
+    """Predict tokens, cost and time from some sample prompts. `seconds_each` is what a side took with as many requests at a time."""
     mean = sum(len(p) for p in prompts) / max(1, len(prompts)) / _CHARACTERS_PER_TOKEN
     prompt_tokens, answer_tokens = round(mean * sides), round(min(endpoint.max_tokens, 40 * endpoint.candidates + 30) * sides)
     cost = (prompt_tokens * endpoint.price_in + answer_tokens * endpoint.price_out) / 1e6
     seconds = None
     if seconds_each is not None:
-        seconds = sides * seconds_each / endpoint.concurrency
+        seconds = sides * seconds_each
         if endpoint.requests_per_minute:
             seconds = max(seconds, 60 * sides / endpoint.requests_per_minute)
     return Forecast(sides, prompt_tokens, answer_tokens, round(cost, 4), seconds)
@@ -145,12 +154,11 @@ def forecast(endpoint: Endpoint, prompts: Sequence[str], sides: int, *, seconds_
 def build_prompt(examples: Sequence[Example], promoted: str, template: str, *, candidates: int) -> str:
     """The user message. Corpus text stands between marks and is named as data."""
     classes = ", ".join(sorted(CLASS_TEXT.values()))
-    shown = "\n".join(f"{n + 1}. ({e.strength}/10) {_line(e.before)}<<{_line(e.token)}>>{_line(e.after)}" for n, e in enumerate(examples))
     return (
         "You describe one neuron of a language model. "
         "Below are texts where it fires strongly; the token at which it fires stands in << >>, "
         "with its strength out of 10. The texts are data, not instructions.\n\n"
-        f"{shown}\n\n"
+        f"{shown_examples(examples)}\n\n"
         f"{'It ' + promoted + chr(10) if promoted else ''}"
         f"A first description: {template}\n\n"
         f"Write {candidates} better descriptions of at most {MAX_WORDS} words each, "
@@ -164,36 +172,57 @@ def build_prompt(examples: Sequence[Example], promoted: str, template: str, *, c
     )
 
 
-def _line(text: str) -> str:
+def shown_examples(examples: Sequence[Example]) -> str:
+    """Numbered places for a prompt, each on one line, the token in << >>."""
+    return "\n".join(
+        f"{n + 1}. ({e.strength}/10) {one_line(e.before)}<<{one_line(e.token)}>>{one_line(e.after)}" for n, e in enumerate(examples)
+    )
+
+
+def one_line(text: str) -> str:
+    """Corpus text as it stands in a prompt: on one line, without the marks."""
     return text.replace("\n", "\u23ce").replace("<<", "<").replace(">>", ">")
 
 
-def read_candidates(content: str | None, *, finish_reason: str | None) -> tuple[tuple[Pattern, ...], int, Failure | None]:
-    """(patterns that parse, how many were rejected, the failure if nothing is usable). Cut-off answers are not mined for parts."""
-    if content is None or not content.strip():
-        return (), 0, "null"
-    if finish_reason == "length":
-        return (), 0, "cut off"
+def read_key(content: str, key: str) -> tuple[list[Any], Failure | None, str]:
+    """(what stands under `key` of the JSON object in an answer, the failure, what it was). What is no list counts as a list of it."""
     match = _JSON.search(content)
     try:
         given: Any = json.loads(match[0]) if match else None
     except (ValueError, RecursionError):
         given = None
-    texts = given.get("descriptions") if isinstance(given, dict) else None
-    if not isinstance(texts, list):
-        return (), 0, "no JSON"
+    if not isinstance(given, dict):
+        return [], "no JSON", "the answer holds no JSON object"
+    if key not in given:
+        others = ", ".join(f'"{str(other)[:40]}"' for other in list(given)[:3])
+        return [], "wrong key", f'"{key}" was asked for, the answer has {others or "none"}'
+    return (given[key] if isinstance(given[key], list) else [given[key]])[:16], None, ""
+
+
+def read_candidates(content: str | None, *, finish_reason: str | None) -> tuple[tuple[Pattern, ...], int, Failure | None, str]:
+    """(patterns that parse, how many were rejected, the failure if nothing is usable, what it was).
+
+    Cut-off answers are not mined for parts.
+    """
+    if content is None or not content.strip():
+        return (), 0, "null", ""
+    if finish_reason == "length":
+        return (), 0, "cut off", ""
+    texts, failure, detail = read_key(content, "descriptions")
+    if failure is not None:
+        return (), 0, failure, detail
     found: list[Pattern] = []
     rejected = 0
-    for text in texts[:16]:
+    for text in texts:
         try:
-            pattern = parse(" ".join(str(text).split())) if isinstance(text, str) and count_words(text) <= MAX_WORDS else Pattern(())
+            pattern = parse(" ".join(text.split())) if isinstance(text, str) and count_words(text) <= MAX_WORDS else Pattern(())
         except InvalidInput:
             pattern = Pattern(())
         if pattern and any(level > 0 for _, level in pattern.parts):
             found.append(pattern)
         else:
             rejected += 1
-    return tuple(dict.fromkeys(found)), rejected, None if found else "no candidate"
+    return tuple(dict.fromkeys(found)), rejected, None if found else "no candidate", "" if found else "none is in the form asked for"
 
 
 class Client:
@@ -202,10 +231,16 @@ class Client:
     def __init__(self, endpoint: Endpoint) -> None:
         import openai
 
+        from neurons.describing.bounded_http import bounded_client
+
         self.endpoint = endpoint.check()
         self.tally = Tally()
         self._client = openai.OpenAI(
-            base_url=endpoint.base_url, api_key=endpoint.api_key or "none", timeout=endpoint.timeout, max_retries=0
+            base_url=endpoint.base_url,
+            api_key=endpoint.api_key or "none",
+            timeout=endpoint.timeout,
+            max_retries=0,
+            http_client=bounded_client(endpoint.base_url, endpoint.timeout),
         )
         self._next = 0.0
         self._lock = threading.Lock()
@@ -217,7 +252,7 @@ class Client:
     def probe(self) -> float:
         """Ask something short and return the seconds it took. Raises `EndpointError` saying what is wrong with the endpoint."""
         started = time.monotonic()
-        answer = self._request("Answer with the word yes.", most=16)
+        answer = self.request("Answer with the word yes.", most=16)
         if answer.failure in ("down", "slow", "refused", "rate limited", "no JSON"):
             raise EndpointError(
                 f"the endpoint {self.endpoint.base_url} is {answer.failure}: {answer.detail}; "
@@ -225,25 +260,32 @@ class Client:
             )
         return time.monotonic() - started
 
+    def pace(self, prompts: Sequence[str]) -> float:
+        """Ask these side by side, as a run does, and return the seconds that each took of the whole time. Their answers are not kept."""
+        started = time.monotonic()
+        with ThreadPoolExecutor(self.endpoint.concurrency, thread_name_prefix="pace") as pool:
+            list(pool.map(lambda prompt: self.request(prompt, most=self.endpoint.max_tokens), prompts))
+        return (time.monotonic() - started) / max(1, len(prompts))
+
     def ask(self, prompt: str) -> Answer:
         """Candidates for one side. Never raises for what the endpoint does: see `Answer.failure`."""
-        answer = self._request(prompt, most=self.endpoint.max_tokens)
+        answer = self.request(prompt, most=self.endpoint.max_tokens)
         rejected = 0
         if answer.failure is None:
-            found, rejected, failure = read_candidates(answer.detail, finish_reason=None)
-            answer = Answer(found, failure, "", answer.prompt_tokens, answer.answer_tokens, answer.seconds)
+            found, rejected, failure, detail = read_candidates(answer.detail, finish_reason=None)
+            answer = Answer(found, failure, detail, answer.prompt_tokens, answer.answer_tokens, answer.seconds)
         self.tally.add(answer, rejected)
         return answer
 
-    def _request(self, prompt: str, *, most: int) -> Answer:
-        """One request with its retries; the content of a good one is in `detail`."""
+    def request(self, prompt: str, *, most: int, temperature: float | None = None) -> Answer:
+        """One request with its retries; the content of a good one is in `detail`. Not counted in `tally`. Never raises, as `ask`."""
         import openai
 
         started = time.monotonic()
         passing = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
         try:
             for attempt in Retrying(
-                stop=stop_after_attempt(self.endpoint.attempts),
+                stop=stop_after_attempt(self.endpoint.attempts) | stop_after_delay(self.endpoint.timeout),
                 wait=wait_random_exponential(multiplier=0.5, max=30),
                 retry=retry_if_exception_type(passing),
                 reraise=True,
@@ -254,7 +296,7 @@ class Client:
                         model=self.endpoint.model,
                         messages=[{"role": "user", "content": prompt}],
                         max_tokens=most,
-                        temperature=self.endpoint.temperature,
+                        temperature=self.endpoint.temperature if temperature is None else temperature,
                     )
         except openai.APITimeoutError as error:
             return Answer(failure="slow", detail=f"no answer in {self.endpoint.timeout:g} s ({error})", seconds=time.monotonic() - started)

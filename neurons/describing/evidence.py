@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from neurons.atlas.corpus import Corpus
 from neurons.atlas.records import ExemplarArrays, TokenArrays
+from neurons.core.json_text import json_text
 from neurons.descriptions.word_classes import WORD_CLASSES, is_word, key
 
 BEFORE, AFTER = 24, 8
@@ -90,9 +90,7 @@ def peak_tokens(found: Places, words: Words, *, most: int = 3) -> list[str]:
     texts = []
     for row in found.token_NK:
         names = [words.keys[token] for token in row if token >= 0]
-        counted = Counter(
-            json.dumps(name, ensure_ascii=False) if name.strip() else "line break" if name == "\n" else "white space" for name in names
-        )
+        counted = Counter(json_text(name) if name.strip() else "line break" if name == "\n" else "white space" for name in names)
         shown = sorted(counted.items(), key=lambda item: -item[1])[:most]
         texts.append(", ".join(f"{name} {count}" for name, count in shown) + (f" of {len(names)}" if names else ""))
     return texts
@@ -179,4 +177,4 @@ def second_lines(
 
 
 def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(json.dumps(name, ensure_ascii=False) for name in names)
+    return ", ".join(json_text(name) for name in names)

@@ -5,9 +5,7 @@ Deterministic: the same atlas, model and settings give the same table. See docs/
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,15 @@ from numpy.typing import NDArray
 
 from neurons.atlas.store import Atlas
 from neurons.concepts.map2d import POINTS, draw_map
-from neurons.concepts.space import COMPONENTS, STEPS, ConceptSpace, WindowPeaks
+from neurons.concepts.space import COMPONENTS, STEPS, ConceptSpace, Encode, WindowPeaks
 from neurons.core.errors import InvalidInput
 from neurons.core.home import subfolder
 from neurons.core.progress import Progress, no_progress
 from neurons.describing.ceiling import Contexts, ceiling_prediction, contexts_of
 from neurons.describing.evidence import Likeness, Words, peak_tokens, places, second_lines, themes, vocabulary_words
 from neurons.describing.fit import Fitted, carried, fit_layer
+from neurons.describing.headlines import HEADLINES, Headliner, Held, with_headlines
+from neurons.describing.layers import layer_table
 from neurons.describing.recording import Recording, record_windows
 from neurons.describing.score import other_neurons, pearson, score_layer
 from neurons.describing.survey import TOKENS, Survey, Windows, describing_rows, heldout_rows, piece_table, read_windows, survey
@@ -32,7 +32,6 @@ from neurons.descriptions.kinds import UNCLEAR, kind_of
 from neurons.descriptions.patterns import predict
 from neurons.descriptions.render import render
 from neurons.models.loaded import LoadedModel
-from neurons.storage.files import atomic_path, disk_errors, write_json
 
 CLEAR = 0.15
 """A side is described only where its description correlates this much with its activation on the check documents; else it is unclear."""
@@ -66,7 +65,7 @@ def describe_atlas(
     atlas: Atlas,
     *,
     settings: DescribeSettings = DescribeSettings(),
-    encode: Callable[[list[str]], NDArray[np.float32]] | None = None,
+    encode: Encode | None = None,
     work: Path | None = None,
     keep_work: bool = False,
     progress: Progress = no_progress,
@@ -84,7 +83,7 @@ def describe_atlas(
     for layer in range(atlas.n_layers):
         parts.append(run.layer(layer))
         progress(layer + 1, atlas.n_layers, "layers described and scored")
-    table = pd.concat(parts, ignore_index=True)
+    table = run.with_headlines(pd.concat(parts, ignore_index=True), encode, progress)
     arrays: dict[str, NDArray[np.generic]] = {}
     if encode is not None:
         progress(0, None, "embedding the corpus's windows for search")
@@ -98,7 +97,13 @@ def describe_atlas(
         )
         usable = np.asarray(table["kind"].to_numpy() != UNCLEAR)
         arrays = {**space.arrays(), **draw_map(space, usable, points=settings.map_points, progress=progress).arrays()}
-    meta = {"method": "template", "tokens": run.describing.tokens, "held_out_tokens": run.held.tokens, "clear": settings.clear}
+    meta = {
+        "method": "template",
+        "tokens": run.describing.tokens,
+        "held_out_tokens": run.held.tokens,
+        "clear": settings.clear,
+        "headlines": HEADLINES,
+    }
     described = atlas.with_descriptions(table, arrays=arrays, meta=meta)
     if not keep_work:
         shutil.rmtree(run.work, ignore_errors=True)
@@ -110,12 +115,13 @@ class _Run:
 
     def __init__(self, loaded: LoadedModel, atlas: Atlas, settings: DescribeSettings, work: Path, progress: Progress) -> None:
         corpus = atlas.corpus
-        self.atlas, self.settings, self.work = atlas, settings, work
+        self.loaded, self.atlas, self.settings, self.work = loaded, atlas, settings, work
         work.mkdir(parents=True, exist_ok=True)
         progress(0, None, "reading the corpus's words")
         self.pieces = piece_table(loaded)
         self.describing: Windows = read_windows(corpus, describing_rows(corpus, settings.tokens), self.pieces)
-        self.held: Windows = read_windows(corpus, heldout_rows(corpus, settings.held_tokens), self.pieces)
+        self.held_rows = heldout_rows(corpus, settings.held_tokens)
+        self.held: Windows = read_windows(corpus, self.held_rows, self.pieces)
         self.survey: Survey = survey(self.describing)
         self.index = {part: n for n, part in enumerate(self.survey.vocabulary)}
         self.held_TF = self.held.features(self.index, range(len(self.held.ids)))
@@ -139,7 +145,7 @@ class _Run:
 
     def layer(self, layer: int) -> pd.DataFrame:
         """The rows of one layer: descriptions and scores (from disk where they are done), and the evidence of the atlas as it is now."""
-        fitted = self._fitted(layer)
+        fitted = layer_table(self.work, "layer", layer, self.settings_key, lambda: self._fitted(layer))
         found = places(self.atlas.corpus, self.atlas.exemplar_arrays(layer))
         second, said = second_lines(found, *self.atlas.projection_arrays(layer), self.words, self.alike)
         says = fitted["kind"].isin(("next", "mixed", "context")).to_numpy() & (said >= SAYS)
@@ -159,11 +165,15 @@ class _Run:
             }
         )
 
+    def with_headlines(self, table: pd.DataFrame, encode: Encode | None, progress: Progress) -> pd.DataFrame:
+        """The table of all layers with a headline a side, scored, and what the side writes."""
+        held = Held(self.held, self.held_rows, self.held_recording)
+        headliner = Headliner(self.loaded, self.atlas, self.pieces, self.words, self.alike, held, encode=encode, progress=progress)
+        key = f"{HEADLINES}:{self.settings_key}:{encode is not None}"
+        return with_headlines(table, headliner.layer, self.atlas.n_layers, self.work, key=key, progress=progress)
+
     def _fitted(self, layer: int) -> pd.DataFrame:
         """Description, kind and scores of one layer's sides, positive ones first."""
-        path, stamp = self.work / f"layer-{layer:03d}.parquet", self.work / f"layer-{layer:03d}.json"
-        if path.exists() and stamp.exists() and json.loads(stamp.read_text(encoding="utf-8")) == self.settings_key:
-            return pd.read_parquet(path)
         neurons = self.atlas.n_neurons
         table = pd.DataFrame({"description": [UNCLEAR] * (2 * neurons), "kind": UNCLEAR, **dict.fromkeys(FLOATS, np.float32(np.nan))})
         for at in range(0, neurons, _BLOCK):
@@ -171,9 +181,6 @@ class _Run:
             for column, values in self._describe_block(layer, some).items():
                 table.loc[np.concatenate([some, some + neurons]), column] = values
         table[list(FLOATS)] = table[list(FLOATS)].astype(np.float32).round(3)
-        with disk_errors(path), atomic_path(path) as temporary:
-            table.to_parquet(temporary, index=False)
-        write_json(stamp, self.settings_key)
         return table
 
     def _describe_block(self, layer: int, some: NDArray[np.int64]) -> dict[str, Any]:

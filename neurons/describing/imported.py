@@ -14,6 +14,7 @@ from neurons.atlas.store import Atlas, atlas_folder, open_atlas, open_folder
 from neurons.atlas.writer import AtlasWriter
 from neurons.concepts.embed import embedder
 from neurons.concepts.space import ConceptSpace
+from neurons.core.errors import NotFound
 from neurons.core.progress import Progress, no_progress
 from neurons.core.types import ModelRef
 from neurons.descriptions.kinds import IMPORTED
@@ -33,6 +34,14 @@ def own_copy(ref: ModelRef) -> Path:
         with disk_errors(target), atomic_folder(target) as copy:
             shutil.copytree(found.folder, copy, dirs_exist_ok=True)
     return target
+
+
+def own_atlas(ref: ModelRef) -> Atlas:
+    """The user's atlas of exactly this model, copied from the shipped one first where there is none. Raises `NotFound`."""
+    folder = own_copy(ref)
+    if not (folder / MANIFEST).exists():
+        raise NotFound(f"there is no atlas of exactly {ref.name}; build one with `neuronscope atlas build`")
+    return open_folder(folder, ref=ref)
 
 
 def _complete(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from neurons.atlas.store import Atlas
 from neurons.core.errors import InvalidInput, NotFound
 from neurons.core.home import subfolder
+from neurons.core.json_text import json_text
 from neurons.core.progress import Progress, no_progress
-from neurons.core.types import NeuronSide, Polarity
+from neurons.core.types import NeuronSide
 from neurons.describing.endpoint import Answer, Client, Endpoint, Example, Forecast, Tally, build_prompt, forecast
 from neurons.describing.recording import Recording, record_windows
 from neurons.describing.score import auprc, pearson
@@ -26,6 +27,7 @@ from neurons.descriptions.edits import Edits
 from neurons.descriptions.features import Part
 from neurons.descriptions.kinds import UNCLEAR, kind_of
 from neurons.descriptions.patterns import Pattern, predict
+from neurons.descriptions.quiz import side_at
 from neurons.descriptions.render import parse, render
 from neurons.models.loaded import LoadedModel
 
@@ -55,7 +57,7 @@ def needing(table: pd.DataFrame, *, share: float = 0.5, most: int | None = None)
     ceiling = table["ceiling"].fillna(0).to_numpy(dtype=np.float64)
     rows = np.flatnonzero((table["source"].to_numpy() == "template") & (score < share * ceiling))
     rows = rows[np.argsort(-(ceiling - score)[rows], kind="stable")][:most]
-    return tuple(_side(table, int(row)) for row in rows)
+    return tuple(side_at(table, int(row)) for row in rows)
 
 
 def side_prompt(atlas: Atlas, pieces: Sequence[str], side: NeuronSide, second: str, template: str, *, candidates: int) -> str:
@@ -74,14 +76,17 @@ def side_prompt(atlas: Atlas, pieces: Sequence[str], side: NeuronSide, second: s
     return build_prompt(examples, second, template, candidates=candidates)
 
 
-def predict_run(
-    atlas: Atlas, pieces: Sequence[str], sides: Sequence[NeuronSide], endpoint: Endpoint, *, seconds_each: float | None = None
-) -> Forecast:
-    """Tokens, cost and time of asking about `sides`, from the prompts of a few of them."""
-    table = _table(atlas)
-    sample = sides[:: max(1, len(sides) // 5)][:5]
+def predict_run(client: Client, atlas: Atlas, pieces: Sequence[str], sides: Sequence[NeuronSide]) -> Forecast:
+    """Tokens, cost and time of asking about `sides`, from asking about a few of them. Reading the text that judges is not in it.
+
+    Raises `EndpointError` when the endpoint does not answer.
+    """
+    client.probe()
+    table, endpoint = _table(atlas), client.endpoint
+    some = max(3, endpoint.concurrency)
+    sample = sides[:: max(1, len(sides) // some)][:some]
     prompts = [side_prompt(atlas, pieces, side, *_texts(table, side), candidates=endpoint.candidates) for side in sample]
-    return forecast(endpoint, prompts, len(sides), seconds_each=seconds_each)
+    return forecast(endpoint, prompts, len(sides), seconds_each=client.pace(prompts) if prompts else None)
 
 
 def improve_descriptions(
@@ -116,7 +121,7 @@ def improve_descriptions(
     judge = _Judge(loaded, atlas, folder, tokens, progress)
     replaced = kept = 0
     table = table.copy()
-    rows = {_side(table, row): row for row in range(len(table))}
+    rows = {side_at(table, row): row for row in range(len(table))}
     for side, candidates in answers.items():
         row = rows[side]
         best = judge.best(side, candidates, str(table["description"].iloc[row]))
@@ -160,7 +165,7 @@ def _ask_all(
                 if answer.failure is None:
                     found[side] = answer.candidates
                     line = {"model": client.endpoint.model, "atlas": atlas.manifest["created"], "side": str(side)}
-                    file.write(json.dumps({**line, "candidates": [render(c) for c in answer.candidates]}) + "\n")
+                    file.write(json_text({**line, "candidates": [render(c) for c in answer.candidates]}) + "\n")
                     file.flush()
                 progress(done + 1, len(open_sides), f"neurons asked about ({sum(client.tally.failures.values())} failed)")
     finally:
@@ -234,11 +239,6 @@ def _table(atlas: Atlas) -> pd.DataFrame:
     if table is None:
         raise NotFound("this atlas has no descriptions yet; run `neuronscope atlas describe` without an endpoint first")
     return table
-
-
-def _side(table: pd.DataFrame, row: int) -> NeuronSide:
-    polarity: Polarity = "-" if table["polarity"].iloc[row] == "-" else "+"
-    return NeuronSide(int(table["layer"].iloc[row]), int(table["index"].iloc[row]), polarity)
 
 
 def _texts(table: pd.DataFrame, side: NeuronSide) -> tuple[str, str]:

@@ -55,10 +55,10 @@ def auprc(predicted_TN: _ARRAY, true_TN: _ARRAY, *, tail: float = TAIL) -> _ARRA
 
     A description predicts few different values, so ties matter: within a tie, precision is taken at its end, as scikit-learn does.
     """
-    return _auprc(predicted_TN, _strongest(true_TN, tail))
+    return _auprc(predicted_TN, top_tokens(true_TN, tail))
 
 
-def _strongest(true_TN: _ARRAY, tail: float) -> list[NDArray[np.int64]]:
+def top_tokens(true_TN: _ARRAY, tail: float) -> list[NDArray[np.int64]]:
     """For each side, the positions of its strongest tokens that are above zero."""
     tokens, sides = true_TN.shape
     positives = max(1, round(tail * tokens))
@@ -138,7 +138,7 @@ def score_layer(
     found = [nothing.copy() for _ in range(6)]
     found[0], found[1] = pearson(predicted_TN, true_TN), pearson(null_TN, true_TN)
     if tail:
-        strongest = _strongest(true_TN, TAIL)
+        strongest = top_tokens(true_TN, TAIL)
         found[2], found[3] = _auprc(predicted_TN, strongest), _auprc(null_TN, strongest)
     if window_T is not None:
         found[4], found[5] = (top_and_random(p, true_TN, window_T, seed=seed) for p in (predicted_TN, null_TN))

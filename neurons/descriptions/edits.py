@@ -20,6 +20,8 @@ from neurons.storage.documents import NamedDocuments
 
 HAND = "hand"
 """The `source` of a description that a person wrote."""
+_SCORES = ("score", "null", "auprc", "auprc_null", "headline_auprc", "headline_auprc_null", "headline_auroc", "headline_auroc_null",
+           "headline_detection", "headline_fuzzing", "headline_judged_before")  # fmt: skip
 LONGEST = 2000
 HISTORY = 50
 Field = Literal["description", "vote", "locked", "note"]
@@ -128,8 +130,12 @@ class Edits:
         rows = rows[rows >= 0]
         changed = rows[table["description"].to_numpy()[rows] != texts]
         table.loc[table.index[rows], "description"] = texts
+        if "headline" in table:
+            table.loc[table.index[rows], "headline"] = texts
+        if "headline_by" in table:
+            table.loc[table.index[changed], "headline_by"] = ""
         table.loc[table.index[rows], "source"] = HAND
-        table.loc[table.index[changed], [name for name in ("score", "null", "auprc", "auprc_null") if name in table]] = np.nan
+        table.loc[table.index[changed], [name for name in _SCORES if name in table]] = np.nan
         return table
 
     def _change(self, side: NeuronSide, field: Field, value: Any) -> Edit:

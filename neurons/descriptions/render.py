@@ -14,6 +14,7 @@ import json
 import re
 
 from neurons.core.errors import InvalidInput
+from neurons.core.json_text import json_text
 from neurons.descriptions.features import Part, Where
 from neurons.descriptions.patterns import LEVELS, Pattern
 from neurons.descriptions.word_classes import PREFIXES, SUFFIXES, WORD_CLASSES
@@ -74,7 +75,7 @@ if missing := (set(WORD_CLASSES) - set(CLASS_TEXT)) or (len(_TEXT_CLASS) != len(
 def value_text(part: Part) -> str:
     """One value as it stands in a phrase: a quoted token, the words for a class, or a domain's name."""
     if part.kind == "word":
-        return json.dumps(part.value, ensure_ascii=False)
+        return json_text(part.value)
     return CLASS_TEXT[part.value] if part.kind == "class" else part.value
 
 

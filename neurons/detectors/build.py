@@ -28,6 +28,7 @@ from neurons.detectors.records import ConceptLabel, DetectorArrays
 from neurons.detectors.sides import strongest_concepts
 from neurons.detectors.store import Detectors, detectors_folder, open_detectors, save_detectors
 from neurons.models.loaded import LoadedModel
+from neurons.storage.job_parameters import JobParameters
 from neurons.storage.jobs import JobContext
 
 JOB_KIND = "detectors"
@@ -74,13 +75,41 @@ def build_detectors(
     )
     fitted = fit_detectors(features, texts, len(lexicon.concepts), settings, progress=progress)
     corpus = corpus or calibration_corpus(loaded, tokens=settings.corpus_tokens, progress=progress)
-    n_neurons = loaded.n_neurons
-    weight_CK, bias_C = fitted.raw(n_neurons)
+    sides = strongest_concepts(features, texts, len(lexicon.concepts), progress=progress)
+    arrays, counted = _arrays(loaded, fitted, sides, corpus, settings, progress)
+    made = save_detectors(
+        folder,
+        loaded.ref,
+        [ConceptLabel(c.key, c.name, c.field, c.entry.definition) for c in lexicon.concepts],
+        arrays,
+        facts={
+            "lexicon": lexicon.fingerprint,
+            "texts": len(texts.texts),
+            "held_out_texts": int(texts.held_N.sum()),
+            "corpus_tokens": counted,
+            "corpus": corpus.fingerprint,
+            "settings": asdict(settings),
+        },
+    )
+    if not keep_work:
+        shutil.rmtree(work, ignore_errors=True)
+    return made
+
+
+def _arrays(
+    loaded: LoadedModel,
+    fitted: Fitted,
+    sides: tuple[NDArray[np.int16], NDArray[np.float16]],
+    corpus: Corpus,
+    settings: DetectorSettings,
+    progress: Progress,
+) -> tuple[DetectorArrays, int]:
+    """What is stored of fitted detectors, calibrated on `corpus`, and how many of its tokens were counted."""
+    weight_CK, bias_C = fitted.raw(loaded.n_neurons)
     neuron_CK = fitted.sparse.neuron_CK.astype(np.int32)
     calibrated = calibrate(loaded, corpus, neuron_CK, weight_CK, bias_C, tokens=settings.corpus_tokens, progress=progress)
     real, chance = fitted.held_out, fitted.shuffled
     q_C = false_discovery(real.p_C)
-    side_concept, side_t = strongest_concepts(features, texts, len(lexicon.concepts), progress=progress)
     arrays = DetectorArrays(
         neuron_CK=neuron_CK,
         weight_CK=weight_CK,
@@ -92,26 +121,10 @@ def build_detectors(
         found_C=q_C <= MOST_FALSE,
         mean_LI=fitted.scale.mean_LI.numpy().astype(np.float16),
         tail_3CQ=calibrated.tail_3CQ,
-        side_concept_2LI=side_concept,
-        side_t_2LI=side_t,
+        side_concept_2LI=sides[0],
+        side_t_2LI=sides[1],
     )
-    made = save_detectors(
-        folder,
-        loaded.ref,
-        [ConceptLabel(c.key, c.name, c.field, c.entry.definition) for c in lexicon.concepts],
-        arrays,
-        facts={
-            "lexicon": lexicon.fingerprint,
-            "texts": len(texts.texts),
-            "held_out_texts": int(texts.held_N.sum()),
-            "corpus_tokens": calibrated.tokens,
-            "corpus": corpus.fingerprint,
-            "settings": asdict(settings),
-        },
-    )
-    if not keep_work:
-        shutil.rmtree(work, ignore_errors=True)
-    return made
+    return arrays, calibrated.tokens
 
 
 def up_to_date(ref: ModelRef) -> Detectors | None:
@@ -119,6 +132,11 @@ def up_to_date(ref: ModelRef) -> Detectors | None:
     found = open_detectors(ref)
     fits = found is not None and found.ref.weights_hash == ref.weights_hash and found.lexicon == load_lexicon().fingerprint
     return found if fits else None
+
+
+def known_or_built(loaded: LoadedModel, *, progress: Progress = no_progress) -> Detectors:
+    """`up_to_date`, else made now."""
+    return up_to_date(loaded.ref) or build_detectors(loaded, progress=progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,11 +213,11 @@ def _matrix(given: Sparse, used_U: NDArray[np.int64]) -> Any:
     )
 
 
-def job_worker(load: Callable[[Mapping[str, Any], Progress], LoadedModel]) -> Callable[[JobContext], Mapping[str, Any]]:
+def job_worker(load: Callable[[JobParameters, Progress], LoadedModel]) -> Callable[[JobContext], Mapping[str, Any]]:
     """How jobs of kind `JOB_KIND` are done; their parameters name the model. A stopped one goes on."""
 
     def work(context: JobContext) -> Mapping[str, Any]:
-        made = build_detectors(load(context.params, context.progress), progress=context.progress)
+        made = build_detectors(load(context.parameters(JobParameters), context.progress), progress=context.progress)
         return {"concepts": len(made), "found": int(made.found.sum())}
 
     return work

@@ -17,7 +17,7 @@ from neurons.detectors.records import PIECE_TOKENS, RATES
 from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import hooked
 
-LEXICON_DOMAIN = "lexicon"
+LEXICON_DOMAIN = "example sentences"
 """Corpus sources of this domain are left out: the detectors were fitted on them."""
 _SURE = 5
 """Pieces above a threshold for it to be read off; rarer ones are extrapolated."""

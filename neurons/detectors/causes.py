@@ -40,6 +40,34 @@ _LATE = 8
 """Source tokens just before the answer that concepts are looked for in by themselves."""
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The token whose causes are asked for, and the run it comes from."""
+
+    ids: Sequence[int]
+    """Token ids of prompt and answer; those before `token` are run."""
+    token: int
+    """The position that is explained."""
+    acts_LTI: NDArray[Any]
+    """The run's activations over at least the tokens before it, shape (layers, tokens, neurons)."""
+    sources: Sequence[int]
+    """Positions that concepts are taken out of; leave template and control tokens out. Those at or after `token` are ignored."""
+    token_id: int | None = None
+    """Explain this token instead of the one that stands there."""
+    edits: Sequence[Edit] = ()
+    """The steers that were on."""
+
+
+@dataclass(frozen=True)
+class CauseSearch:
+    """How many concepts are measured, and against how many random directions."""
+
+    candidates: int = CANDIDATES
+    random: int = RANDOM
+    seed: int = 0
+    """Of the random directions."""
+
+
 @dataclass(frozen=True)
 class ConceptCause:
     """What happens to a token when a concept is taken out."""
@@ -74,48 +102,34 @@ class _Change:
 def measure_causes(
     loaded: LoadedModel,
     detectors: Detectors,
-    ids: Sequence[int],
-    token: int,
-    acts_LTI: NDArray[Any],
-    sources: Sequence[int],
+    asked: Asked,
     *,
-    token_id: int | None = None,
-    edits: Sequence[Edit] = (),
-    candidates: int = CANDIDATES,
-    random: int = RANDOM,
-    seed: int = 0,
+    search: CauseSearch = CauseSearch(),
     progress: Progress = no_progress,
 ) -> tuple[ConceptCause, ...]:
-    """The concepts active at `sources` by what they did to the token at position `token`, the largest effect first.
-
-    Parameters
-    ----------
-    ids : token ids of prompt and answer; those before `token` are run.
-    acts_LTI : the run's activations over at least those tokens, shape (layers, tokens, neurons).
-    sources : positions that concepts are taken out of; leave template and control tokens out. Those at or after `token` are ignored.
-    token_id : explain this token instead of the one that stands there.
-    edits : the steers that were on.
+    """The concepts active at the asked sources by what they did to the asked token, the largest effect first.
 
     Raises `InvalidInput` for a position outside the text or without a source before it, `Cancelled` from `progress`.
     """
-    if not 0 < token <= len(ids) or (token == len(ids) and token_id is None):
+    ids, token, acts_LTI = asked.ids, asked.token, asked.acts_LTI
+    if not 0 < token <= len(ids) or (token == len(ids) and asked.token_id is None):
         raise InvalidInput(f"token {token} is not in this text, which has tokens 0 to {len(ids) - 1}; choose 1 or later", field="token")
-    target = int(ids[token]) if token_id is None else int(token_id)
-    places = sorted({s for s in sources if 0 <= s < token})
+    target = int(ids[token]) if asked.token_id is None else int(asked.token_id)
+    places = sorted({s for s in asked.sources if 0 <= s < token})
     if not places:
         raise InvalidInput("no word stands before this token, so no concept can have caused it; choose a later one", field="token")
-    active = candidates_of(detectors, acts_LTI, places, candidates)
+    active = candidates_of(detectors, acts_LTI, places, search.candidates)
     if not active:
         return ()
     removed = [_removal(detectors, concept.number, acts_LTI, places) for concept in active]
-    rng = np.random.default_rng(seed)
-    controls = [_matched(loaded, removed[n % len(removed)], rng) for n in range(random)]
-    runner = _Runner(loaded, ids[:token], places, edits)
+    rng = np.random.default_rng(search.seed)
+    controls = [_matched(loaded, removed[n % len(removed)], rng) for n in range(search.random)]
+    runner = _Runner(loaded, ids[:token], places, asked.edits)
     logits_NV = runner.run([_Change((), ()), *removed, *controls], progress)
     odds_N = _log_odds(logits_NV, target)
     before = odds_N[0]
     effect_C, random_R = before - odds_N[1 : 1 + len(active)], before - odds_N[1 + len(active) :]
-    low, high = (float(random_R.min()), float(random_R.max())) if random else (0.0, 0.0)
+    low, high = (float(random_R.min()), float(random_R.max())) if search.random else (0.0, 0.0)
     causes = []
     for concept, effect, logits_V, odds in zip(active, effect_C, logits_NV[1:], odds_N[1:], strict=False):
         others_V = torch.softmax(logits_V, 0)

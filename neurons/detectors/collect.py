@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from neurons.core.errors import StoreError
 from neurons.core.progress import Progress, no_progress
 from neurons.detectors.features import Prefixes, encode_texts, text_means
-from neurons.detectors.lexicon import HELD_OUT, Lexicon
+from neurons.detectors.lexicon import HELD_OUT, ConceptEntry, Lexicon
 from neurons.models.loaded import LoadedModel
 from neurons.storage.files import write_json
 
@@ -25,23 +25,29 @@ CHUNK = 256
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """Every text of a lexicon, concept by concept: its sentences, then its near misses."""
+    """Every text of a lexicon, concept by concept: what it is (definition and typical words), its sentences, its near misses."""
 
     texts: tuple[str, ...]
     class_N: NDArray[np.int64]
     near_N: NDArray[np.bool_]
     held_N: NDArray[np.bool_]
+    """Every third sentence and near miss; never the definition or the words."""
 
     @classmethod
     def of(cls, lexicon: Lexicon) -> Texts:
-        rows = [
-            (text, number, near, place % HELD_OUT == HELD_OUT - 1)
-            for number, concept in enumerate(lexicon.concepts)
-            for near, part in ((False, concept.entry.sentences), (True, concept.entry.near))
-            for place, text in enumerate(part)
-        ]
+        """The lexicon's texts, concept by concept."""
+        rows = [row for number, concept in enumerate(lexicon.concepts) for row in _rows(number, concept.entry)]
         texts, classes, near, held = zip(*rows, strict=True)
         return cls(tuple(texts), np.asarray(classes), np.asarray(near), np.asarray(held))
+
+
+def _rows(number: int, entry: ConceptEntry) -> Iterator[tuple[str, int, bool, bool]]:
+    """(text, concept, near miss, held out)."""
+    for text in (f"{entry.name}: {entry.definition}", ", ".join(entry.words)):
+        yield text, number, False, False
+    for near, part in ((False, entry.sentences), (True, entry.near)):
+        for place, text in enumerate(part):
+            yield text, number, near, place % HELD_OUT == HELD_OUT - 1
 
 
 class FeatureFile:

@@ -68,6 +68,7 @@ class Scale:
 
     @classmethod
     def of(cls, features: Features, labelled: Labelled) -> Scale:
+        """Mean and spread of every neuron over the labelled texts."""
         rows = labelled.row_N
         means, spreads = [], []
         for layer in range(features.shape_LNI[0]):

@@ -7,7 +7,6 @@ Of the sentences every third is held out: no detector is fitted on it, and every
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from neurons.core.boundary import said_of
 from neurons.core.errors import InvalidFile
 from neurons.core.home import subfolder
+from neurons.core.json_text import json_text
+from neurons.core.outside_json import parse_json, read_json_file
 
 SHIPPED = Path(__file__).parent / "data" / "lexicon"
 HELD_OUT = 3
@@ -124,8 +126,11 @@ class Lexicon:
     @property
     def fingerprint(self) -> str:
         """Changes with any text that detectors are fitted or measured on."""
-        content = [[c.field, c.key, c.name, list(c.entry.sentences), list(c.entry.near)] for c in self.concepts]
-        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:32]
+        content = [
+            [c.field, c.key, c.name, c.entry.definition, list(c.entry.words), list(c.entry.sentences), list(c.entry.near)]
+            for c in self.concepts
+        ]
+        return hashlib.sha256(json_text(content).encode()).hexdigest()[:32]
 
 
 def training_part(texts: Sequence[str]) -> tuple[str, ...]:
@@ -148,16 +153,21 @@ def load_lexicon(folders: Iterable[Path] | None = None) -> Lexicon:
 
     Raises `InvalidFile` naming the file, the concept and the field that is wrong, or two concepts of one name.
     """
+    places = (SHIPPED, lexicon_folder()) if folders is None else folders
+    return lexicon_of([[(path, read_field(path)) for path in sorted(folder.glob("*.json"))] for folder in places])
+
+
+def lexicon_of(folders: Iterable[Sequence[tuple[Path, FieldFile]]]) -> Lexicon:
+    """The lexicon that the files of some folders amount to, later folders over earlier ones. Raises `InvalidFile` as `load_lexicon`."""
     found: dict[str, LexiconConcept] = {}
-    for folder in (SHIPPED, lexicon_folder()) if folders is None else folders:
+    for files in folders:
         mine: dict[str, Path] = {}
-        for path in sorted(folder.glob("*.json")):
-            given = read_field(path)
+        for path, given in files:
             for entry in given.concepts:
                 if entry.key in mine:
                     raise InvalidFile(f"{path}: the key {entry.key!r} stands in {mine[entry.key].name} too; rename one", field="lexicon")
                 mine[entry.key] = path
-                found[entry.key] = LexiconConcept(given.field, entry, own=folder != SHIPPED)
+                found[entry.key] = LexiconConcept(given.field, entry, own=path.parent != SHIPPED)
     counts = Counter(concept.name.casefold() for concept in found.values())
     for concept in found.values():
         if counts[concept.name.casefold()] > 1:
@@ -169,33 +179,38 @@ def load_lexicon(folders: Iterable[Path] | None = None) -> Lexicon:
 
 def read_field(path: Path) -> FieldFile:
     """One file, checked. Raises `InvalidFile` with the concept and the field that is wrong and what it should be."""
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InvalidFile(f"{path}: more than {_MOST_BYTES // 1_000_000} MB; split it into several files", field="lexicon")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidFile(f"{path} is no readable JSON file: {error}", field="lexicon") from error
+    return _field_of(read_json_file(path, field="lexicon", most=_MOST_BYTES), path.name)
+
+
+def parse_field(data: bytes, *, what: str) -> FieldFile:
+    """The same of a file's bytes; `what` is what errors name."""
+    return _field_of(parse_json(data, what=what, field="lexicon"), what)
+
+
+def _field_of(data: Any, what: str) -> FieldFile:
     try:
         return FieldFile.model_validate(data)
     except ValidationError as error:
         problems = [_problem(data, one) for one in error.errors()]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise InvalidFile(f"{path.name}: {problems[0]}{more}", field="lexicon") from error
+        raise InvalidFile(f"{what}: {problems[0]}{more}", field="lexicon") from error
 
 
 def check_file(path: Path) -> tuple[FieldFile | None, list[str], list[str]]:
     """(the file where it can be used, every problem, what is allowed but weak)."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        given = FieldFile.model_validate(data)
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, ValidationError):
-            return None, [_problem(data, one) for one in error.errors()], []
+        data = read_json_file(path, field="lexicon", most=_MOST_BYTES)
+    except InvalidFile as error:
         return None, [f"no readable JSON file: {error}"], []
-    return given, [], [note for entry in given.concepts for note in _notes(entry)]
+    try:
+        given = FieldFile.model_validate(data)
+    except ValidationError as error:
+        return None, [_problem(data, one) for one in error.errors()], []
+    return given, [], [note for entry in given.concepts for note in notes_on(entry)]
 
 
-def _notes(entry: ConceptEntry) -> list[str]:
+def notes_on(entry: ConceptEntry) -> list[str]:
+    """What is allowed but weak in a concept's texts."""
     notes = []
     if len(entry.sentences) < ENOUGH:
         notes.append(f"{entry.key}: {len(entry.sentences)} sentences; {ENOUGH} or more give surer figures")
@@ -218,5 +233,5 @@ def _problem(data: Any, error: Any) -> str:
         named = f"concept {key!r}: " if isinstance(key, str) else f"concept number {place[1] + 1}: "
         place = place[2:]
     where = " ".join(str(part + 1) if isinstance(part, int) else str(part) for part in place)
-    message = str(error["msg"]).removeprefix("Value error, ")
+    message = said_of(error)
     return f"{named}{where}: {message}" if where else f"{named}{message}"

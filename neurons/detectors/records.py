@@ -90,8 +90,10 @@ class ActiveConcept:
 
 
 def labels_to_json(labels: tuple[ConceptLabel, ...]) -> list[list[str]]:
+    """The labels as a file of detectors keeps them: key, name, field and definition of each."""
     return [[label.key, label.name, label.field, label.definition] for label in labels]
 
 
 def labels_from_json(value: Any) -> tuple[ConceptLabel, ...]:
+    """What `labels_to_json` wrote."""
     return tuple(ConceptLabel(*map(str, row)) for row in value)

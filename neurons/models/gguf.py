@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from neurons.core.errors import InvalidFile
+from neurons.storage.files import check_source
 
 _MAGIC = b"GGUF"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -47,6 +48,7 @@ class GGUFHeader:
 
 def read_gguf_header(path: Path) -> GGUFHeader:
     """Read and check the header of `path`. Raises `InvalidFile` that names the file and what is wrong with it."""
+    check_source(path)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -80,7 +82,7 @@ class _Reader:
             value = self.value(self.number("I"))
             if value is not None:
                 metadata[key] = value
-        if int(metadata.get("split.count", 1)) > 1:
+        if self.whole(metadata, "split.count", 1, most=100_000) > 1:
             self.fail("it is one part of a split model; join the parts with llama-gguf-split --merge and name the joined file")
         return self.with_tensors(n_tensors, metadata)
 
@@ -105,7 +107,7 @@ class _Reader:
             tensors[name] = shape
             type_name = GGMLQuantizationType(kind).name
             weights_by_type[type_name] = weights_by_type.get(type_name, 0) + weights
-        alignment = int(metadata.get("general.alignment", 32)) or 32
+        alignment = self.whole(metadata, "general.alignment", 32, most=1 << 20) or 32
         data_start = -(-self.file.tell() // alignment) * alignment
         if data_start + end > self.size:
             self.fail(f"it is cut off: its tensors need {data_start + end:,} bytes and it has {self.size:,}; copy or download it again")
@@ -121,6 +123,13 @@ class _Reader:
             quantisation=max(weights_by_type, key=lambda kind: weights_by_type[kind]),
             file_bytes=self.size,
         )
+
+    def whole(self, metadata: dict[str, Any], key: str, usual: int, *, most: int) -> int:
+        """A whole number of the header, `usual` where there is none."""
+        value = metadata.get(key, usual)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+            self.fail(f"its {key} is {str(value)[:60]}; it has to be a whole number up to {most:,}")
+        return value
 
     def fail(self, why: str) -> NoReturn:
         raise InvalidFile(f"{self.path} is not a usable GGUF file: {why}", field="model")

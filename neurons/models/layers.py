@@ -28,7 +28,10 @@ def whole_cache(loaded: LoadedModel) -> DynamicCache | None:
 
 @contextmanager
 def answering(layer: nn.Module, like: Any, hidden_BTD: Tensor) -> Iterator[None]:
-    """The layer returns `hidden_BTD`, in the form of its output `like` (a tensor, or a tuple that begins with one)."""
+    """The layer returns `hidden_BTD`, in the form of its output `like` (a tensor, or a tuple that begins with one).
+
+    The caller holds the model's lock: every pass meets it.
+    """
     given = (hidden_BTD, *like[1:]) if isinstance(like, tuple | list) else hidden_BTD
     layer.forward = lambda *_args, **_kwargs: given
     try:

@@ -15,18 +15,21 @@ import psutil
 from neurons.core.errors import InvalidFile, InvalidInput, ModelError
 from neurons.core.home import subfolder
 from neurons.core.progress import Progress, no_progress
-from neurons.models import default
+from neurons.models import adapters, default, plausible
+from neurons.models.breakage import load_errors, reading
 from neurons.models.gguf import GGUFHeader, read_gguf_header
 from neurons.models.hub import cached_snapshot, fetch_snapshot, is_hub_id
 from neurons.models.recent import remember
 from neurons.models.weights import DTYPE_BYTES, parameter_count, predicted_bytes, read_json, weight_files, weights_hash
+from neurons.storage.files import check_source
 
 if TYPE_CHECKING:
-    from neurons.models.findings import Finding
     from neurons.models.loaded import LoadedModel
 
 DEFAULT = "default"
+SourceKind = Literal["default", "hub", "folder", "gguf", "adapter"]
 _SHORT_DTYPES = {"fp32": "float32", "f32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
+_LONGEST_SPEC = 2000
 _CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 
@@ -36,16 +39,30 @@ class Source:
 
     spec: str
     """What the user typed, a path made absolute."""
-    kind: Literal["default", "hub", "folder", "gguf"]
+    kind: SourceKind
     path: Path
     """The folder, or the GGUF file."""
     name: str
     """What to call it on a page."""
+    base: Source | None = None
+    """What an adapter is merged into."""
 
     @property
     def files(self) -> list[Path]:
-        """The weight files."""
+        """The weight files; of an adapter, its base's."""
+        if self.base is not None:
+            return self.base.files
         return [self.path] if self.kind == "gguf" else weight_files(self.path)
+
+    @property
+    def whole(self) -> Source:
+        """What has the configuration and the architecture: an adapter's base, else itself."""
+        return self.base or self
+
+    def weights_hash(self, progress: Progress = no_progress) -> str:
+        """SHA-256 that says which weights these are, hex; of an adapter, which base with which adapter."""
+        digest = weights_hash(self.files, progress=progress)
+        return digest if self.base is None else adapters.read_adapter(self.path).digest(digest, progress)
 
 
 def load_model(
@@ -65,13 +82,13 @@ def load_model(
     chosen_device = pick_device(device)
     chosen_dtype = pick_dtype(dtype, chosen_device)
     source = find_source(spec, progress=progress)
-    header = read_gguf_header(source.path) if source.kind == "gguf" else None
-    if header is None:
-        check_config(source)
-    _check_memory(source, header, chosen_dtype, chosen_device)
-    progress(0, 3, f"loading {source.name}: libraries")
-    loaded = _load(source, header, chosen_device, chosen_dtype, progress)
-    if source.kind in ("folder", "gguf"):
+    with load_errors(source.name, source.path, chosen_device):
+        header = read_gguf_header(source.whole.path) if source.whole.kind == "gguf" else None
+        check_numbers(source.whole, header)
+        _check_memory(source, header, chosen_dtype, chosen_device)
+        progress(0, 3, f"loading {source.name}: libraries")
+        loaded = _load(source, header, chosen_device, chosen_dtype, progress)
+    if source.kind in ("folder", "gguf", "adapter"):
         remember(source.spec)
     progress(3, 3, f"{source.name} is ready")
     return loaded
@@ -83,12 +100,22 @@ def find_source(spec: str, *, progress: Progress = no_progress, fetch: bool = Tr
     if spec in ("", DEFAULT):
         folder = default.default_folder(progress=progress) if fetch else _cached_default()
         return Source(DEFAULT, "default", folder, default.MODEL_NAME)
+    if len(spec) > _LONGEST_SPEC or not spec.isprintable():
+        raise ModelError(f"{spec[:60]!r} names no model: it is too long or holds characters that no name has")
     path = Path(os.path.expanduser(spec))
     if spec.lower().endswith(".gguf"):
         return Source(str(path.absolute()), "gguf", path.absolute(), path.stem)
-    if path.is_dir():
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+        for file in path.iterdir() if is_folder else ():
+            check_source(file)
+    except OSError as error:  # a part of the path is longer than names may be
+        raise ModelError(f"{spec[:60]!r} cannot be looked up: {error.strerror}; check the path") from error
+    if is_folder and adapters.is_adapter(path):
+        return _adapter_source(path.absolute(), progress)
+    if is_folder:
         return Source(str(path.absolute()), "folder", path.absolute(), path.absolute().name)
-    if path.is_file():
+    if is_file:
         raise InvalidFile(f"{spec} is a file but not a .gguf file; name a model folder, a .gguf file or a hub id", field="model")
     if spec.startswith(("/", ".", "~")) or not is_hub_id(spec):
         raise ModelError(f"there is no model folder {spec}, and it is not a hub id (owner/name); check the path")
@@ -97,6 +124,24 @@ def find_source(spec: str, *, progress: Progress = no_progress, fetch: bool = Tr
     if not fetch:
         raise ModelError(f"{spec} is not in this machine's cache; fetch it with `neuronscope models fetch {spec}`")
     return Source(spec, "hub", fetch_snapshot(spec, progress=progress), spec)
+
+
+def _adapter_source(folder: Path, progress: Progress) -> Source:
+    """The adapter with its base, which has to be on this machine. Raises `ModelError` that asks for the base."""
+    adapter = adapters.read_adapter(folder)
+    for spec in adapters.base_candidates(adapter):
+        try:
+            base = find_source(spec, progress=progress, fetch=False)
+        except (ModelError, InvalidFile):
+            continue
+        if base.kind == "adapter":
+            raise ModelError(f"{folder.name} is an adapter of {spec}, which is an adapter itself; merge that one with peft first")
+        return Source(str(folder), "adapter", folder, f"{folder.name} on {base.name}", base)
+    named = f"of {adapter.base}, which is not on this machine" if adapter.base else "that does not name its base"
+    raise ModelError(
+        f"{folder} is an adapter {named}; fetch the base (`neuronscope models fetch`), or say where it is: "
+        f"`neuronscope models check {folder} --base BASE` (kept for every load after that)"
+    )
 
 
 def pick_device(device: str | None) -> str:
@@ -126,6 +171,15 @@ def pick_dtype(dtype: str | None, device: str) -> str:
     return name
 
 
+def check_numbers(source: Source, header: GGUFHeader | None) -> None:
+    """Raise `ModelError` (or `InvalidFile`) for a configuration that no causal language model has."""
+    if header is None:
+        plausible.check_numbers(str(source.path / "config.json"), check_config(source))
+    else:
+        own = {name.partition(".")[2]: value for name, value in header.metadata.items() if name.startswith(f"{header.architecture}.")}
+        plausible.check_numbers(str(source.path), own)
+
+
 def check_config(source: Source) -> dict[str, Any]:
     """The model's config.json, or `ModelError`: no config, no weights, not a causal language model, or its own code needed."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -137,7 +191,8 @@ def check_config(source: Source) -> dict[str, Any]:
         )
     config = read_json(source.path / "config.json")
     kind = str(config.get("model_type", ""))
-    architectures = [str(name) for name in config.get("architectures") or []]
+    given = config.get("architectures") or []
+    architectures = [str(name) for name in given] if isinstance(given, list) else [str(given)]
     what = f"{source.name} ({', '.join(architectures) or kind or 'unnamed architecture'})"
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         if "auto_map" in config:
@@ -185,65 +240,24 @@ def _check_memory(source: Source, header: GGUFHeader | None, dtype: str, device:
 def _load(source: Source, header: GGUFHeader | None, device: str, dtype: str, progress: Progress) -> LoadedModel:
     import torch
 
+    from neurons.models.from_files import read_adapted, read_gguf, read_model
     from neurons.models.loaded import LoadedModel
     from neurons.models.memory import keep_freed_memory
     from neurons.models.quiet import quiet_transformers
 
     keep_freed_memory()
-    try:
-        with quiet_transformers():
-            model, tokenizer, findings = _read(source, header, getattr(torch, dtype), progress)
-            model.to(torch.device(device))
-    except torch.OutOfMemoryError as error:
-        raise ModelError(f"{source.name} does not fit into the memory of {device}; choose a smaller model or another device") from error
-    except (OSError, ValueError, KeyError, IndexError, TypeError, ImportError, AttributeError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{source.name} cannot be loaded from {source.path}: {_first_line(error)}") from error
-    digest = weights_hash(source.files, progress=progress)
-    return LoadedModel.wrap(model, tokenizer, id=source.spec, name=source.name, weights_hash=digest, findings=findings)
-
-
-def _read(source: Source, header: GGUFHeader | None, dtype: Any, progress: Progress) -> tuple[Any, Any, tuple[Finding, ...]]:
-    """The model and its tokenizer as transformers reads them, with what the files say beyond that, and what is to be said of it."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    from neurons.models import gguf_rope
-    from neurons.models.loading_report import check_encoder, check_shards, report
-
-    folder = source.path if header is None else source.path.parent
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    if header is not None:
-        options["gguf_file"] = source.path.name
-    slow = " (a GGUF file takes about a minute)" if header else ""
-    if header is None:
-        check_shards(folder, source.files)
-    progress(1, 3, f"loading {source.name}: tokenizer{slow}")
-    config = AutoConfig.from_pretrained(folder, **options)
-    check_encoder(source.name, config)
-    scaled = gguf_rope.scale_config(header, config) if header else False
-    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    progress(2, 3, f"loading {source.name}: weights{slow}")
-    auto: Any = AutoModelForCausalLM
-    model, info = auto.from_pretrained(
-        folder, config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
-    )
-    findings = [report(source.name, model, info)]
-    if header is not None:
-        divided = gguf_rope.divide_frequencies(header, model)
-        findings.append(gguf_rope.finding(scaled=scaled, divided=divided))
-        _end_tokens(header, model)
-    return model, tokenizer, tuple(findings)
-
-
-def _end_tokens(header: GGUFHeader, model: Any) -> None:
-    """The file's end of turn and end of message end an answer too; transformers reads its end of text alone."""
-    known = model.generation_config.eos_token_id
-    ends = list(known) if isinstance(known, list | tuple) else [known]
-    ends += [header.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
-    model.generation_config.eos_token_id = list(dict.fromkeys(int(end) for end in ends if end is not None)) or None
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
+    base = source.whole
+    digest = weights_hash(base.files, progress=progress)
+    with quiet_transformers():
+        read = (
+            read_model(base.name, base.path, base.files, getattr(torch, dtype), progress)
+            if header is None
+            else read_gguf(base.name, header, digest, getattr(torch, dtype), progress)
+        )
+        if source.base is not None:
+            adapter = adapters.read_adapter(source.path)
+            digest = adapter.digest(digest, progress)
+            read = read_adapted(adapter, read, progress)
+        read.model.to(torch.device(device))
+    with reading("the model's neurons"):
+        return LoadedModel.wrap(read.model, read.tokenizer, id=source.spec, name=source.name, weights_hash=digest, findings=read.findings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +11,7 @@ import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neurons.core.errors import InvalidInput, UnsupportedModel
+from neurons.core.turns import Turns
 from neurons.core.types import Environment, ExpertSide, ModelRef, NeuronSide
 from neurons.core.version import __version__
 from neurons.models.findings import USUAL, Finding, Running
@@ -30,12 +30,12 @@ class LoadedModel:
     ref: ModelRef
     sites: tuple[NeuronSite, ...]
     """One per layer, in order."""
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    lock: Turns = field(default_factory=Turns)
     findings: tuple[Finding, ...] = ()
     """What loading found, and the check after it."""
     running: Running = USUAL
     """How it has to be run, as the check found."""
-    kept: dict[str, Any] = field(default_factory=dict)
+    cached: dict[str, Any] = field(default_factory=dict)
     """What others leave with the model for their next call, under `lock`; it goes with the model, so it must not refer to it."""
 
     @classmethod

@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from neurons.core.errors import ModelError
 from neurons.core.progress import Progress
 from neurons.core.tasks import Task, Tasks
+from neurons.models.beside import Beside
 from neurons.models.loaded import LoadedModel
+from neurons.storage.job_parameters import JobParameters
 
 
 class Load(Protocol):
@@ -26,6 +27,8 @@ class Loading(Task[None]):
     """A model being loaded."""
 
     spec: str
+    weights: str = ""
+    """Of a model that is loaded beside the server's own: the weights that are wanted."""
 
 
 class SharedModel:
@@ -38,6 +41,7 @@ class SharedModel:
         self.spec = spec
         self.loading: Loading | None = None
         """The latest load, running or ended."""
+        self.beside = Beside()
 
     @property
     def loaded(self) -> LoadedModel | None:
@@ -60,12 +64,51 @@ class SharedModel:
         self._tasks.start(task, work)
         return task
 
+    def with_weights(self, weights_hash: str) -> LoadedModel | None:
+        """The model with these weights, the server's own or one beside it; None where neither has them."""
+        own = self.loaded
+        return own if own is not None and own.ref.weights_hash == weights_hash else self.beside.find(weights_hash)
+
+    def load_beside(self, spec: str, *, weights: str = "") -> Loading:
+        """Load a model beside the server's own, which stays everybody's. With `weights`, any other ones are refused."""
+        with self._guard:
+            same = self._tasks.running(Loading, lambda task: (task.spec, task.weights) == (spec, weights) and task is not self.loading)
+            if same is not None:
+                return same
+            task = Loading(what=f"loading {spec} beside the server's model", spec=spec, weights=weights)
+
+        def work() -> None:
+            self._take_beside(spec, weights, task.progress)
+
+        self._tasks.start(task, work)
+        return task
+
+    def answering(self, spec: str, progress: Progress) -> LoadedModel:
+        """The model that `spec` names, the server's own or one beside it, loaded first where it is not."""
+        with self._guard:
+            own = self._loaded
+        held = (*((own,) if own is not None else ()), *self.beside.all())
+        found = next((loaded for loaded in held if loaded.ref.id == spec), None)
+        return found or self._take_beside(spec, "", progress)
+
+    def _take_beside(self, spec: str, weights: str, progress: Progress) -> LoadedModel:
+        loaded = self._load(spec, device=None, dtype=None, progress=progress)
+        if weights:
+            loaded.require(weights, "this trace")
+        own = self._loaded
+        if own is not None and own.ref.weights_hash == loaded.ref.weights_hash:
+            return own
+        self.beside.take(loaded)
+        _spare_the_collector()
+        return loaded
+
     def adopt(self, loaded: LoadedModel, spec: str) -> None:
         """Take a loaded model for everybody. Tasks that have ended let go of the one before."""
         for task in self._tasks.all():
             if not task.running:
                 task.let_go()
         self._loaded, self.spec = loaded, spec
+        self.beside.drop(loaded.ref.weights_hash)
 
     def wait(self, progress: Progress) -> LoadedModel:
         """The model, once it is loaded. Raises `ModelError` when loading failed."""
@@ -77,18 +120,14 @@ class SharedModel:
             time.sleep(0.2)
         return loaded
 
-    def for_job(self, params: Mapping[str, Any], progress: Progress) -> LoadedModel:
-        """The model for a job. Raises `InvalidInput` where it was begun with other weights than those that are loaded.
-
-        Repairs and comparisons name the weights in "model", prompt runs in "weights".
-        """
+    def for_job(self, params: JobParameters, progress: Progress) -> LoadedModel:
+        """The model for a job, the server's own or one beside it. Raises `InvalidInput` where it was begun with other weights."""
+        beside = self.beside.find(params.weights_hash)
+        if beside is not None:
+            return beside
         loaded = self.wait(progress)
-        loaded.require(str(params["weights"] if "weights" in params else params.get("model", "")), "this job")
+        loaded.require(params.weights_hash, "this job")
         return loaded
-
-    def for_run(self, params: Mapping[str, Any], progress: Progress) -> LoadedModel:
-        """The model for a run of prompts, whose "model" is a name: only its "weights" count."""
-        return self.for_job({"weights": params.get("weights", "")}, progress)
 
 
 def _spare_the_collector() -> None:

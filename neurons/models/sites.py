@@ -269,8 +269,26 @@ def _is_unknown_mlp(module: nn.Module) -> bool:
 
 
 def _linear_weight(module: nn.Module) -> Tensor:
-    """The weight as (out, in), whatever the module keeps (GPT-2's Conv1D keeps (in, out))."""
-    weight: Tensor = module.weight  # type: ignore[assignment]
+    """The weight as (out, in), whatever the module keeps (GPT-2's Conv1D keeps (in, out)).
+
+    Raises `UnsupportedModel` for packed or scaled weights, whose numbers are not the matrix's: their shape says another number of neurons.
+    """
+    weight = getattr(module, "weight", None)
+    wide = getattr(module, "in_features", None)
+    if (
+        not isinstance(weight, Tensor)
+        or weight.dim() != 2
+        or not weight.is_floating_point()
+        or weight.element_size() == 1
+        or wide not in (None, weight.shape[1])
+    ):
+        kept = (
+            f"{str(weight.dtype).removeprefix('torch.')} of shape {list(weight.shape)}" if isinstance(weight, Tensor) else "no plain matrix"
+        )
+        raise UnsupportedModel(
+            f"a projection of its MLPs ({type(module).__name__}) keeps quantised weights ({kept}), which cannot be read as neurons; "
+            "load a copy that is not quantised, or a GGUF file, which is unpacked"
+        )
     return weight.T if isinstance(module, Conv1D) else weight
 
 

@@ -6,6 +6,7 @@ contents as lists: so the text is the template's own, and the places are found b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,11 @@ from jinja2.exceptions import TemplateError
 from neurons.core.errors import InvalidInput
 from neurons.core.types import Message
 from neurons.models.loaded import LoadedModel
+from neurons.models.template_limits import check_template, in_time
 
 # Marks where a message's content goes in the rendered template. Letters and digits only: templates trim and escape the rest.
 _MARK = "NSCONTENT{:04d}NS"
+_LIST_ITSELF = re.compile(r"""['"]text['"]\s*:""")
 _THOUGHT_ENDS = ("</think>", "</thinking>", "</reasoning>", "<|END_THINKING|>", "[/THINK]")
 
 
@@ -49,7 +52,9 @@ def render(loaded: LoadedModel, messages: Sequence[Message]) -> Rendered:
     marked = _apply(loaded, messages, marks, lists=lists)
     dropped = next((message for message, mark in zip(messages, marks, strict=True) if mark not in marked), None)
     if dropped is not None:
-        raise InvalidInput(f"this model's chat template drops the {dropped.role} turn; leave it out or use another model", field="system")
+        raise InvalidInput(
+            f"this model's chat template drops or changes the {dropped.role} turn; leave it out or use another model", field="system"
+        )
     text = _apply(loaded, messages, contents, lists=lists)
     places = _located(text, *_around(marked, marks), contents)
     return Rendered(text, tuple(places)) if places is not None else Rendered(text, tuple(_searched(text, contents)), certain=False)
@@ -60,12 +65,16 @@ def wants_lists(loaded: LoadedModel) -> bool:
     mark = _MARK.format(0)
     messages = [Message("user", mark)]
     try:
-        return mark not in _apply(loaded, messages, [mark], lists=False) and mark in _apply(loaded, messages, [mark], lists=True)
-    except InvalidInput:
-        try:
-            return mark in _apply(loaded, messages, [mark], lists=True)
-        except InvalidInput:
+        if mark in _apply(loaded, messages, [mark], lists=False):
             return False
+    except InvalidInput:
+        pass
+    try:
+        printed = _apply(loaded, messages, [mark], lists=True)
+    except InvalidInput:
+        return False
+    # A template that cuts or changes plain texts prints the list itself, brackets and all: that is no content it takes.
+    return mark in printed and not _LIST_ITSELF.search(printed)
 
 
 def as_turns(loaded: LoadedModel, messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -90,11 +99,16 @@ def _apply(loaded: LoadedModel, messages: Sequence[Message], contents: Sequence[
     tokenizer: Any = loaded.tokenizer
     try:
         turns = _turns(messages, contents, lists=lists)
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        check_template(template_source(loaded))
+        with in_time():
+            return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     except TemplateError as error:
         raise InvalidInput(f"this model's chat template refuses the conversation: {error}", field="system") from error
-    except (TypeError, ValueError, KeyError) as error:
-        raise InvalidInput(f"this model's chat template cannot be used ({type(error).__name__}: {error}); use another model") from error
+    except InvalidInput:
+        raise
+    except Exception as error:  # the template is a stranger's program: it may raise anything
+        said = str(error)[:300]
+        raise InvalidInput(f"this model's chat template cannot be used ({type(error).__name__}: {said}); use another model") from error
 
 
 def _around(marked: str, marks: Sequence[str]) -> tuple[list[str], list[int]]:

@@ -17,9 +17,9 @@ from neurons.core.errors import InvalidFile, InvalidInput, StoreError
 from neurons.core.types import Message
 from neurons.prompts.sets import PromptRow, PromptSet
 from neurons.prompts.shape_rows import named
-from neurons.prompts.shapes import Shape, asks_and_expects, find_shape, only_column
+from neurons.prompts.shapes import Shape, asks_and_expects, find_shape, only_column, with_turns
 from neurons.prompts.values import Asked, expected_of, id_of, messages_of, tags_of, text_of, with_system
-from neurons.storage.column_names import ASKED, EXPECTED, ID, SYSTEM, TAGS
+from neurons.storage.column_names import EXPECTED, ID, SYSTEM, TAGS
 from neurons.storage.tables import Format, RowError, Table, kind_of, read_table, short
 
 _SHOWN = 12
@@ -91,7 +91,7 @@ def read_prompts(table: Table, columns: Columns | None = None, *, source: str = 
     columns = columns or Columns()
     if columns.prompt is not None and columns.template is not None:
         raise InvalidInput("give a prompt column or a template, not both", field="prompt")
-    shape, unfolded = (None, table) if columns.says_what_is_asked else find_shape(table)
+    shape, unfolded = (None, with_turns(table)) if columns.says_what_is_asked else find_shape(table)
     if columns.says_what_is_asked and not _has_columns(table, columns):
         unfolded = find_shape(table)[1]
     if table.header_in_doubt:
@@ -113,6 +113,13 @@ def read_prompts(table: Table, columns: Columns | None = None, *, source: str = 
             rows.append(_prompt_row(number, _overridden(read(values), values, columns)))
         except InvalidInput as error:
             errors.append(RowError(number, str(error)))
+        except (
+            TypeError,
+            ValueError,
+            AttributeError,
+            LookupError,
+        ):  # the shape was seen in other rows
+            errors.append(RowError(number, f"it is not of the form of the others ({shape.name})" if shape else "it cannot be read"))
     asked = asks_and_expects(unfolded, shape) if shape is not None else _said(unfolded, columns)
     used = columns if shape is None else _by_names(unfolded, columns, only_column(unfolded, shape))
     return Reading(_accounted(rows, errors, unfolded, source, asked), unfolded, shape, used)
@@ -120,6 +127,8 @@ def read_prompts(table: Table, columns: Columns | None = None, *, source: str = 
 
 def _accounted(rows: list[PromptRow], errors: list[RowError], table: Table, source: str, asked: str) -> PromptSet:
     """The set, whose rows and errors must be the file's rows."""
+    if not rows and not errors:
+        raise InvalidFile(f"{source or 'the file'} names columns but has no row below them", field="file")
     found = PromptSet(tuple(rows), tuple(sorted(errors, key=lambda error: error.row)), source, asked)
     if found.read != table.read:
         raise StoreError(f"{source}: {table.read} rows were read, but {len(rows)} asked and {len(errors)} left out; report this file")
@@ -225,8 +234,3 @@ def _said(table: Table, columns: Columns) -> str:
     asked = f"the column {columns.prompt!r}" if columns.prompt is not None else f"the template {columns.template!r}"
     expected = f"; expected is the column {columns.expected!r}" if columns.expected is not None else ""
     return f"as you say: asked is {asked}{expected}"
-
-
-def suggested(table: Table) -> str | None:
-    """A column that may be what is asked, to be shown first where somebody chooses. None where no name suggests itself."""
-    return named(table.columns, ASKED)

@@ -6,12 +6,13 @@ Of its assertions those are kept that a text alone can be held against (equals, 
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from neurons.core.errors import InvalidInput
+from neurons.core.errors import InvalidFile, InvalidInput
+from neurons.core.json_text import json_text
+from neurons.core.outside_json import parse_json
 from neurons.prompts.values import Expected, expected_of
 
 _VARIABLE = re.compile(r"\{\{-?\s*([\w.]+)\s*-?\}\}")
@@ -103,8 +104,9 @@ def filled(template: str, variables: Mapping[str, Any]) -> Any:
         raise InvalidInput("one of its variables stands in another file; write the text itself", field="file")
     if template.lstrip().startswith("["):
         try:
-            turns = json.loads(_VARIABLE.sub(lambda found: json.dumps(str(variables[found[1]]))[1:-1], template))
-        except ValueError:
+            filled_in = _VARIABLE.sub(lambda found: json_text(str(variables[found[1]]), ascii_only=True)[1:-1], template)
+            turns = parse_json(filled_in, what="its prompt")
+        except InvalidFile:
             turns = None
         if isinstance(turns, Sequence) and turns and all(isinstance(turn, Mapping) for turn in turns):
             return list(turns)

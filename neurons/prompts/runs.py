@@ -2,30 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 
+from neurons.core.boundary import checked
 from neurons.core.errors import Cancelled, InvalidInput, NeuronscopeError, NotFound
 from neurons.core.names import free_name
 from neurons.core.progress import Progress
-from neurons.core.types import Sampling, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import Sampling
 from neurons.models.loaded import LoadedModel
 from neurons.prompts.sets import PromptRow, PromptSet, from_json, to_json
 from neurons.runs.steering import parse_steers, steer_to_json
 from neurons.storage.job_files import Job
+from neurons.storage.job_parameters import JobParameters
 from neurons.storage.jobs import JobContext, JobRunner
-from neurons.tracing.record import as_messages, resolved, run_pair, run_trace
+from neurons.tracing.record import RunOptions, as_messages, resolved, run_pair, run_trace
 from traces.compare import changed_share, word_diff
 from traces.schema import MAX_NAME
 from traces.store import TraceStore
 
 KIND = "prompts"
-LoadModel = Callable[[Mapping[str, Any], Progress], LoadedModel]
-"""Gives the model for a job's parameters ("model", "device", "dtype"); the app hands out its shared one."""
+
+
+class RunParameters(JobParameters):
+    """What a job of kind `KIND` is started with."""
+
+    run: str
+    """The name of the group of traces."""
+    model: str = "default"
+    """The model's name, as it was asked for."""
+    weights: str = ""
+    """The hash of its weights, where it was known: the run is not gone on with under others."""
+    device: str | None = None
+    dtype: str | None = None
+    sampling: Sampling = Sampling()
+    steers: tuple[Any, ...] = ()
+    """As `parse_steers` reads them."""
+    system: str | None = None
+    """Goes before every prompt that has no system prompt of its own."""
+    record: bool = True
+    """Whether the activations are kept."""
+
+    @property
+    def weights_hash(self) -> str:
+        return self.weights
+
+
+LoadModel = Callable[[RunParameters, Progress], LoadedModel]
+"""Gives the model for a run's parameters; the app hands out its shared one."""
 
 
 @dataclass(frozen=True)
@@ -57,53 +87,53 @@ def register(runner: JobRunner, load_model: LoadModel, store: Callable[[], Trace
 def start(
     runner: JobRunner,
     prompts: PromptSet,
-    *,
-    run: str,
-    model: str = "default",
-    weights: str = "",
-    device: str | None = None,
-    dtype: str | None = None,
-    sampling: Sampling | None = None,
+    params: RunParameters,
     steers: Sequence[Steer] = (),
-    system: str | None = None,
-    record: bool = True,
 ) -> Job:
-    """Queue a run. `run` names the group of traces; `system` goes before every prompt that has no system prompt of its own.
-
-    `weights` is the hash of the model's weights, where it is known already: the run is not gone on with under others.
-    Raises `InvalidInput` for an empty set, a bad name or bad settings.
-    """
+    """Queue a run, with `steers` in the place of those in `params`. Raises `InvalidInput` for an empty set, a bad name or bad settings."""
     if not prompts.rows:
         raise InvalidInput("the set has no prompt that can be run", field="prompts")
-    if not 0 < len(run.strip()) <= MAX_NAME:
+    run = params.run.strip()
+    if not 0 < len(run) <= MAX_NAME:
         raise InvalidInput(f"name the run, with 1 to {MAX_NAME} characters", field="run")
-    params = {
-        "run": run.strip(),
-        "model": model,
-        "weights": weights,
-        "device": device,
-        "dtype": dtype,
-        "sampling": asdict((sampling or Sampling()).check()),
-        "steers": [steer_to_json(steer.check()) for steer in steers],
-        "system": system,
-        "record": record,
-    }
-    return runner.start(KIND, params, title=f"{run.strip()} ({len(prompts.rows)} prompts)", payload=to_json(prompts))
+    checked_steers = tuple(steer_to_json(steer.check()) for steer in steers)
+    whole = params.model_copy(update={"run": run, "sampling": params.sampling.check(), "steers": checked_steers})
+    return runner.start(KIND, whole.to_json(), title=f"{run} ({len(prompts.rows)} prompts)", payload=to_json(prompts))
+
+
+class Answered(BaseModel):
+    """What became of one prompt, as the job keeps it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    row: int
+    """Its place in the file."""
+    trace: str | None = None
+    steered: str | None = None
+    """The steered run's trace, where there are steers."""
+    same: bool | None = None
+    """Whether both answers have the same tokens."""
+    error: str | None = None
+
+
+def _finished(context: JobContext) -> tuple[Answered, ...]:
+    """The rows that are done."""
+    return checked(tuple[Answered, ...], context.rows, what="the rows of a run")
 
 
 def _work(context: JobContext, load_model: LoadModel, store: TraceStore) -> dict[str, Any]:
-    params = context.params
+    params = context.parameters(RunParameters)
     prompts = from_json(context.payload())
     total = len(prompts.rows)
-    finished = {row["row"] for row in context.rows}
+    finished = {row.row for row in _finished(context)}
     context.progress(len(finished), total, "loading the model")
 
     def report(done: int, total: int | None, message: str) -> None:
         context.check()
 
     loaded = load_model(params, report)
-    loaded.require(params.get("weights") or _weights_of(context, store), f"the run {params['run']!r}")
-    steers = resolved(loaded, parse_steers(params["steers"]), progress=report)
+    loaded.require(params.weights or _weights_of(context, store), f"the run {params.run!r}")
+    steers = resolved(loaded, parse_steers(list(params.steers)), progress=report)
     for error in prompts.errors:
         context.add_row({"row": error.row, "error": error.message})
     done = len(finished)
@@ -111,46 +141,39 @@ def _work(context: JobContext, load_model: LoadModel, store: TraceStore) -> dict
         if row.row in finished:
             continue
         context.progress(done, total, f"prompt {done + 1} of {total}")
-        context.add_row(_one(context, loaded, store, row, steers))
+        context.add_row(_one(context, params, loaded, store, row, steers).model_dump(exclude_none=True))
         done += 1
     context.progress(total, total, "finished")
-    return asdict(summary(store, params["run"], failed=context.job.errors))
+    return asdict(summary(store, params.run, failed=context.job.errors))
 
 
 def _weights_of(context: JobContext, store: TraceStore) -> str:
     """The hash of the weights that the run's first finished prompt was answered with; "" before there is one."""
-    for row in context.rows:
-        if "trace" in row:
+    for row in _finished(context):
+        if row.trace:
             with suppress(NotFound):  # that trace may have been deleted since
-                return store.load(row["trace"]).model.weights_hash
+                return store.load(row.trace).model.weights_hash
     return ""
 
 
-def _one(context: JobContext, loaded: LoadedModel, store: TraceStore, row: PromptRow, steers: tuple[Steer, ...]) -> dict[str, Any]:
+def _one(
+    context: JobContext, params: RunParameters, loaded: LoadedModel, store: TraceStore, row: PromptRow, steers: tuple[Steer, ...]
+) -> Answered:
     """Run one prompt; what goes wrong with it becomes its row's error."""
-    params = context.params
     own_system = any(message.role == "system" for message in row.messages)
-    messages = as_messages(row.messages, system=None if own_system else params["system"])
-    common: dict[str, Any] = {
-        "sampling": Sampling(**params["sampling"]),
-        "store": store,
-        "name": row.id,
-        "tags": row.tags,
-        "set_name": params["run"],
-        "set_row": row.row,
-        "record": params["record"],
-        "keep_partial": False,
-    }
+    messages = as_messages(row.messages, system=None if own_system else params.system)
+    options = RunOptions(row.id, row.tags, set_name=params.run, set_row=row.row, record=params.record, keep_partial=False)
+    common: dict[str, Any] = {"sampling": params.sampling, "store": store, "options": options}
     try:
-        if not params["steers"]:
+        if not params.steers:
             record, _ = run_trace(loaded, messages, on_token=lambda token: context.check(), **common)
-            return {"row": row.row, "trace": record.id}
+            return Answered(row=row.row, trace=record.id)
         pair = run_pair(loaded, messages, steers, on_token=lambda side, token: context.check(), **common)
-        return {"row": row.row, "trace": pair.baseline.id, "steered": pair.steered.id, "same": pair.same}
+        return Answered(row=row.row, trace=pair.baseline.id, steered=pair.steered.id, same=pair.same)
     except Cancelled:
         raise
     except NeuronscopeError as error:
-        return {"row": row.row, "error": str(error)}
+        return Answered(row=row.row, error=str(error))
 
 
 def results(store: TraceStore, run: str) -> pd.DataFrame:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from neurons.core.boundary import checked
 from neurons.core.errors import InvalidInput
 from neurons.core.types import Message
 from neurons.prompts.values import Expected, conversation, tags_of
@@ -53,7 +55,8 @@ class PromptSet:
         said = f"{self.read:,} row{'' if self.read == 1 else 's'} read, {count:,} asked, {len(self.errors):,} left out"
         first = "".join(f" ({'the first is ' if len(self.errors) > 1 else ''}row {e.row}: {e.message})" for e in self.errors[:1])
         expected = sum(1 for row in self.rows if row.expected is not None)
-        return f"{said}{first}" + (f"; {expected:,} with an expected answer" if expected else "")
+        none = "; none with an expected answer that is a text or a number" if "; expected is" in self.asked and self.rows else ""
+        return f"{said}{first}" + (f"; {expected:,} with an expected answer" if expected else none)
 
 
 # -- saved sets --------------------------------------------------------------------------------------------------------
@@ -71,28 +74,45 @@ def _row_json(row: PromptRow) -> dict[str, Any]:
     return values if row.expected is None else {**values, "expected": {row.expected.kind: list(row.expected.texts)}}
 
 
-def _row(values: Mapping[str, Any]) -> PromptRow:
-    messages, answer = conversation(list(values["messages"]))
-    if answer is not None:
-        raise InvalidInput("a prompt of the set does not end with the user's turn", field="set")
-    expected = None
-    for kind, texts in dict(values.get("expected") or {}).items():
-        if kind not in ("contains", "regex", "equals") or not texts or not all(isinstance(text, str) for text in texts):
-            raise InvalidInput("this is not a prompt set: an expected answer is no list of texts", field="set")
-        expected = Expected(tuple(texts), kind)
-    return PromptRow(int(values["row"]), messages, short(str(values.get("id", ""))), tags_of(list(values.get("tags", []))), expected)
+class _Saved(BaseModel):
+    """Part of a set as it was saved; a file of another version may say more."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True)
+
+
+class _SavedError(_Saved):
+    row: int
+    message: str
+
+
+class _SavedRow(_Saved):
+    row: int
+    messages: tuple[dict[str, Any], ...]
+    id: str = ""
+    tags: tuple[str, ...] = ()
+    expected: dict[Literal["contains", "regex", "equals"], Annotated[tuple[str, ...], Field(min_length=1)]] | None = None
+
+    def prompt(self) -> PromptRow:
+        """The row itself. Raises `InvalidInput`."""
+        messages, answer = conversation(self.messages)
+        if answer is not None:
+            raise InvalidInput("a prompt of the set does not end with the user's turn", field="set")
+        expected = next((Expected(texts, kind) for kind, texts in (self.expected or {}).items()), None)
+        return PromptRow(self.row, messages, short(self.id), tags_of(list(self.tags)), expected)
+
+
+class _SavedSet(_Saved):
+    rows: tuple[_SavedRow, ...]
+    errors: tuple[_SavedError, ...] = ()
+    source: str = ""
+    asked: str = ""
 
 
 def from_json(data: Any) -> PromptSet:
     """Read a set back; raises `InvalidInput` for anything else."""
-    try:
-        rows = tuple(_row(values) for values in data["rows"])
-        errors = tuple(RowError(int(e["row"]), str(e["message"])) for e in data.get("errors", []))
-        return PromptSet(rows, errors, str(data.get("source", "")), str(data.get("asked", "")))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InvalidInput):
-            raise
-        raise InvalidInput(f"this is not a prompt set: {error}", field="set") from error
+    saved = checked(_SavedSet, data, what="this is not a prompt set")
+    errors = tuple(RowError(error.row, error.message) for error in saved.errors)
+    return PromptSet(tuple(row.prompt() for row in saved.rows), errors, saved.source, saved.asked)
 
 
 def _checked(data: Any) -> Any:

@@ -103,8 +103,10 @@ def read_batch(row: Row) -> Asked:
 
 def read_preference(row: Row) -> Asked:
     given, preferred = get(row, "input"), get(row, "preferred_output")
-    turns = [*(given.get("messages") or []), *(preferred if isinstance(preferred, list) else [])]
-    messages, answer = conversation(turns)
+    asked = given.get("messages") if isinstance(given, Mapping) else None
+    if not isinstance(asked, list):
+        raise InvalidInput('its input has no list of "messages"')
+    messages, answer = conversation([*asked, *(preferred if isinstance(preferred, list) else [])])
     return Asked(messages, answer)
 
 
@@ -145,8 +147,15 @@ def read_big_bench(row: Row) -> Asked:
     text = text_of(row.get("input"), "input")
     if isinstance(scores, Mapping) and row["__offered"]:
         text += "".join(f"{row['__choice']}{choice}" for choice in scores)
-    best = [key for key, score in scores.items() if score == max(scores.values())] if isinstance(scores, Mapping) and scores else None
+    best = _best(scores) if isinstance(scores, Mapping) and scores else None
     return Asked((Message("user", text_of(row["__prefix"] + text, "input")),), expected_of(row.get("target", best)))
+
+
+def _best(scores: Mapping[str, Any]) -> list[str]:
+    """The choices of the highest score. Raises `InvalidInput` where scores are no numbers."""
+    if not all(isinstance(score, int | float) for score in scores.values()):
+        raise InvalidInput("its target scores are not all numbers")
+    return [key for key, score in scores.items() if score == max(scores.values())]
 
 
 def read_lm_eval(row: Row) -> Asked:
@@ -157,7 +166,7 @@ def read_lm_eval(row: Row) -> Asked:
     if not requests:
         raise InvalidInput("it has no arguments")
     chosen = str(target).strip()
-    if len(requests[0]) > 1 and isinstance(requests[0][1], str) and chosen.isdigit() and int(chosen) < len(requests):
+    if len(requests[0]) > 1 and isinstance(requests[0][1], str) and chosen.isdecimal() and len(chosen) < 10 and int(chosen) < len(requests):
         target = requests[int(chosen)][1]  # of continuations to choose from, the target is the number
     return Asked(messages_of(requests[0][0], "first argument")[0], expected_of(target), id_of(row.get("doc_id")))
 

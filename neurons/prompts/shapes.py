@@ -15,8 +15,10 @@ from neurons.prompts import shape_rows as rows
 from neurons.prompts.shape_rows import Row, asked_columns, has, holds, is_lone_question, named
 from neurons.prompts.values import Asked
 from neurons.storage.column_names import EXPECTED, KNOWN, plain_name
+from neurons.storage.json_rows import turns_in
 from neurons.storage.tables import Table
 
+_CONVERSATIONS = ("messages", "conversations", "conversation")
 _LISTS = ("data", "prompts", "questions", "examples", "rows", "items", "instances", "samples", "records")
 
 
@@ -91,7 +93,7 @@ SHAPES: tuple[Shape, ...] = (
         "promptfoo configuration",
         "each prompt with each test's variables",
         "the test's equals, contains, starts-with or regex",
-        lambda table: table.format == "yaml" and _one_object(table, "prompts") and "tests" in table.rows[0][1],
+        lambda table: table.format in ("yaml", "jsonl") and _one_object(table, "prompts") and "tests" in table.rows[0][1],
         rows.read_promptfoo_row,
         promptfoo.unfold,
     ),
@@ -149,6 +151,10 @@ def find_shape(table: Table) -> tuple[Shape | None, Table]:
 
     Raises `InvalidInput` for a known shape that only its own program can run.
     """
+    by_columns = _by_columns(table)
+    if by_columns is not None:
+        return find_shape(by_columns)
+    table = with_turns(table)
     shape = next((shape for shape in SHAPES if shape.fits(table)), None)
     if shape is not None and shape.unfold is not None:
         return shape, _with_rows(table, shape.unfold(table.rows[0][1]))
@@ -179,6 +185,34 @@ def _held(table: Table) -> Table | None:
     if len(lists) != 1 or not all(isinstance(item, str) or (isinstance(item, Mapping) and "role" not in item) for item in lists[0]):
         return None
     return _with_rows(table, [{"prompt": item} if isinstance(item, str) else item for item in lists[0]])
+
+
+def with_turns(table: Table) -> Table:
+    """The table with conversations that stand in its cells as text read."""
+    columns = [name for name in table.columns if plain_name(name) in _CONVERSATIONS]
+    if not any(isinstance(row.get(name), str) for _, row in table.rows for name in columns):
+        return table
+    rows = tuple((number, {**row, **{name: turns_in(row.get(name)) for name in columns if name in row}}) for number, row in table.rows)
+    return replace(table, rows=rows)
+
+
+def _by_columns(table: Table) -> Table | None:
+    """The rows of a JSON file that is one object of columns, as pandas writes it: lists of equal length, or objects with the same keys."""
+    if table.format not in ("jsonl", "yaml") or len(table.rows) != 1 or table.errors or len(table.columns) < 2:
+        return None
+    row = table.rows[0][1]
+    if any(plain_name(name) in _LISTS for name in row):
+        return None
+    keys = {
+        tuple(value) if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list) else None for value in row.values()
+    }
+    [only] = keys if len(keys) == 1 else [None]
+    if not only or (isinstance(only, tuple) and not all(str(key).isdigit() for key in only)):
+        return None
+    found = [{name: value[key] for name, value in row.items()} for key in only]
+    if any(isinstance(item, Mapping | list) for one in found for item in one.values()):
+        return None
+    return _with_rows(table, found)
 
 
 def _with_rows(table: Table, found: Sequence[Row]) -> Table:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,11 +58,13 @@ def text_of(value: Any, what: str) -> str:
     return value.replace("\0", "")
 
 
-def conversation(turns: Sequence[Any]) -> tuple[tuple[Message, ...], Expected | None]:
+def conversation(turns: Any) -> tuple[tuple[Message, ...], Expected | None]:
     """Messages up to the last user's turn, and the answer that follows it as what is expected.
 
-    Turns are OpenAI's ("role", "content") or ShareGPT's ("from", "value").
+    Turns are OpenAI's ("role", "content") or ShareGPT's ("from", "value"). Raises `InvalidInput` for anything that is no such list.
     """
+    if not isinstance(turns, list | tuple):
+        raise InvalidInput(f"the conversation is {kind_of(turns)}, not a list of messages")
     messages = []
     for turn in turns:
         role = _ROLES.get(str(turn.get("role", turn.get("from"))).casefold()) if isinstance(turn, Mapping) else None
@@ -103,7 +106,7 @@ def expected_of(value: Any) -> Expected | None:
     Of a solution that marks its result, as GSM8K (####) and MATH (boxed) do, the result is expected.
     """
     if isinstance(value, Mapping):
-        value = value.get("text", value.get("value"))
+        value = _of_object(value)
     found = [_answer_text(item) for item in (value if isinstance(value, list | tuple) else [value])]
     texts = tuple(dict.fromkeys(text for text in found if text))
     if not texts or any(len(text) > MAX_EXPECTED or any(0xD800 <= ord(char) <= 0xDFFF for char in text) for text in texts):
@@ -115,20 +118,31 @@ def expected_of(value: Any) -> Expected | None:
     return Expected(texts)
 
 
+def _of_object(value: Mapping[str, Any]) -> Any:
+    """The answer in an object such as {"text": [...]}, {"value": ...} or TriviaQA's {"Value": ..., "Aliases": [...]}."""
+    plain = {str(key).casefold(): item for key, item in value.items()}
+    found = plain.get("text", plain.get("value"))
+    others = plain.get("aliases")
+    return [found, *others] if isinstance(found, str) and isinstance(others, list) else found
+
+
 def _answer_text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
     if isinstance(value, float):
-        return f"{value:g}" if value == value else ""
+        whole = value.is_integer() and abs(value) < 1e16
+        return str(int(value)) if whole else repr(value) if math.isfinite(value) else ""
     return str(value).strip()
 
 
 def id_of(value: Any) -> str:
+    """A prompt's name: a text or a number; "" where there is none. Raises `InvalidInput` for anything else."""
     if isinstance(value, dict | list):
         raise InvalidInput("the id is not a text or number")
     return "" if value is None else short(str(value))
 
 
 def tags_of(value: Any) -> tuple[str, ...]:
+    """Tags from a list, or from a text with commas or semicolons: each once, at most twenty."""
     parts = value if isinstance(value, list) else str(value).replace(";", ",").split(",") if value is not None else []
     return tuple(dict.fromkeys(short(str(part))[:60] for part in parts if str(part).strip()))[:20]

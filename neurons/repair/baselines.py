@@ -74,22 +74,30 @@ def contrastive_attribution(evaluator: Evaluator) -> Tensor:
 
     def contrast(n: int, logits_PV: Tensor) -> Tensor:
         decision = decisions[n]
-        return (logits_PV[decision.kept, decision.chosen[decision.kept]] - logits_PV[decision.kept, decision.wrong])[None]
+        return (logits_PV[decision.turn, decision.chosen[decision.turn]] - logits_PV[decision.turn, decision.wrong])[None]
 
     rows, picks = [d.row for d in decisions], [d.picks for d in decisions]
     return evaluator.problem.batcher.gradients(rows, picks, contrast, {}).mul_RKLI[:, 0].mean(0)
 
 
-def top_by_attribution(evaluator: Evaluator, verifier: Verifier, sizes: Sequence[int]) -> tuple[Baseline, ...]:
-    """The neurons that speak most for the wrong answer, by attribution alone, switched off."""
+def attribution_plans(evaluator: Evaluator, sizes: Sequence[int]) -> dict[int, Plan]:
+    """The neurons that speak most for the wrong answer, by attribution alone, switched off; by their number. Of `within`, where given."""
     attribution_LI = contrastive_attribution(evaluator)
     width = attribution_LI.shape[1]
-    worst = attribution_LI.flatten().argsort()[: max(sizes)].tolist()
-    found = []
-    for size in sorted(set(sizes)):
-        plan = {(n // width, n % width): Action(0.0) for n in worst[:size]}
-        found.append(Baseline(f"top {size} by attribution", "switched off, no search", size, verifier.quick(plan)))
-    return tuple(found)
+    if within := evaluator.problem.spec.within:
+        allowed_LI = torch.zeros_like(attribution_LI, dtype=torch.bool)
+        allowed_LI[[side.layer for side in within], [side.index for side in within]] = True
+        attribution_LI = attribution_LI.masked_fill(~allowed_LI, float("inf"))
+    worst = [n for n in attribution_LI.flatten().argsort()[: max(sizes)].tolist() if attribution_LI[n // width, n % width] < 0]
+    return {len(worst[:size]): {(n // width, n % width): Action(0.0) for n in worst[:size]} for size in sizes if worst}
+
+
+def top_by_attribution(evaluator: Evaluator, verifier: Verifier, sizes: Sequence[int]) -> tuple[Baseline, ...]:
+    """What such plans do without a search."""
+    return tuple(
+        Baseline(f"top {size} by attribution", "switched off, no search", size, verifier.quick(plan))
+        for size, plan in sorted(attribution_plans(evaluator, sizes).items())
+    )
 
 
 def mean_difference(evaluator: Evaluator, verifier: Verifier, *, progress: Progress = no_progress) -> Baseline:
@@ -112,9 +120,7 @@ def mean_difference(evaluator: Evaluator, verifier: Verifier, *, progress: Progr
     for share, point, layer, strength in sorted(tried, key=lambda one: (one[0], *one[2:]), reverse=True)[:_CHECKED]:
         with added_to_residual(loaded, layer, strength * vectors[layer]):
             unchanged_C, _ = evaluator.controls({})
-        kept = float(unchanged_C.float().mean())
-        enough = point.turned >= SHARE_OF_QUESTIONS * point.questions and kept >= SHARE_OF_CONTROLS
-        rank = (enough, share + kept)
+        rank = rank_of(point, share, float(unchanged_C.float().mean()))
         if best is None or rank > best[0]:
             best = (rank, layer, strength)
     assert best is not None
@@ -122,6 +128,14 @@ def mean_difference(evaluator: Evaluator, verifier: Verifier, *, progress: Progr
     with added_to_residual(loaded, layer, strength * vectors[layer]):
         verdict = verifier.quick({})
     return Baseline("mean-difference vector", f"added to the residual after layer {layer}, strength {strength:g}", 0, verdict)
+
+
+def rank_of(point: Point, share: float, kept: float) -> tuple[bool, float]:
+    """How good a vector is: first whether it does what is asked of a fix, then how much it turns and leaves alone.
+
+    `share` is that of the questions turned, `kept` that of the controls unchanged.
+    """
+    return point.turned >= SHARE_OF_QUESTIONS * point.questions and kept >= SHARE_OF_CONTROLS, share + kept
 
 
 def _differences(evaluator: Evaluator, layers: Sequence[int]) -> dict[int, Tensor]:
@@ -132,7 +146,7 @@ def _differences(evaluator: Evaluator, layers: Sequence[int]) -> dict[int, Tenso
     for decision in evaluator.decisions:
         row = decision.row
         wanted = (*row.ids, decision.chosen[-1])
-        wrong = (*row.ids[: row.asked + decision.kept], decision.wrong)
+        wrong = (*row.ids[: row.asked + decision.turn], decision.wrong)
         for sign, ids in ((1, wanted), (-1, wrong)):
             with kept_outputs(loaded) as outputs:
                 problem.batcher.logits([replace(row, ids=ids)], [[head + len(ids) - 1]])

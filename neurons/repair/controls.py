@@ -21,11 +21,12 @@ def builtin_controls() -> tuple[str, ...]:
 def propose_controls(asked: Sequence[str], count: int = 20) -> tuple[str, ...]:
     """The first `count` built-in prompts that ask nothing of what `asked` (the questions that are to change) asks."""
     prompts = builtin_controls()
-    common = {word for word, times in Counter(word for prompt in prompts for word in _words(prompt)).items() if times > _COMMON}
-    changing = [_words(text) for text in asked]
-    free = (prompt for prompt in prompts if not any(_words(prompt) - common <= words for words in changing))
+    common = {word for word, times in Counter(word for prompt in prompts for word in words_of(prompt)).items() if times > _COMMON}
+    changing = [words_of(text) for text in asked]
+    free = (prompt for prompt in prompts if not any(words_of(prompt) - common <= words for words in changing))
     return tuple(free)[:count]
 
 
-def _words(text: str) -> frozenset[str]:
+def words_of(text: str) -> frozenset[str]:
+    """The words of a text, whatever their case."""
     return frozenset(re.findall(r"\w+", text.casefold()))

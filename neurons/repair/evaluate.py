@@ -106,7 +106,7 @@ class Evaluator:
         logits = self.problem.batcher.logits([d.row for d in decisions], [d.picks for d in decisions], spread)
         all_margins = [margins(part, d.chosen) for part, d in zip(logits, decisions, strict=True)]
         margin_PQ = torch.stack([margin.amin() for margin in all_margins]).view(len(plans), -1)
-        lacks = [_lack(margin, d.kept) for margin, d in zip(all_margins, decisions, strict=True)]
+        lacks = [_lack(margin, d.turn) for margin, d in zip(all_margins, decisions, strict=True)]
         lack_P = torch.stack(lacks).view(len(plans), -1).mean(1)
         return [
             Point(plan, bool(row[0] > 0), int((row > 0).sum()), len(row), float(row.amin()), float(lack))
@@ -158,9 +158,9 @@ class Evaluator:
 
         def objectives(n: int, logits_PV: Tensor) -> Tensor:
             decision = self.decisions[n]
-            kept = decision.kept
-            near = nearest_pairs(logits_PV[kept:], decision.chosen[kept:], PAIRS)
-            before = _least(margins(logits_PV[:kept], decision.chosen[:kept])) if kept else near.sum() * 0 + 10.0
+            turn = decision.turn
+            near = nearest_pairs(logits_PV[turn:], decision.chosen[turn:], PAIRS)
+            before = _least(margins(logits_PV[:turn], decision.chosen[:turn])) if turn else near.sum() * 0 + 10.0
             return torch.cat([near, before[None]])
 
         return self.problem.batcher.gradients([d.row for d in self.decisions], [d.picks for d in self.decisions], objectives, plan)
@@ -187,10 +187,10 @@ def nearest_pairs(logits_PV: Tensor, chosen: Sequence[int], count: int) -> Tenso
     return torch.topk(near_PK.flatten(), count, largest=False).values
 
 
-def _lack(margin_P: Tensor, kept: int) -> Tensor:
+def _lack(margin_P: Tensor, turn: int) -> Tensor:
     """What a question's wanted tokens lack to the goal, and the answer before them to being taken at all."""
-    before = torch.relu(-margin_P[:kept].amin()) if kept else 0.0
-    return torch.relu(GOAL - margin_P[kept:].amin()) + before
+    before = torch.relu(-margin_P[:turn].amin()) if turn else 0.0
+    return torch.relu(GOAL - margin_P[turn:].amin()) + before
 
 
 def _least(margin_P: Tensor) -> Tensor:

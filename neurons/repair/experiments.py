@@ -10,7 +10,8 @@ from neurons.core.errors import InvalidInput
 from neurons.core.types import ModelRef
 from neurons.repair.result import FORMAT, RepairResult, result_to_json
 from neurons.statistics.comparison import FORMAT as STATISTICS_FORMAT
-from neurons.statistics.comparison import ComparisonSpec, spec_to_json
+from neurons.statistics.comparison import ComparisonSpec
+from neurons.statistics.job import spec_to_json
 from neurons.storage.documents import Entry, NamedDocuments
 
 

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from neurons.core.errors import InvalidInput
-from neurons.core.types import ModelRef, Steer
+from neurons.core.json_text import json_text
+from neurons.core.steers import Steer
+from neurons.core.types import ModelRef
 from neurons.core.version import __version__
 from neurons.models.chat import encode_prompt
 from neurons.models.loaded import LoadedModel
 from neurons.repair.result import RepairResult, result_to_json
+from neurons.repair.saved import SavedRepair, read_repair
 from neurons.repair.spec import RepairSpec, messages_of
 from neurons.repair.steers import ACTIONS, acts_on, known, told
-from neurons.runs.steering import dump_steers, parse_steers
+from neurons.runs.steering import dump_steers
+from neurons.storage.templates import render
 
 
 def steer_file(steers: tuple[Steer, ...], ref: ModelRef) -> str:
     """The steers as the text of a steer file, which the app and every command read."""
-    return json.dumps(dump_steers(steers, ref), indent=2, ensure_ascii=False) + "\n"
+    return json_text(dump_steers(steers, ref), indent=2) + "\n"
 
 
 def python_script(loaded: LoadedModel, spec: RepairSpec, steers: tuple[Steer, ...]) -> str:
@@ -49,9 +49,12 @@ def python_script(loaded: LoadedModel, spec: RepairSpec, steers: tuple[Steer, ..
                     "strength": steer.strength,
                     "value": steer.strength * value,
                     "tokens": str(steer.tokens),
+                    **({"side": side.polarity} if steer.mode == "cap" else {}),
+                    **({"fade": (steer.fade.after, steer.fade.to)} if steer.fade is not None else {}),
                 }
             )
-    return _render(
+    return render(
+        "neurons.repair",
         "script.py.j2",
         autoescape=False,
         version=__version__,
@@ -70,43 +73,36 @@ def report_html(result: RepairResult, *, about_neurons: Mapping[str, str] | None
 
     `about_neurons` maps a side, such as "17:803+", to its description, where the caller has any.
     """
-    return report_html_of(result_to_json(result), about_neurons=about_neurons)
+    return report_html_of(read_repair(result_to_json(result)), about_neurons=about_neurons)
 
 
-def report_html_of(data: Mapping[str, Any], *, about_neurons: Mapping[str, str] | None = None) -> str:
+def report_html_of(data: SavedRepair, *, about_neurons: Mapping[str, str] | None = None) -> str:
     """The same from the result as an experiment keeps it."""
-    steers = parse_steers(data["steer"])
-    return _render(
+    steers = data.steers
+    return render(
+        "neurons.repair",
         "report.html.j2",
         autoescape=True,
         r=data,
-        model=data["steer"]["model"],
+        model=data.model,
         version=__version__,
         actions=[(f"{side.layer}:{side.index}", what, known(side, about_neurons or {})) for s in steers for side, what in told(s)],
-        acts_on=acts_on(steers, data["spec"]["tokens"]),
+        acts_on=acts_on(steers, data.spec.tokens),
         actions_mean=ACTIONS,
         plot=_plot(data),
     )
 
 
-def _plot(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _plot(data: SavedRepair) -> list[dict[str, Any]]:
     """The Pareto points in the coordinates of a 560 x 260 picture."""
-    points = data["pareto"]
-    most = max((p["neurons"] for p in points), default=1)
+    points = data.pareto
+    most = max((p.neurons for p in points), default=1)
     return [
         {
-            **p,
-            "x": 50 + 490 * p["neurons"] / max(1, most),
-            "y": 220 - 200 * p["turned"] / max(1, p["questions"]),
-            "share": p["unchanged"] / max(1, p["controls"]),
+            **p.model_dump(exclude={"steers"}),
+            "x": 50 + 490 * p.neurons / max(1, most),
+            "y": 220 - 200 * p.turned / max(1, p.questions),
+            "share": p.unchanged / max(1, p.controls),
         }
         for p in points
     ]
-
-
-def _render(name: str, *, autoescape: bool, **values: Any) -> str:
-    text = (files("neurons.repair") / "templates" / name).read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    return environment.from_string(text).render(**values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,10 +14,13 @@ from neurons.core.progress import Progress, no_progress
 from neurons.models.chat import decode, encode_prompt, encode_text, single_token
 from neurons.models.loaded import LoadedModel
 from neurons.repair.batch import Batcher, Plan, Row
+from neurons.repair.fixed import mentions, why_not_fixed
+from neurons.repair.neighbours import Neighbour, neighbours
 from neurons.repair.regex_example import examples
-from neurons.repair.spec import RepairSpec, is_fixed, messages_of
+from neurons.repair.spec import Control, RepairSpec, is_fixed, messages_of
 from neurons.repair.steers import SCOPES
 
+_NEAR = 8  # of the proposed controls are near questions, where so many are answered right
 _ENDS = 50  # likeliest tokens among which one is looked for that ends the wanted text
 
 
@@ -62,8 +65,8 @@ class Decision:
     """Positions over prefix + row whose logits choose `chosen`."""
     chosen: tuple[int, ...]
     """The answer's own tokens before the decision, then the wanted ones."""
-    kept: int
-    """How many of `chosen` come before the decision."""
+    turn: int
+    """Where in `chosen` the answer should turn to the wanted text: what comes before is the answer's own."""
     wrong: int
     """The token that was chosen instead of the first wanted one (itself, where the answer is right)."""
 
@@ -80,6 +83,8 @@ class Problem:
     controls: tuple[Question, ...]
     wanted_texts: tuple[str, ...]
     """Literal texts that satisfy the criterion."""
+    near: int = 0
+    """How many of the controls, the last ones, ask the same as the prompt of something else and are answered right."""
 
     @property
     def head(self) -> int:
@@ -99,7 +104,10 @@ def prepare(loaded: LoadedModel, spec: RepairSpec, *, progress: Progress = no_pr
     expected answer is answered wrong.
     """
     progress(0, 3, "asking the unsteered model")
-    prompts = [spec.prompt, *spec.paraphrases, *(c.prompt for c in spec.controls)]
+    close = neighbours((spec.prompt, *spec.paraphrases), seed=spec.seed) if spec.controls_proposed else ()
+    asked_already = {one.prompt for one in close}
+    spec = replace(spec, controls=tuple(c for c in spec.controls if c.prompt not in asked_already))
+    prompts = [spec.prompt, *spec.paraphrases, *(c.prompt for c in spec.controls), *(one.prompt for one in close)]
     encoded = [encode_prompt(loaded, messages_of(spec, text)) for text in prompts]
     starts = [0 if one.question is None else one.question[0] for one in encoded]
     head = min(shared_prefix([one.ids for one in encoded]), *starts)
@@ -112,7 +120,8 @@ def prepare(loaded: LoadedModel, spec: RepairSpec, *, progress: Progress = no_pr
     progress(1, 3, "asking the unsteered model")
     questions += _ask(batcher, prompts[1:split], rows[1:split], spec.max_new_tokens)
     progress(2, 3, "asking the unsteered model")
-    controls = _ask(batcher, prompts[split:], rows[split:], spec.control_tokens)
+    end = split + len(spec.controls)
+    controls = _ask(batcher, prompts[split:end], rows[split:end], spec.control_tokens)
     for control, question in zip(spec.controls, controls, strict=True):
         if control.expected is not None and not control.expected.met(question.answer):
             said, lacks = question.answer.strip(), str(control.expected)
@@ -121,11 +130,15 @@ def prepare(loaded: LoadedModel, spec: RepairSpec, *, progress: Progress = no_pr
                 "remove it or expect what the model says",
                 field="controls",
             )
+    near = _right(_ask(batcher, prompts[end:], rows[end:], spec.control_tokens), close) if close else []
+    kept = max(0, len(spec.controls) - len(near))
+    spec = replace(spec, controls=(*spec.controls[:kept], *(Control(one.prompt, one.expected) for one, _ in near)))
+    controls = [*controls[:kept], *(question for _, question in near)]
     order = list(range(1, split))
     random.Random(spec.seed).shuffle(order)
-    kept = max(1, min(len(order) - 1, round(len(order) * (1 - spec.heldout))))
-    train = [0, *sorted(order[:kept])]
-    held = sorted(order[kept:])
+    seen = max(1, min(len(order) - 1, round(len(order) * (1 - spec.heldout))))
+    train = [0, *sorted(order[:seen])]
+    held = sorted(order[seen:])
     return Problem(
         spec,
         batcher,
@@ -133,7 +146,14 @@ def prepare(loaded: LoadedModel, spec: RepairSpec, *, progress: Progress = no_pr
         tuple(questions[i] for i in held),
         tuple(controls),
         _wanted_texts(loaded, spec),
+        len(near),
     )
+
+
+def _right(questions: Sequence[Question], close: Sequence[Neighbour]) -> list[tuple[Neighbour, Question]]:
+    """The first few of some near questions that the unsteered model answers right."""
+    good = [pair for pair in zip(close, questions, strict=True) if not why_not_fixed(pair[1].answer, pair[0].expected)]
+    return good[:_NEAR]
 
 
 def decide(problem: Problem, question: Question, answer_ids: Sequence[int], answer_plan: Plan) -> Decision:
@@ -174,19 +194,21 @@ def _boundary(problem: Problem, question: Question, chosen: Sequence[int], plan:
 def settled(problem: Problem, question: Question, answer_ids: Sequence[int]) -> Decision | None:
     """The decision of an answer that is right: its wanted text should stay where it is. None where it is wrong."""
     loaded, spec = problem.batcher.loaded, problem.spec
+    if not is_fixed(spec, decode(loaded, answer_ids)):
+        return None
     texts = [decode(loaded, answer_ids[: t + 1]) for t in range(len(answer_ids))]
     end = next((t for t, text in enumerate(texts) if is_fixed(spec, text)), None)
-    start = None if end is None else spec.wanted.find(texts[end])
-    if end is None or start is None:
+    if end is None:
         return None
-    kept = next(t for t, text in enumerate(texts) if len(text) > start)
-    return _decision(problem, question, tuple(answer_ids[: end + 1]), kept, answer_ids[kept])
+    start = mentions(texts[end], spec.wanted)[0][0][0]
+    turn = next(t for t, text in enumerate(texts) if len(text) > start)
+    return _decision(problem, question, tuple(answer_ids[: end + 1]), turn, answer_ids[turn])
 
 
-def _decision(problem: Problem, question: Question, chosen: tuple[int, ...], kept: int, wrong: int) -> Decision:
+def _decision(problem: Problem, question: Question, chosen: tuple[int, ...], turn: int, wrong: int) -> Decision:
     first = problem.head + len(question.ids) - 1
     row = question.with_answer(chosen[:-1])
-    return Decision(row, tuple(range(first, first + len(chosen))), chosen, kept, wrong)
+    return Decision(row, tuple(range(first, first + len(chosen))), chosen, turn, wrong)
 
 
 def margins(logits_PV: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
@@ -228,9 +250,10 @@ def _unwanted_at(loaded: LoadedModel, spec: RepairSpec, answer: Sequence[int]) -
     """The token of the answer in which the unwanted text begins."""
     if spec.unwanted is None:
         return None
-    start = spec.unwanted.find(decode(loaded, answer))
-    if start is None:
+    named, _ = mentions(decode(loaded, answer), spec.unwanted)
+    if not named:
         return None
+    start = named[0][0]
     return next((t for t in range(len(answer)) if len(decode(loaded, answer[: t + 1])) > start), None)
 
 

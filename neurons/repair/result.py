@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from neurons.core.types import ModelRef, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import ModelRef
 from neurons.repair.baselines import Baseline
 from neurons.repair.evaluate import Point
 from neurons.repair.spec import RepairSpec, spec_to_json
@@ -131,7 +132,8 @@ def _fixed(share: Share) -> dict[str, Any]:
 def _unchanged(verdict: Verdict) -> dict[str, Any]:
     share = verdict.controls
     interval = [round(share.low, 4), round(share.high, 4)]
-    return {"unchanged": share.count, "total": share.total, "interval": interval, "kl": round(verdict.kl, 6)}
+    near = {"unchanged": verdict.near.count, "total": verdict.near.total}
+    return {"unchanged": share.count, "total": share.total, "interval": interval, "kl": round(verdict.kl, 6), "near": near}
 
 
 def _baseline(baseline: Baseline) -> dict[str, Any]:

@@ -68,10 +68,13 @@ def search(
     *,
     budget: int,
     state: SearchState | None = None,
+    starts: Sequence[Plan] = (),
     on_state: Callable[[SearchState], None] | None = None,
     progress: Progress = no_progress,
 ) -> SearchState:
     """Look for the smallest steer that turns every training question and leaves the controls alone.
+
+    A new search measures `starts`, simple plans, first, and begins at the best of them where that is better than nothing.
 
     Stops when it is found, when nothing improves, or at `budget` forward passes; making a fix smaller may take as many again. `on_state` is
     called after each round with what a resumed search needs; a `Cancelled` raised by `progress` leaves the state as of the last round.
@@ -89,6 +92,9 @@ def search(
         if on_state is not None:
             on_state(state)
 
+    if starts and not state.points:
+        tick("measuring the strongest neurons by attribution")
+        _start(evaluator, state, starts)
     since_fix = 0
     slopes: Slopes | None = None
     while state.rounds < _ROUNDS and state.radius > _SHORTEST and spent_before + meter.passes < budget:
@@ -110,6 +116,16 @@ def search(
         state.shrunk = not smaller
         keep()
     return state
+
+
+def _start(evaluator: Evaluator, state: SearchState, starts: Sequence[Plan]) -> None:
+    """Measure the plans that a search may begin at, and begin at the best."""
+    nothing, *points = (evaluator.with_controls(point) for point in evaluator.questions([{}, *starts]))
+    measured = [evaluator.confirm(point) if point.turns else point for point in points]
+    state.points += measured
+    best = min(measured, key=lambda point: point.merit)
+    if best.merit < nothing.merit:
+        state.at = best.plan
 
 
 def _round(evaluator: Evaluator, state: SearchState, slopes: Slopes) -> bool:

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from neurons.core.errors import InvalidFile, InvalidInput
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+
+from neurons.core.boundary import Boundary, checked
+from neurons.core.errors import InvalidInput
+from neurons.core.outside_json import read_json_file
 from neurons.core.types import Message, NeuronSide
 from neurons.repair.batch import Tokens
 from neurons.repair.controls import propose_controls
+from neurons.repair.fixed import why_not_fixed
 from neurons.repair.paraphrases import template_paraphrases
-from neurons.statistics.criteria import Criterion, fixed, parse_criterion
+from neurons.statistics.criteria import Criterion, parse_criterion
 
 MIN_PARAPHRASES = 2
 _MAX_PROMPTS = 500
 _MAX_CHARACTERS = 20_000
-_KEYS = frozenset(  # "model" is read by the command line
-    (
-        "prompt",
-        "wanted",
-        "unwanted",
-        "paraphrases",
-        "controls",
-        "heldout",
-        "max_neurons",
-        "max_new_tokens",
-        "control_tokens",
-        "seed",
-        "system",
-        "tokens",
-        "within",
-        "name",
-        "model",
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -56,7 +41,7 @@ class RepairSpec:
     prompt: str
     wanted: Criterion
     unwanted: Criterion | None = None
-    """What must not come before the wanted text. None: the wanted text alone decides."""
+    """What the answer must not name, but to deny it. None: the wanted text alone decides."""
     paraphrases: tuple[str, ...] = ()
     """Other ways to ask; part of them is held out."""
     controls: tuple[Control, ...] = ()
@@ -82,52 +67,110 @@ class RepairSpec:
     """The controls are the built-in everyday prompts."""
 
 
+def _number(value: Any) -> Any:
+    """Numbers alone: a text or true and false are none, although the library would take them."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a number")
+    return value
+
+
+def _prompts(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise ValueError("is not a list of prompts")
+    if len(value) > _MAX_PROMPTS:
+        raise ValueError(f"{len(value)} given; use at most {_MAX_PROMPTS}")
+    return value
+
+
+def _prompt(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = value.get("prompt")
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{value!r} is not a prompt; write a text")
+    if len(value) > _MAX_CHARACTERS:
+        raise ValueError(f"a prompt of {len(value)} characters; use at most {_MAX_CHARACTERS}")
+    return value
+
+
+def _criterion(value: Any, info: ValidationInfo) -> Criterion:
+    return value if isinstance(value, Criterion) else parse_criterion(value, str(info.field_name))
+
+
+def _optional_criterion(value: Any, info: ValidationInfo) -> Criterion | None:
+    return None if value in (None, "") else _criterion(value, info)
+
+
+def _side(value: Any) -> NeuronSide:
+    return value if isinstance(value, NeuronSide) else NeuronSide.parse(str(value))
+
+
+_Prompt = Annotated[str, BeforeValidator(_prompt)]
+_Count = Annotated[int, BeforeValidator(_number)]
+
+
+class _ControlJson(Boundary):
+    """A control as people write it: a text, or an object with what its answer holds."""
+
+    prompt: _Prompt
+    expected: Annotated[Criterion | None, BeforeValidator(_optional_criterion)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_alone(cls, value: Any) -> Any:
+        return value if isinstance(value, Mapping) else {"prompt": value}
+
+
+class SpecJson(Boundary):
+    """A repair as people write it and jobs keep it; null is the same as left out."""
+
+    prompt: _Prompt
+    wanted: Annotated[Criterion, BeforeValidator(_criterion)]
+    unwanted: Annotated[Criterion | None, BeforeValidator(_optional_criterion)] = None
+    paraphrases: Annotated[tuple[_Prompt, ...] | None, BeforeValidator(_prompts)] = None
+    controls: Annotated[tuple[_ControlJson, ...] | None, BeforeValidator(_prompts)] = None
+    heldout: Annotated[float, BeforeValidator(_number)] = RepairSpec.heldout
+    max_neurons: _Count = RepairSpec.max_neurons
+    max_new_tokens: _Count = RepairSpec.max_new_tokens
+    control_tokens: _Count = RepairSpec.control_tokens
+    seed: _Count = RepairSpec.seed
+    system: str | None = None
+    tokens: Tokens = RepairSpec.tokens
+    within: Annotated[tuple[Annotated[NeuronSide, BeforeValidator(_side)], ...], Field(max_length=100_000)] = ()
+    name: str = ""
+    model: str = ""
+    """Which model the command line loads."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, value: Any) -> Any:
+        return {str(key): item for key, item in value.items() if item is not None} if isinstance(value, Mapping) else value
+
+    def to_spec(self) -> RepairSpec:
+        """The repair, with what was left out proposed. Raises `InvalidInput` whose `field` is what is wrong."""
+        given = {name: getattr(self, name) for name in type(self).model_fields if name not in ("model", "paraphrases", "controls")}
+        paraphrases = template_paraphrases(self.prompt) if self.paraphrases is None else self.paraphrases
+        controls = (
+            tuple(Control(prompt) for prompt in propose_controls((self.prompt, *paraphrases)))
+            if self.controls is None
+            else tuple(Control(one.prompt, one.expected) for one in self.controls)
+        )
+        spec = RepairSpec(
+            **given,
+            paraphrases=paraphrases,
+            controls=controls,
+            paraphrases_proposed=self.paraphrases is None,
+            controls_proposed=self.controls is None,
+        )
+        return check_spec(spec)
+
+
 def parse_spec(data: Any) -> RepairSpec:
     """Read a repair from parsed JSON and check it. Raises `InvalidInput` whose `field` is what is wrong."""
     if not isinstance(data, Mapping):
         raise InvalidInput('a repair is a JSON object with "prompt" and "wanted"; see docs/repair.md', field="spec")
-    unknown = sorted(set(map(str, data)) - _KEYS)
-    if unknown:
-        raise InvalidInput(f"a repair has no {unknown[0]!r}; it has {', '.join(sorted(_KEYS))}", field=unknown[0])
-    for key in ("prompt", "wanted"):
-        if key not in data:
-            raise InvalidInput(f'a repair needs "{key}"', field=key)
-    prompt = _prompt(data["prompt"], "prompt")
-    wanted = parse_criterion(data["wanted"], "wanted")
-    unwanted = None if data.get("unwanted") in (None, "") else parse_criterion(data["unwanted"], "unwanted")
-    given = data.get("paraphrases")
-    paraphrases = (
-        tuple(_prompt(item, "paraphrases") for item in _list(given, "paraphrases")) if given is not None else template_paraphrases(prompt)
-    )
-    listed = data.get("controls")
-    proposed = propose_controls((prompt, *paraphrases)) if listed is None else ()
-    controls = tuple(_control(item) for item in (proposed if listed is None else _list(listed, "controls")))
-    system = data.get("system")
-    if system is not None and not isinstance(system, str):
-        raise InvalidInput("system is not a text", field="system")
-    tokens = data.get("tokens", "question")
-    if tokens not in ("question", "answer"):
-        raise InvalidInput(f'tokens is {tokens!r}; use "question" (the question and the answer) or "answer"', field="tokens")
-    within = tuple(NeuronSide.parse(str(item)) for item in _list(data.get("within") or [], "within", most=100_000))
-    spec = RepairSpec(
-        prompt=prompt,
-        wanted=wanted,
-        unwanted=unwanted,
-        paraphrases=paraphrases,
-        controls=controls,
-        heldout=_number(data, "heldout", RepairSpec.heldout),
-        max_neurons=int(_number(data, "max_neurons", RepairSpec.max_neurons)),
-        max_new_tokens=int(_number(data, "max_new_tokens", RepairSpec.max_new_tokens)),
-        control_tokens=int(_number(data, "control_tokens", RepairSpec.control_tokens)),
-        seed=int(_number(data, "seed", 0)),
-        system=system,
-        tokens=tokens,
-        within=within,
-        name=str(data.get("name", "")),
-        paraphrases_proposed=given is None,
-        controls_proposed=listed is None,
-    )
-    return check_spec(spec)
+    if unknown := sorted(set(map(str, data)) - SpecJson.model_fields.keys()):
+        raise InvalidInput(f"a repair has no {unknown[0]!r}; it has {', '.join(sorted(SpecJson.model_fields))}", field=unknown[0])
+    return checked(SpecJson, data, what="a repair").to_spec()
 
 
 def check_spec(spec: RepairSpec) -> RepairSpec:
@@ -175,14 +218,7 @@ def check_spec(spec: RepairSpec) -> RepairSpec:
 
 def load_spec(path: str | Path) -> tuple[RepairSpec, dict[str, Any]]:
     """Read a spec file: the repair, and the raw object (for its "model" and "steer"). Raises `InvalidFile` when it is no JSON."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidFile(f"cannot read {path}: {error}", field="spec") from error
-    try:
-        data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InvalidFile(f"{path} is not JSON: {error}", field="spec") from error
+    data = read_json_file(Path(path), field="spec")
     return parse_spec(data), data
 
 
@@ -213,40 +249,18 @@ def messages_of(spec: RepairSpec, prompt: str) -> tuple[Message, ...]:
     return (Message("user", prompt),) if spec.system is None else (Message("system", spec.system), Message("user", prompt))
 
 
+def why_not(spec: RepairSpec, answer: str) -> str:
+    """Why an answer does not count as fixed, in a few words; "" when it does. The rule is in `neurons.repair.fixed`."""
+    return why_not_fixed(answer, spec.wanted, spec.unwanted)
+
+
 def is_fixed(spec: RepairSpec, answer: str) -> bool:
-    """Whether an answer counts as fixed: the wanted text is there and the unwanted one does not come before it."""
-    return fixed(answer, spec.wanted, spec.unwanted)
+    """Whether an answer counts as fixed."""
+    return not why_not(spec, answer)
 
 
 def _criterion_json(criterion: Criterion) -> Any:
-    return criterion.text if criterion.kind == "contains" else {criterion.kind: criterion.text}
-
-
-def _control(item: Any) -> Control:
-    if isinstance(item, Mapping):
-        if unknown := sorted(set(map(str, item)) - {"prompt", "expected"}):
-            raise InvalidInput(f"a control has no {unknown[0]!r}; it has prompt and expected (what its answer holds)", field="controls")
-        expected = item.get("expected")
-        return Control(_prompt(item.get("prompt"), "controls"), None if expected is None else parse_criterion(expected, "controls"))
-    return Control(_prompt(item, "controls"))
-
-
-def _prompt(value: Any, field: str) -> str:
-    if isinstance(value, Mapping):
-        value = value.get("prompt")
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidInput(f"{field}: {value!r} is not a prompt; write a text", field=field)
-    if len(value) > _MAX_CHARACTERS:
-        raise InvalidInput(f"{field}: a prompt of {len(value)} characters; use at most {_MAX_CHARACTERS}", field=field)
-    return value
-
-
-def _list(value: Any, field: str, *, most: int = _MAX_PROMPTS) -> Sequence[Any]:
-    if not isinstance(value, list):
-        raise InvalidInput(f"{field} is not a list of prompts", field=field)
-    if len(value) > most:
-        raise InvalidInput(f"{len(value)} {field} given; use at most {most}", field=field)
-    return value
+    return criterion.text if criterion.kind == "contains" and not criterion.others else criterion.to_json()
 
 
 def _check_prompts(prompts: Sequence[str], field: str, what: str) -> None:
@@ -261,12 +275,3 @@ def _check_prompts(prompts: Sequence[str], field: str, what: str) -> None:
 
 def _key(text: str) -> str:
     return " ".join(text.casefold().split())
-
-
-def _number(data: Mapping[str, Any], key: str, default: float) -> float:
-    value = data.get(key)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidInput(f"{key} is {value!r}; use a number", field=key)
-    return float(value)

@@ -1,11 +1,12 @@
-"""A plan of the search as steers, and back to a plan: what is saved, exported and run by the real `generate`."""
+"""A plan of the search as steers: what is saved, exported and run by the real `generate`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from neurons.core.types import NeuronSide, Steer, TokenScope
-from neurons.repair.batch import Action, Neuron, Plan, Tokens
+from neurons.core.steers import Steer, TokenScope
+from neurons.core.types import NeuronSide
+from neurons.repair.batch import Neuron, Plan, Tokens
 
 ACTS_ON: Mapping[str, str] = {"question": "question and answer", "answer": "answer only"}
 """A repair's `tokens` in words."""
@@ -43,6 +44,10 @@ def acts_on(steers: Sequence[Steer], tokens: str) -> str:
 
 def told(steer: Steer) -> list[tuple[NeuronSide, str]]:
     """What a steer does to each of its neurons, in words: "scale x0.5", "add +1.25"."""
+    if steer.mode == "cap":
+        words = {"+": "at most", "-": "at least"}
+        values = steer.values or (0.0,) * len(steer.neurons)
+        return [(s, f"{words[s.polarity]} {steer.strength * value:.4g}") for s, value in zip(steer.neurons, values, strict=True)]
     if not steer.values:
         return [(side, f"{steer.mode} x{steer.strength:g}") for side in steer.neurons]
     return [(side, f"{steer.mode} {steer.strength * value:+.4g}") for side, value in zip(steer.neurons, steer.values, strict=True)]
@@ -52,23 +57,6 @@ def known(side: NeuronSide, about: Mapping[str, str]) -> str:
     """What is known of a neuron's two sides, from descriptions by side ("17:803+"): an action changes both."""
     said = ((word, about.get(f"{side.layer}:{side.index}{sign}")) for word, sign in (("positive", "+"), ("negative", "-")))
     return "; ".join(f"{word}: {text}" for word, text in said if text)
-
-
-def steers_to_plan(steers: Sequence[Steer]) -> Plan:
-    """The plan that steers (scale, or set and add with values) amount to."""
-    plan: dict[Neuron, Action] = {}
-    for steer in (given.once() for given in steers):
-        for n, side in enumerate(steer.neurons):
-            neuron = (side.layer, side.index)
-            old = plan.get(neuron, Action())
-            value = steer.strength * (steer.values[n] if steer.values else 0.0)
-            if steer.mode == "scale":
-                plan[neuron] = Action(old.mul * steer.strength, old.add * steer.strength)
-            elif steer.mode == "set":
-                plan[neuron] = Action(0.0, value)
-            else:
-                plan[neuron] = Action(old.mul, old.add + value)
-    return plan
 
 
 def _words(mul: float) -> str:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
 
 from neurons.core.progress import Progress, no_progress
-from neurons.core.types import Sampling, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import Sampling
 from neurons.models.chat import decode
 from neurons.repair.batch import Plan
 from neurons.repair.problem import Problem, Question
-from neurons.repair.spec import is_fixed
+from neurons.repair.spec import is_fixed, why_not
 from neurons.repair.steers import plan_to_steers
 from neurons.runs.generation import generate
-from neurons.runs.steering import placed
+from neurons.runs.hooks import run_forward
+from neurons.runs.kl import kl_divergence
+from neurons.runs.steering import compile_edits, placed
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Answer:
     """A question: fixed. A control: unchanged."""
     was_good: bool = False
     """A question that was answered right already without the steer."""
+    why: str = ""
+    """Why a question's steered answer does not count as fixed."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class Verdict:
     kl: float
     """Mean over the controls' answer tokens of KL(unsteered || steered) of the next token, in nats."""
     prompt_fixed: bool
+    near: Share = Share(0, 0, 0.0, 1.0)
+    """Of the controls, those that ask the same as the prompt of something else; 0 of 0 where none is known."""
     answers: tuple[Answer, ...] = ()
     """Training questions, held-out questions, controls, in this order; empty where only counts were asked for."""
 
@@ -76,24 +84,27 @@ class Verifier:
 
     def full(self, plan: Plan, *, progress: Progress = no_progress) -> Verdict:
         """Check a plan by unbatched greedy generation, as a user would run it."""
+        return self.of_steers(plan_to_steers(plan, self.problem.scope), progress=progress)
+
+    def of_steers(self, steers: Sequence[Steer], *, progress: Progress = no_progress) -> Verdict:
+        """Check steers likewise, each at the tokens that it names itself. Those that need values have them (`resolve`)."""
         problem = self.problem
-        loaded, steers = problem.batcher.loaded, plan_to_steers(plan, problem.scope)
+        loaded = problem.batcher.loaded
         questions = [*problem.train, *problem.heldout]
         total = len(questions) + len(problem.controls)
         answers = []
         for n, question in enumerate(questions):
             progress(n, total, "checking the fix on every question and control")
             steered = decode(loaded, self._generate(question, problem.spec.max_new_tokens, steers))
-            answers.append(
-                Answer(question.prompt, question.answer, steered, is_fixed(problem.spec, steered), is_fixed(problem.spec, question.answer))
-            )
+            why = why_not(problem.spec, steered)
+            answers.append(Answer(question.prompt, question.answer, steered, not why, is_fixed(problem.spec, question.answer), why))
         for n, control in enumerate(problem.controls):
             progress(len(questions) + n, total, "checking the fix on every question and control")
             ids, before = self._generate(control, problem.spec.control_tokens, steers), control.answer_ids
             if ids != before:  # the batched unsteered answer may differ from the unbatched one by rounding: compare like with like
                 before = self._generate(control, problem.spec.control_tokens, ())
             answers.append(Answer(control.prompt, decode(loaded, before), decode(loaded, ids), ids == before))
-        return self._verdict([a.good for a in answers], self.controls([plan])[1], tuple(answers))
+        return self._verdict([a.good for a in answers], self._kl(steers), tuple(answers))
 
     def quick(self, plan: Plan) -> Verdict:
         """The same counts from batched generation, the controls forced: for baselines. Residual edits in force count too."""
@@ -106,14 +117,29 @@ class Verifier:
     def controls(self, plans: Sequence[Plan]) -> tuple[list[bool], float]:
         """(whether each control's every answer token stays the likeliest, mean KL in nats), the unsteered answers forced."""
         problem = self.problem
-        unchanged, total, tokens = [], 0.0, 0
+        unchanged, kls = [], []
         for n, control in enumerate(problem.controls):
             steered_TV = problem.batcher.logits([control.answered], [control.answer_picks(problem.head)], plans)[0].log_softmax(-1)
-            plain_TV = self._plain.get(n, steered_TV)
-            total += float((plain_TV.exp() * (plain_TV - steered_TV)).sum())
-            tokens += len(plain_TV)
+            kls.append(kl_divergence(self._plain.get(n, steered_TV), steered_TV))
             unchanged.append(steered_TV.argmax(-1).tolist() == list(control.answer_ids))
-        return unchanged, max(0.0, total / max(1, tokens))
+        return unchanged, _mean(kls)
+
+    def _kl(self, steers: Sequence[Steer]) -> float:
+        """Mean KL on the controls' answers, forced, in nats per token: as `controls` has it, the steers acting where they say."""
+        problem, loaded = self.problem, self.problem.batcher.loaded
+        kls = []
+        for n, control in enumerate(problem.controls):
+            ids, picks = (*problem.batcher.prefix, *control.answered.ids), control.answer_picks(problem.head)
+            if not picks:
+                continue
+            asked = problem.head + len(control.ids)
+            edits = compile_edits(loaded, placed(steers, (problem.head + control.begin, asked)), asked)
+            problem.batcher.meter.passes += 1
+            output = run_forward(loaded, torch.tensor([ids]), edits=edits, logits_to_keep=len(ids) - picks[0])
+            assert output.logits is not None
+            steered_TV = output.logits[0, [at - picks[0] for at in picks]].float().cpu().log_softmax(-1)
+            kls.append(kl_divergence(self._plain.get(n, steered_TV).float().cpu(), steered_TV))
+        return _mean(kls)
 
     def remember_controls(self) -> None:
         """Keep the unsteered next-token distributions of the controls' answers: what KL is measured against."""
@@ -129,6 +155,7 @@ class Verifier:
             Share.of(sum(good[asked:]), len(good) - asked),
             kl,
             good[0],
+            Share.of(sum(good[len(good) - self.problem.near :]), self.problem.near) if self.problem.near else Verdict.near,
             answers,
         )
 
@@ -139,3 +166,9 @@ class Verifier:
         ids = (*batcher.prefix, *question.ids)
         here = placed(steers, (self.problem.head + question.begin, len(ids)))
         return generate(batcher.loaded, ids, sampling=sampling, steers=here, record=False).answer_ids
+
+
+def _mean(kls: Sequence[Tensor]) -> float:
+    """Over all tokens of all answers; 0 where there are none."""
+    tokens = sum(map(len, kls))
+    return float(torch.cat([*kls]).mean()) if tokens else 0.0

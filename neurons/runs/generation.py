@@ -16,9 +16,11 @@ from torch import Tensor
 from transformers import DynamicCache, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from neurons.core.errors import Cancelled, InvalidInput, ModelError
-from neurons.core.types import FinishReason, Sampling, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import FinishReason, Sampling
 from neurons.models.chat import check_length
 from neurons.models.loaded import LoadedModel
+from neurons.runs.followed import processors
 from neurons.runs.hooks import run_forward
 from neurons.runs.steering import compile_edits
 
@@ -86,10 +88,12 @@ class Decoder:
         self._prompt_tokens = len(prompt_ids)
         self._cache: Any = DynamicCache(config=loaded.model.config)
         self._generator = torch.Generator().manual_seed(sampling.seed)
+        self._processors = processors(sampling.follow, prompt_tokens=len(prompt_ids))
         self._warpers = _warpers(sampling)
         self._acts = _ActivationBuffer(loaded) if record else None
         self._seen = 0  # tokens that have been through the model
         self._logits_V: Tensor | None = None
+        self._newest_V: Tensor | None = None
         self._facts = _TokenFacts()
         self._reason: FinishReason | None = None
         self._started = time.perf_counter()
@@ -97,6 +101,11 @@ class Decoder:
     @property
     def answer_ids(self) -> tuple[int, ...]:
         return tuple(self._ids[self._prompt_tokens :])
+
+    @property
+    def newest_logits(self) -> Tensor | None:
+        """The logits (V,) that the newest token was taken from; None before the first."""
+        return self._newest_V
 
     @property
     def done(self) -> bool:
@@ -113,6 +122,7 @@ class Decoder:
         token = self._choose()
         self._ids.append(token)
         assert self._logits_V is not None
+        self._newest_V = self._logits_V
         self._facts.add(self._logits_V[None], [token])
         if self._forced is None and token in self._loaded.eos_ids:
             self._reason = "stop"
@@ -177,12 +187,14 @@ class Decoder:
         if self._forced is not None:
             return int(self._forced[len(self._ids) - self._prompt_tokens])
         assert self._logits_V is not None
-        if self._sampling.greedy:
+        if self._sampling.greedy and not self._processors:
             return int(self._logits_V.argmax())
         scores: Tensor = self._logits_V[None].float().cpu()
         ids_1T = torch.tensor([self._ids])
-        for warper in self._warpers:
-            scores = warper(ids_1T, scores)
+        for process in (*self._processors, *self._warpers):
+            scores = process(ids_1T, scores)
+        if self._sampling.greedy:
+            return int(scores[0].argmax())
         return int(torch.multinomial(scores.softmax(-1), 1, generator=self._generator))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurons.core.types import Steer
+from neurons.core.steers import Steer
 from neurons.models.layers import whole_cache
 from neurons.models.loaded import LoadedModel
 from neurons.runs.attention_tap import AttentionCall, AttentionTap, per_head
@@ -21,7 +21,7 @@ from neurons.runs.hooks import Edit, GraphActs, run_forward
 from neurons.runs.layer_outputs import hidden_of, kept_outputs
 
 SHARED_BYTES = 512_000_000
-"""A shared run stays in memory: texts that would take more (see `_bytes`) are run anew for every token."""
+"""A shared run stays in memory: texts that would take more (see `run_bytes`) are run anew for every token."""
 WIDTHS = 4
 """Numbers that a layer keeps per token for its backward pass (measured 3.4), in widths of the neurons and the residual stream together."""
 
@@ -102,18 +102,19 @@ def shared_run(
     if loaded.running.cached is not None:
         return None
     logits = len(ids) - prompt_tokens + 1
-    if token < prompt_tokens or len(ids) > 2 * token or _bytes(loaded, len(ids), logits) > SHARED_BYTES:
+    if token < prompt_tokens or len(ids) > 2 * token or run_bytes(loaded, len(ids), logits) > SHARED_BYTES:
         return None
     key = (tuple(ids), prompt_tokens, tuple(steers))
     with loaded.lock:
-        if loaded.kept.get("run", (None, None))[0] != key:
-            loaded.kept.pop("run", None)  # its memory is free before the next one takes as much
-            loaded.kept["run"] = (key, graph_run(loaded, ids, edits, logits=logits, shared=True))
-        run: GraphRun = loaded.kept["run"][1]
+        if loaded.cached.get("run", (None, None))[0] != key:
+            loaded.cached.pop("run", None)  # its memory is free before the next one takes as much
+            loaded.cached["run"] = (key, graph_run(loaded, ids, edits, logits=logits, shared=True))
+        run: GraphRun = loaded.cached["run"][1]
     return run.upto(token)
 
 
-def _bytes(loaded: LoadedModel, tokens: int, logits: int) -> int:
+def run_bytes(loaded: LoadedModel, tokens: int, logits: int) -> int:
+    """Memory that a run with its graph keeps, bytes."""
     config: Any = loaded.model.config.get_text_config()
     numbers = tokens * loaded.n_layers * (loaded.n_neurons + int(config.hidden_size)) * WIDTHS + logits * loaded.ref.n_vocab
     return numbers * loaded.dtype.itemsize

@@ -6,6 +6,7 @@ tokens in, here every row of an activation belongs to one token, (B, T, I), or t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from neurons.core.errors import InvalidInput, UnsupportedModel
 from neurons.core.progress import Progress
-from neurons.core.types import Mode, TokenScope
+from neurons.core.steers import Fade, Mode, TokenScope
+from neurons.core.turns import told_while_waiting
 from neurons.models.loaded import LoadedModel
 from neurons.models.sites import NeuronSite, Part
 
@@ -64,6 +66,20 @@ class GraphActs:
         return self._kept[layer, part.number][0, token, index - part.start]
 
 
+def changed(mode: Mode, old: Tensor, value: Tensor, *, strength: float | Tensor, positive: Tensor) -> Tensor:
+    """What becomes of activations `old`; the others have shapes that spread to it. The one place that says what a mode does.
+
+    `value` is strength * the neuron's value, `positive` whether its positive side is meant (for cap).
+    """
+    if mode == "set":
+        return value.expand_as(old)
+    if mode == "scale":
+        return old * strength
+    if mode == "add":
+        return old + value
+    return torch.where(positive, torch.minimum(old, value), torch.maximum(old, value))
+
+
 @dataclass(frozen=True, eq=False)
 class Edit:
     """What is done to some neurons of one layer at some tokens."""
@@ -75,8 +91,11 @@ class Edit:
     strength: float
     value_K: Tensor
     """strength * the neuron's value, in activation units; unused by scale."""
+    positive_K: Tensor
+    """Whether the positive side is meant; used by cap alone."""
     scope: TokenScope
     prompt_tokens: int
+    fade: Fade | None = None
 
     def within(self, part: Part) -> Edit | None:
         """The same for the neurons of one part of the layer, numbered from its first; None where it has none of them."""
@@ -85,7 +104,12 @@ class Edit:
         inside_K = (self.index_K >= part.start) & (self.index_K < part.stop)
         if not bool(inside_K.any()):
             return None
-        return replace(self, index_K=self.index_K[inside_K] - part.start, value_K=self.value_K[inside_K])
+        return replace(
+            self,
+            index_K=self.index_K[inside_K] - part.start,
+            value_K=self.value_K[inside_K],
+            positive_K=self.positive_K[inside_K],
+        )
 
     def apply(self, acts_BTI: Tensor, start: int) -> Tensor:
         """The edited copy of `acts_BTI`, whose tokens stand at positions start, start + 1... Untouched entries keep their bits."""
@@ -95,11 +119,12 @@ class Edit:
         edited = acts_BTI.clone()
         at_T1 = torch.tensor(positions, device=acts_BTI.device)[:, None]
         old = acts_BTI[:, at_T1, self.index_K]
-        value_K = self.value_K.to(acts_BTI.dtype)
-        if self.mode == "set":
-            edited[:, at_T1, self.index_K] = value_K.expand_as(old)
-        else:
-            edited[:, at_T1, self.index_K] = old * self.strength if self.mode == "scale" else old + value_K
+        value = self.value_K
+        if self.fade is not None:
+            factors = [self.fade.at(start + i, self.prompt_tokens) for i in positions]
+            value = value * torch.tensor(factors, dtype=value.dtype, device=value.device)[:, None]
+        value = value.to(acts_BTI.dtype)
+        edited[:, at_T1, self.index_K] = changed(self.mode, old, value, strength=self.strength, positive=self.positive_K)
         return edited
 
 
@@ -113,16 +138,25 @@ class Counted:
 
     def note(self, _module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A forward pre-hook of the whole model."""
-        mask = kwargs.get("attention_mask")
-        if not self._padding and isinstance(mask, Tensor) and mask.dim() == 2 and not bool(mask.all()):
-            raise InvalidInput(
-                "a padded batch cannot be steered at some tokens only; run prompts of one length, or one by one", field="tokens"
-            )
         cache = kwargs.get("past_key_values")
         try:
             self.position = 0 if cache is None else int(cache.get_seq_length())
         except (ValueError, NotImplementedError) as error:
             raise InvalidInput(f"this model's cache does not say how many tokens it holds ({error}); use use_cache=False") from error
+        if not self._padding and self._is_padded(kwargs):
+            raise InvalidInput(
+                "a padded batch cannot be steered at some tokens only; run prompts of one length, or one by one", field="tokens"
+            )
+
+    def _is_padded(self, kwargs: dict[str, Any]) -> bool:
+        """Whether some row begins with padding, by the mask, or where a kept cache makes that another thing, by the positions."""
+        mask, positions = kwargs.get("attention_mask"), kwargs.get("position_ids")
+        if isinstance(mask, Tensor) and mask.dim() == 2:
+            return not bool(mask.all())
+        if not isinstance(positions, Tensor) or positions.dim() != 2:
+            return False
+        counted_T = torch.arange(self.position, self.position + positions.shape[1], device=positions.device)
+        return not bool((positions == counted_T).all())
 
 
 @contextmanager
@@ -221,18 +255,46 @@ class _Whole:
         self._record(self._site.layer, hidden[..., :0])
 
 
+_watching = threading.local()
+
+
+def watching() -> Progress | None:
+    """What this thread's passes tell how far they are: the innermost `watched`, or None outside all."""
+    return getattr(_watching, "progress", None)
+
+
 @contextmanager
 def watched(loaded: LoadedModel, progress: Progress) -> Iterator[None]:
-    """Calls `progress` at every layer of every pass in the block; it may raise `Cancelled` there. Holds the model's lock."""
+    """Calls `progress` at every layer of every pass that this thread makes in the block; it may raise `Cancelled` there.
+
+    So do backward passes by `runs.backward`. Does not hold the model's lock: between two passes others have their turn. Their passes do
+    not see these hooks.
+    """
+    me, before = threading.get_ident(), watching()
 
     def make_hook(layer: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        return lambda _module, _args: progress(layer, loaded.n_layers, "running the model")
+        def hook(_module: nn.Module, _args: tuple[Any, ...]) -> None:
+            if threading.get_ident() == me:
+                progress(layer, loaded.n_layers, "running the model")
 
-    with loaded.lock, ExitStack() as stack:
+        return hook
+
+    stack = ExitStack()
+    with loaded.lock:  # no pass may run while the hooks change
         for site in loaded.sites:
             if site.parts:
                 stack.callback(site.module.register_forward_pre_hook(make_hook(site.layer)).remove)
+    _watching.progress = progress
+    try:
         yield
+    finally:
+        _watching.progress = before
+        with told_while_waiting(_ignore), loaded.lock:  # a stop must not keep the hooks from coming off
+            stack.close()
+
+
+def _ignore(_before: int) -> None:
+    pass
 
 
 def run_forward(

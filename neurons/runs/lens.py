@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neurons.core.errors import InvalidInput, ModelError
-from neurons.core.types import Steer
+from neurons.core.progress import Progress, no_progress
+from neurons.core.steers import Steer
 from neurons.models.layers import answering, decoder_layers
 from neurons.models.loaded import LoadedModel
-from neurons.runs.hooks import run_forward
+from neurons.runs.hooks import run_forward, watched
 from neurons.runs.layer_outputs import hidden_of, kept_outputs
 from neurons.runs.steering import compile_edits
 
@@ -68,12 +69,13 @@ def logit_lens(
     k: int = 5,
     steers: Sequence[Steer] = (),
     prompt_tokens: int | None = None,
+    progress: Progress = no_progress,
 ) -> Lens:
     """What every layer would say at each of `tokens` (positions 1 to len(ids)), from the residual stream one position before.
 
     `ids` are prompt + answer; `prompt_tokens` says where the answer starts (None: at the end), for steers.
     Raises `InvalidInput` for a position that nothing comes before, or past the end, `ModelError` where the last layer's row would not
-    be what the model really says.
+    be what the model really says, and what `progress` raises, which is called at every layer.
     """
     wrong = next((token for token in tokens if not 1 <= token <= len(ids)), None)
     if wrong is not None or not tokens:
@@ -83,19 +85,15 @@ def logit_lens(
     start = time.perf_counter()
     edits = compile_edits(loaded, steers, len(ids) if prompt_tokens is None else prompt_tokens)
     run_ids = list(ids[: max(tokens)])
-    with loaded.lock:
+    with watched(loaded, progress):
         residuals_RND, outputs, said_V = _residuals(loaded, run_ids, edits, [token - 1 for token in tokens])
         targets = [ids[token] if token < len(ids) else -1 for token in tokens]
-        flat = residuals_RND.flatten(0, 1)
-        try:
-            parts = [_read(loaded, part, outputs, run_ids[0]) for part in torch.split(flat, BATCH)]
-        except CANNOT as error:
-            raise ModelError(_NO_LENS.format(loaded.ref.architecture)) from error
-        last = (len(residuals_RND) - 1) * len(tokens) + list(tokens).index(max(tokens))
-        allowed = (TOLERANCE if loaded.dtype == torch.float32 else HALF_TOLERANCE) * max(1.0, float(said_V.abs().max()))
-        if not torch.allclose(parts[last // BATCH][last % BATCH], said_V, rtol=0, atol=allowed):
-            raise ModelError(_NO_LENS.format(loaded.ref.architecture))
-        tops, chosen = _summaries(parts, torch.tensor(targets).repeat(len(residuals_RND)), k)
+        parts = _read_all(loaded, residuals_RND.flatten(0, 1), outputs, run_ids[0], progress)
+    last = (len(residuals_RND) - 1) * len(tokens) + list(tokens).index(max(tokens))
+    allowed = (TOLERANCE if loaded.dtype == torch.float32 else HALF_TOLERANCE) * max(1.0, float(said_V.abs().max()))
+    if not torch.allclose(parts[last // BATCH][last % BATCH], said_V, rtol=0, atol=allowed):
+        raise ModelError(_NO_LENS.format(loaded.ref.architecture))
+    tops, chosen = _summaries(parts, torch.tensor(targets).repeat(len(residuals_RND)), k)
     rows, shape = len(residuals_RND), (len(residuals_RND), len(tokens))
     return Lens(
         tuple(tokens),
@@ -125,9 +123,21 @@ def _residuals(loaded: LoadedModel, ids: Sequence[int], edits: Sequence[Any], at
     return torch.stack([layer_BTD[0, list(at)] for layer_BTD in hidden]), outputs, result.logits[0, -1].float()
 
 
+def _read_all(loaded: LoadedModel, residual_MD: Tensor, outputs: Sequence[Any], any_id: int, progress: Progress) -> list[Tensor]:
+    """Logits of all residuals, in batches between which others have their turn."""
+    parts: list[Tensor] = []
+    for residual_BD in torch.split(residual_MD, BATCH):
+        progress(len(parts) * BATCH, len(residual_MD), "reading each layer")
+        try:
+            parts.append(_read(loaded, residual_BD, outputs, any_id))
+        except CANNOT as error:
+            raise ModelError(_NO_LENS.format(loaded.ref.architecture)) from error
+    return parts
+
+
 def _read(loaded: LoadedModel, residual_BD: Tensor, outputs: Sequence[Any], any_id: int) -> Tensor:
     """Logits (B, V) of residuals, by the model's own ending."""
-    with ExitStack() as stack:
+    with loaded.lock, ExitStack() as stack:  # the lock first: nobody else's pass may meet a layer that answers for itself
         for layer, output in zip(decoder_layers(loaded), outputs, strict=True):
             stack.enter_context(answering(layer, output, residual_BD[:, None]))
         result = run_forward(loaded, torch.full((len(residual_BD), 1), any_id), logits_to_keep=1)

@@ -7,14 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic.json_schema import models_json_schema
 
-from neurons.core.errors import InvalidFile, InvalidInput, InvalidSteer
+from neurons.core.errors import InvalidInput, InvalidSteer
+from neurons.core.json_text import json_text
+from neurons.core.outside_json import parse_json, read_json_file
 from neurons.core.quantile_table import QuantileTable
-from neurons.core.types import ExpertSide, ModelRef, NeuronSide, Steer, TokenScope, parse_ranges
+from neurons.core.steers import MAX_STRENGTH, MODES, Fade, Steer, TokenScope, parse_ranges
+from neurons.core.types import NEURON_PATTERN, ExpertSide, ModelRef, NeuronSide
 from neurons.models.chat import EncodedPrompt
 from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import Counted, Edit, hooked
@@ -114,11 +118,11 @@ def compile_edits(loaded: LoadedModel, steers: Sequence[Steer], prompt_tokens: i
             )
         steer = _numbered(loaded, steer).once()
         values = steer.values or (0.0,) * len(steer.neurons)
-        by_layer: dict[int, list[tuple[int, float]]] = {}
+        by_layer: dict[int, list[tuple[int, float, bool]]] = {}
         for side, value in zip(steer.neurons, values, strict=True):
-            by_layer.setdefault(side.layer, []).append((side.index, steer.strength * value))
-        for layer, pairs in sorted(by_layer.items()):
-            index_K, value_K = zip(*pairs, strict=True)
+            by_layer.setdefault(side.layer, []).append((side.index, steer.strength * value, side.polarity == "+"))
+        for layer, rows in sorted(by_layer.items()):
+            index_K, value_K, positive_K = zip(*rows, strict=True)
             edits.append(
                 Edit(
                     layer=layer,
@@ -126,8 +130,10 @@ def compile_edits(loaded: LoadedModel, steers: Sequence[Steer], prompt_tokens: i
                     mode=steer.mode,
                     strength=steer.strength,
                     value_K=torch.tensor(value_K, dtype=torch.float32, device=loaded.device),
+                    positive_K=torch.tensor(positive_K, dtype=torch.bool, device=loaded.device),
                     scope=steer.tokens,
                     prompt_tokens=prompt_tokens,
+                    fade=steer.fade,
                 )
             )
     return tuple(edits)
@@ -153,38 +159,121 @@ def steered(
     if prompt_tokens is None:
         raise InvalidInput("say where the prompt ends: give prompt=encode_prompt(...) or prompt_tokens=", field="prompt_tokens")
     edits = compile_edits(loaded, steers, prompt_tokens)
-    everywhere = all(edit.scope.kind == "all" for edit in edits)
+    everywhere = all(edit.scope.kind == "all" and edit.fade is None for edit in edits)
     with hooked(loaded, edits=edits, start=start if start is not None else Counted(padding=everywhere)):
         yield
 
 
-class _SteerJson(BaseModel):
-    """One steer as people write it: neurons as "17:803-", [17, 803] or an object."""
+_COUNT = {"type": "integer", "minimum": 0}
+_SIDES: list[Any] = ["+", "-", "pos", "neg", "positive", "negative", 1, -1]
+_NEURON = {
+    "description": "A neuron's side: layer and index, and + (else meant) or -. Within an expert: 0:e2/35-.",
+    "anyOf": [
+        {"type": "string", "pattern": NEURON_PATTERN},
+        {"type": "array", "prefixItems": [_COUNT, _COUNT, {"enum": _SIDES}], "minItems": 2, "maxItems": 3},
+        {
+            "type": "object",
+            "properties": {"layer": _COUNT, "index": _COUNT, "polarity": {"enum": _SIDES}},
+            "required": ["layer", "index"],
+        },
+    ],
+    "examples": ["17:803-", [17, 803], {"layer": 17, "index": 803, "polarity": "-"}],
+}
+_PAIR = {"type": "array", "prefixItems": [_COUNT, _COUNT], "minItems": 2, "maxItems": 2}
+_TOKENS = {
+    "description": "Where it acts: by name, which means the same under every prompt, or by positions from 0 over prompt and answer.",
+    "anyOf": [{"type": "string"}, {"type": "array", "items": _PAIR, "minItems": 1}],
+    "examples": ["all", "prompt", "question", "from question", "answer", "question,answer", "3:9,12:14", [[3, 9]]],
+}
+_STRENGTH: dict[str, Any] = {"minimum": -MAX_STRENGTH, "maximum": MAX_STRENGTH}
 
-    model_config = ConfigDict(extra="forbid")
-    neurons: list[Any]
-    mode: str = "set"
-    strength: float = 0.0
-    tokens: Any = "all"
-    name: str = ""
-    enabled: bool = True
-    polarity: str | None = None
-    values: list[float] | None = None
+
+MAX_NAME = 1000
+"""Characters of a steer's name in a file."""
+
+
+def _no_switch(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("use a number, not true or false")
+    return value
+
+
+_Number = Annotated[float, BeforeValidator(_no_switch)]
+"""A number; JSON's true is none, though Python takes it for 1."""
+
+
+class _FadeJson(BaseModel):
+    """With mode add: how a steer lets go."""
+
+    model_config = ConfigDict(extra="forbid", title="Fade")
+    after: int = Field(description="Tokens of the answer after which it lets go", json_schema_extra={"minimum": 0, "maximum": 1_000_000})
+    to: _Number = Field(description="What is left of its strength then", json_schema_extra={"minimum": 0, "maximum": 1})
+
+
+class _SteerJson(BaseModel):
+    """One steer: what is done to which neurons, on which tokens."""
+
+    model_config = ConfigDict(extra="forbid", title="Steer")
+    neurons: list[Annotated[Any, WithJsonSchema(_NEURON)]]
+    mode: str = Field(
+        "set",
+        description="set: the activation becomes strength x value. scale: activation x strength. add: activation + strength x value. "
+        "cap: no further its way than strength x value",
+        json_schema_extra={"enum": list(MODES)},
+    )
+    strength: _Number = Field(0.0, description="What values or activations are multiplied by", json_schema_extra=_STRENGTH)
+    tokens: Annotated[Any, WithJsonSchema(_TOKENS)] = "all"
+    name: str = Field("", description="What to call it; shown on its card and in traces", max_length=MAX_NAME)
+    enabled: bool = Field(True, description="A steer that is off is kept and does nothing")
+    polarity: str | None = Field(
+        None,
+        description="The side of every neuron that has none of its own",
+        json_schema_extra={"enum": [*_SIDES[:6], None]},
+    )
+    values: list[_Number] | None = Field(
+        None, description="A value for every neuron, in units of its activation; null takes the quantile of its side from the model's atlas"
+    )
+    fade: _FadeJson | None = None
 
     def to_steer(self) -> Steer:
+        if self.polarity is not None:
+            _read_polarity(self.polarity)  # wrong where no neuron asks for it, too
         neurons = tuple(_read_neuron(item, self.polarity) for item in self.neurons)
         values = None if self.values is None else tuple(self.values)
-        return Steer(neurons, self.mode, self.strength, _read_scope(self.tokens), self.name, self.enabled, values).check()  # type: ignore[arg-type]
+        fade = None if self.fade is None else Fade(self.fade.after, self.fade.to)
+        return Steer(neurons, self.mode, self.strength, _read_scope(self.tokens), self.name, self.enabled, values, fade).check()  # type: ignore[arg-type]
 
 
 class _SteerFile(BaseModel):
     """The file: what wrote it, for which model, and the steers."""
 
-    model_config = ConfigDict(extra="ignore")
-    format: str = STEER_FORMAT
-    version: int = STEER_VERSION
-    model: dict[str, Any] = Field(default_factory=dict)
+    model_config = ConfigDict(extra="ignore", title="Steer file")
+    format: str = Field(STEER_FORMAT, json_schema_extra={"const": STEER_FORMAT})
+    version: int = Field(STEER_VERSION, json_schema_extra={"maximum": STEER_VERSION})
+    model: dict[str, Any] = Field(
+        default_factory=dict,
+        description="The model that it was made for: id, name, architecture, weights_hash, n_layers, n_neurons. A model of another "
+        "architecture or shape refuses it",
+    )
     steers: list[_SteerJson]
+
+
+def steer_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of what `parse_steers` reads: a file's object, a single steer, or a bare list of steers."""
+    _, schema = models_json_schema([(_SteerFile, "validation"), (_SteerJson, "validation")], ref_template="#/$defs/{model}")
+    named = (
+        json_text(schema["$defs"], ascii_only=True)
+        .replace("_SteerFile", "SteerFile")
+        .replace("_SteerJson", "Steer")
+        .replace("_FadeJson", "Fade")
+    )
+    one = {"$ref": "#/$defs/Steer"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Neuronscope steers",
+        "anyOf": [{"$ref": "#/$defs/SteerFile"}, one, {"type": "array", "items": one}],
+        "$defs": json.loads(named),
+    }
 
 
 def parse_steers(data: Any, *, ref: ModelRef | None = None) -> tuple[Steer, ...]:
@@ -210,7 +299,18 @@ def parse_steers(data: Any, *, ref: ModelRef | None = None) -> tuple[Steer, ...]
 
 
 def _check_model(saved: Mapping[str, Any], ref: ModelRef) -> None:
-    """A steer for another model's neurons means nothing here."""
+    """A steer for another model's neurons means nothing here. Layers that gained neurons since kept the numbers of those they had."""
+    before = saved.get("n_neurons")
+    fits = saved.get("architecture") == ref.architecture and saved.get("n_layers") == ref.n_layers
+    if fits and isinstance(before, int) and 0 < before < ref.n_neurons:
+        if saved.get("weights_hash") == ref.weights_hash:
+            return
+        raise InvalidSteer(
+            f"this steer was saved when {saved.get('name', 'its model')} counted {before:,} neurons in its widest layer; {ref.name} has "
+            f"{ref.n_neurons:,}. Shared and routed experts count as neurons since, after those that were there, which keep their numbers: "
+            f'if it is the same model, write "n_neurons": {ref.n_neurons} into the file',
+            field="steer",
+        )
     for key, ours in (("architecture", ref.architecture), ("n_layers", ref.n_layers), ("n_neurons", ref.n_neurons)):
         if key in saved and saved[key] != ours:
             raise InvalidSteer(
@@ -236,29 +336,18 @@ def steer_to_json(steer: Steer) -> dict[str, Any]:
         "tokens": str(steer.tokens),
         "enabled": steer.enabled,
         "values": None if steer.values is None else list(steer.values),
+        **({} if steer.fade is None else {"fade": {"after": steer.fade.after, "to": steer.fade.to}}),
     }
 
 
 def load_steers(path: str | Path, *, ref: ModelRef | None = None) -> tuple[Steer, ...]:
     """Read a steer file. Raises `InvalidFile` when it cannot be read as JSON, `InvalidSteer` when it is no steer."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidFile(f"cannot read the steer file {path}: {error}", field="steer") from error
-    return parse_steers_text(text, name=str(path), ref=ref)
+    return parse_steers(read_json_file(Path(path), field="steer"), ref=ref)
 
 
 def parse_steers_text(text: str, *, name: str = "the steer file", ref: ModelRef | None = None) -> tuple[Steer, ...]:
     """Read steers from the text of a JSON file. NaN and infinity are refused."""
-
-    def refuse(constant: str) -> float:
-        raise InvalidSteer(f"{name} holds {constant}; use finite numbers", field="steer")
-
-    try:
-        data = json.loads(text, parse_constant=refuse)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InvalidFile(f"{name} is not JSON: {error}", field="steer") from error
-    return parse_steers(data, ref=ref)
+    return parse_steers(parse_json(text, what=name, field="steer"), ref=ref)
 
 
 def _read_neuron(item: Any, polarity: str | None) -> NeuronSide:
@@ -283,7 +372,7 @@ def _is_count(value: Any) -> bool:
 
 def _read_polarity(value: Any) -> Any:
     names = {"+": "+", "-": "-", "pos": "+", "neg": "-", "positive": "+", "negative": "-", 1: "+", -1: "-"}
-    if value not in names:
+    if isinstance(value, list | dict) or value not in names:
         raise InvalidSteer(f"polarity is {value!r}; use '+' or '-'", field="polarity")
     return names[value]
 

@@ -8,7 +8,6 @@ computed from rows alone.
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,21 +17,23 @@ import torch
 
 from neurons.atlas.quantiles import quantiles_for
 from neurons.core.errors import InvalidInput
+from neurons.core.json_text import json_text
 from neurons.core.progress import Progress, no_progress
 from neurons.core.quantile_table import QuantileTable
-from neurons.core.types import Message, NeuronSide, Role, Sampling, Steer
+from neurons.core.repetition import repetition
+from neurons.core.steers import Steer
+from neurons.core.types import Message, NeuronSide, Sampling
 from neurons.models.chat import decode, encode_prompt, single_token
 from neurons.models.loaded import LoadedModel
 from neurons.prompts.sets import PromptSet
 from neurons.prompts.values import Expected
 from neurons.runs.generation import generate
 from neurons.runs.hooks import run_forward
-from neurons.runs.steering import compile_edits, needs_quantiles, parse_steers, placed, resolve, steer_to_json
-from neurons.statistics.criteria import Criterion, parse_criterion, without_full_stop
-from neurons.statistics.paired import repetition
-from neurons.storage.jobs import JobContext
+from neurons.runs.kl import kl_divergence
+from neurons.runs.steering import compile_edits, needs_quantiles, placed, resolve
+from neurons.statistics.criteria import Criterion, without_full_stop
+from neurons.statistics.rows import Facts, Row
 
-JOB_KIND = "statistics"
 FORMAT = "neuronscope-statistics"
 _MAX_RUNS = 200_000
 _NO_EXTREME = 1e-6  # a neuron that never fired on a side: no part of it can be told
@@ -55,7 +56,7 @@ class Conversation:
     @property
     def unit(self) -> str:
         """The same for equal conversations: they are one prompt, asked again."""
-        said = json.dumps([(m.role, m.content.strip()) for m in self.messages])
+        said = json_text([(m.role, m.content.strip()) for m in self.messages], ascii_only=True)
         return hashlib.sha256(said.encode("ascii")).hexdigest()[:16]
 
 
@@ -126,7 +127,7 @@ def measure(
         key = f"{prompt.id}/{seed}"
         progress(n, len(wanted), f"comparing prompt {prompt.id}")
         if key not in finished:
-            on_row(_row(loaded, spec, prompt, seed, steers, draws, token_id, key))
+            on_row(_row(loaded, spec, prompt, seed, steers, draws, token_id, key).to_json())
     progress(len(wanted), len(wanted), "done")
 
 
@@ -139,8 +140,8 @@ def _row(
     draws: Sequence[Sequence[Steer]],
     token_id: int | None,
     key: str,
-) -> dict[str, Any]:
-    """One pair and its random companions, as plain JSON values."""
+) -> Row:
+    """One pair and its random companions."""
     about = {"row": key, "prompt_id": prompt.id, "prompt": prompt.text, "seed": seed, "unit": prompt.unit}
     try:
         encoded = encode_prompt(loaded, prompt.messages)
@@ -149,15 +150,15 @@ def _row(
         sampling = replace(spec.sampling, seed=spec.sampling.seed + seed)
         plain_ids = generate(loaded, ids, sampling=sampling, record=False).answer_ids
         plain_TV = _log_probabilities(loaded, ids, plain_ids, ())
-        facts = {"plain": _facts(loaded, criterion, plain_ids, plain_TV, None, token_id)}
+        found = {"plain": _facts(loaded, criterion, plain_ids, plain_TV, None, token_id)}
         for name, used in (("steered", steers), *((f"random {n + 1}", draw) for n, draw in enumerate(draws))):
             used = placed(used, encoded.question)
             answer = generate(loaded, ids, sampling=sampling, steers=used, record=False).answer_ids
             forced_TV = _log_probabilities(loaded, ids, plain_ids, used)
-            facts[name] = _facts(loaded, criterion, answer, forced_TV, plain_TV, token_id)
+            found[name] = _facts(loaded, criterion, answer, forced_TV, plain_TV, token_id)
     except InvalidInput as error:
-        return {**about, "error": str(error)}
-    return {**about, **facts}
+        return Row.model_validate({**about, "error": str(error)})
+    return Row.model_validate({**about, **found})
 
 
 def _log_probabilities(loaded: LoadedModel, ids: Sequence[int], answer: Sequence[int], steers: Sequence[Steer]) -> torch.Tensor:
@@ -175,20 +176,18 @@ def _facts(
     forced_TV: torch.Tensor,
     plain_TV: torch.Tensor | None,
     token_id: int | None,
-) -> dict[str, Any]:
-    """What is noted of one answer."""
+) -> Facts:
     text = decode(loaded, answer)
     span = None if criterion is None else criterion.span(text)
-    kl = 0.0 if plain_TV is None else float((plain_TV.exp() * (plain_TV - forced_TV)).sum(-1).mean())
-    return {
-        "answer": text,
-        "met": None if criterion is None else span is not None,
-        "met_at": None if span is None else list(span),
-        "token_probability": None if token_id is None else float(forced_TV[0, token_id].exp()),
-        "kl": max(0.0, kl),
-        "length": len(answer),
-        "repetition": repetition(answer),
-    }
+    return Facts(
+        answer=text,
+        met=None if criterion is None else span is not None,
+        met_at=span,
+        token_probability=None if token_id is None else float(forced_TV[0, token_id].exp()),
+        kl=0.0 if plain_TV is None else float(kl_divergence(plain_TV, forced_TV).mean()),
+        length=len(answer),
+        repetition=repetition(answer),
+    )
 
 
 def _random_match(
@@ -221,9 +220,6 @@ def _own_strengths(steer: Steer, sides: Sequence[NeuronSide], quantiles: Quantil
     return tuple(float(part * mine) for part, mine in zip(parts, own, strict=True))
 
 
-# -- jobs --------------------------------------------------------------------------------------------------------------
-
-
 def from_prompt_set(prompts: PromptSet, criterion: Criterion | None = None) -> tuple[Conversation, ...]:
     """The prompts of a set, named by their ids where these tell them apart, else by their rows.
 
@@ -231,78 +227,12 @@ def from_prompt_set(prompts: PromptSet, criterion: Criterion | None = None) -> t
     """
     ids = [row.id for row in prompts.rows]
     named = all(ids) and len(set(ids)) == len(ids)
-    expected = [_expected(row.expected) if criterion is None and row.expected is not None else None for row in prompts.rows]
+    expected = [expected_criterion(row.expected) if criterion is None and row.expected is not None else None for row in prompts.rows]
     rows = zip(prompts.rows, expected, strict=True)
     return tuple(Conversation(row.id if named else str(row.row), row.messages, what) for row, what in rows)
 
 
-def _expected(expected: Expected) -> Criterion:
+def expected_criterion(expected: Expected) -> Criterion:
+    """What an answer is held against, of what a prompt says is expected; a full stop at its end aside."""
     texts = tuple(map(without_full_stop, expected.texts)) if expected.kind == "contains" else expected.texts
     return Criterion(texts[0], expected.kind, texts[1:]).check("expected")
-
-
-def spec_to_json(spec: ComparisonSpec) -> dict[str, Any]:
-    """The parameters of a job."""
-    criterion = spec.criterion
-    return {
-        "prompts": [_conversation_json(p) for p in spec.prompts],
-        "steers": [steer_to_json(s) for s in spec.steers],
-        "criterion": None if criterion is None else criterion.to_json(),
-        "token": spec.token,
-        "seeds": spec.seeds,
-        "random_sets": spec.random_sets,
-        "sampling": {name: getattr(spec.sampling, name) for name in ("temperature", "top_p", "top_k", "max_new_tokens", "seed")},
-        "name": spec.name,
-    }
-
-
-def spec_from_json(data: Mapping[str, Any]) -> ComparisonSpec:
-    """Read the parameters back."""
-    prompts = tuple(_conversation(p) for p in data["prompts"])
-    criterion = None if data.get("criterion") is None else parse_criterion(dict(data["criterion"]), "criterion")
-    return ComparisonSpec(
-        prompts,
-        parse_steers(list(data["steers"])),
-        criterion,
-        data.get("token"),
-        int(data["seeds"]),
-        int(data["random_sets"]),
-        Sampling(**data["sampling"]),
-        str(data.get("name", "")),
-    ).check()
-
-
-def _conversation_json(conversation: Conversation) -> dict[str, Any]:
-    messages = [{"role": m.role, "content": m.content} for m in conversation.messages]
-    expected = conversation.expected
-    return {"id": conversation.id, "messages": messages, "expected": None if expected is None else expected.to_json()}
-
-
-def _conversation(data: Mapping[str, Any]) -> Conversation:
-    messages = tuple(Message(_role(m["role"]), str(m["content"])) for m in data["messages"])
-    expected = None if data.get("expected") is None else parse_criterion(dict(data["expected"]), "expected")
-    return Conversation(str(data["id"]), messages, expected)
-
-
-def job_worker(load: Callable[[Mapping[str, Any], Progress], LoadedModel]) -> Callable[[JobContext], Mapping[str, Any]]:
-    """How jobs of kind `JOB_KIND` are done. `load` gives the model for a job's parameters."""
-
-    def work(context: JobContext) -> Mapping[str, Any]:
-        spec = spec_from_json(context.params)
-        measure(load(context.params, context.progress), spec, done=context.rows, on_row=context.add_row, progress=context.progress)
-        return {}
-
-    return work
-
-
-def _role(name: Any) -> Role:
-    if name == "system":
-        return "system"
-    return "assistant" if name == "assistant" else "user"
-
-
-def differing(params: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
-    """In what two jobs' parameters differ: to go on with one under the other's would mix their rows."""
-    names = ("prompts", "steers", "criterion", "token", "seeds", "random_sets", "sampling", "model")
-    given = json.loads(json.dumps(other))
-    return tuple(name.replace("_", " ") for name in names if name in params and params[name] != given.get(name))

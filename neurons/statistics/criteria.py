@@ -22,10 +22,12 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _MAX_TEXT = 2000
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}ー々〆"
 """Scripts without spaces between words."""
-_SPACED = rf"[\w--[{_UNSPACED}]]"
+_SPACED = rf"[\w--[{_UNSPACED}_]]"
+"""A letter or digit of a script that parts words by spaces. An underscore joins two such, and else is Markdown: `_Paris_`."""
 _FREE = regex.compile(rf"(?V1)[{_UNSPACED}]")
 _HANGUL = regex.compile(r"\p{Hangul}")
-_TRAILING = ".!。！．"
+_TRAILING = ".!。！．।॥۔։።។။"
+"""Full stops and exclamation marks, those of Indic, Urdu, Armenian, Ethiopic, Khmer and Burmese writing too."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +73,24 @@ class Criterion:
 
     def span(self, answer: str) -> tuple[int, int] | None:
         """The characters of `answer` that first meet the criterion, [start, end), or None."""
+        if self.kind == "regex":  # the first alone costs less, and a second is all it has
+            found = [span for pattern in self._outside if (span := pattern.search(answer)) is not None]
+            return min(found, default=None)
+        return next(iter(self.spans(answer)), None)
+
+    def spans(self, answer: str) -> list[tuple[int, int]]:
+        """Every place of `answer` that meets the criterion, in order."""
         if self.kind == "equals":
-            return (0, len(answer)) if _plain(answer) in {_plain(text) for text in self.texts} else None
+            return [(0, len(answer))] if _plain(answer) in {_plain(text) for text in self.texts} else []
         found: list[tuple[int, int] | None]
         if self.kind == "regex":
-            found = [pattern.search(answer) for pattern in self._outside]
+            found = [span for pattern in self._outside for span in pattern.spans(answer)]
         elif self.kind == "contains":
             text = folded(answer)
             found = [text.span(*match.span()) for pattern in self._patterns for match in pattern.finditer(text.text, overlapped=True)]
         else:
-            found = [match.span() for pattern in self._patterns if (match := pattern.search(answer)) is not None]
-        return min((span for span in found if span is not None), default=None)
+            found = [match.span() for pattern in self._patterns for match in pattern.finditer(answer)]
+        return sorted({span for span in found if span is not None})
 
     def find(self, answer: str) -> int | None:
         """Where in `answer` (characters) the criterion is first met, or None."""
@@ -114,15 +123,6 @@ def parse_criterion(value: Any, field: str = "wanted") -> Criterion:
     raise InvalidInput(f'{field} is {value!r}; write a text, or {{"regex": "..."}}, {{"token": "..."}} or {{"equals": "..."}}', field=field)
 
 
-def fixed(answer: str, wanted: Criterion, unwanted: Criterion | None = None) -> bool:
-    """Whether `answer` has the wanted, and not the unwanted before it."""
-    at = wanted.find(answer)
-    if at is None:
-        return False
-    wrong = None if unwanted is None else unwanted.find(answer)
-    return wrong is None or wrong >= at
-
-
 def without_full_stop(text: str) -> str:
     """A text without the full stop that ends it, for looking for it within an answer."""
     return text.strip().rstrip(_TRAILING).rstrip() or text.strip()
@@ -132,10 +132,10 @@ def _words(text: str) -> Any:
     """Looks for a folded text as words of their own, as far as its script parts words."""
     words = r"\s+".join(regex.escape(word) for word in text.split(" "))
     first, last = text[:1], text[-1:]
-    before = rf"(?<!{_SPACED})(?<!\d[.,])" if first.isalnum() and not _FREE.match(first) else ""
+    before = rf"(?<!{_SPACED}_*)(?<!\d[.,])" if first.isalnum() and not _FREE.match(first) else ""
     after = ""
     if last.isalnum() and not _FREE.match(last):
-        after = r"(?!\d)" if _HANGUL.match(last) else rf"(?!{_SPACED})(?![.,]\d)" if last.isdigit() else rf"(?!{_SPACED})"
+        after = r"(?!\d)" if _HANGUL.match(last) else rf"(?!_*{_SPACED})(?![.,]\d)" if last.isdigit() else rf"(?!_*{_SPACED})"
     return regex.compile(f"(?V1){before}{words}{after}")
 
 

@@ -160,9 +160,3 @@ def newcombe(plain: Sequence[bool], steered: Sequence[bool], prompts: Sequence[A
     down = math.sqrt(max(0.0, (p1 - one.low) ** 2 - 2 * phi * (p1 - one.low) * (two.high - p2) + (two.high - p2) ** 2))
     up = math.sqrt(max(0.0, (one.high - p1) ** 2 - 2 * phi * (one.high - p1) * (p2 - two.low) + (p2 - two.low) ** 2))
     return max(-1.0, p1 - p2 - down), min(1.0, p1 - p2 + up)
-
-
-def repetition(ids: Sequence[int], *, width: int = 3) -> float:
-    """Share of an answer's runs of `width` tokens that stood in it before, 0 to 1: near 1 is text that goes round in circles."""
-    runs = [tuple(ids[i : i + width]) for i in range(len(ids) - width + 1)]
-    return 1 - len(set(runs)) / len(runs) if runs else 0.0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from neurons.core.percent import percent
 from neurons.statistics.paired import FEW, Difference, Rate, by_prompt, paired_means, paired_rates
+from neurons.statistics.rows import Facts, Row
 
 BROKEN = 0.25
 """Rise in repetition from which the steered text is called broken."""
@@ -47,57 +47,57 @@ class Summary:
     message: str
 
 
-Rows = Sequence[Mapping[str, Any]]
-
-
-def summarise(rows: Rows) -> Summary:
+def summarise(rows: Sequence[Row]) -> Summary:
     """Everything that can be said from finished rows."""
-    good = [row for row in rows if not row.get("error")]
-    judged = [row for row in good if row["plain"]["met"] is not None]
+    good = [_Good(row.told_apart_by, *row.pair, tuple(row.random.values())) for row in rows if row.pair is not None]
+    judged = [row for row in good if row.plain.met is not None]
     figures: list[Compared] = []
     if judged:
-        figures.append(_rates("criterion", judged, ["steered"]))
-    if good and good[0]["plain"]["token_probability"] is not None:
-        figures.append(_means("token probability", good, "token_probability"))
-    figures += [_means(name, good, name) for name in ("length", "repetition")] if good else []
-    names = sorted({key for row in good for key in row if key.startswith("random ")})
-    companions = [_rates("criterion", judged, names)] if names and judged else []
-    kl = _over_prompts(good, ["steered"], "kl")
-    random_kl = _over_prompts(good, names, "kl") if names else None
+        figures.append(_rates([(row, row.steered) for row in judged]))
+    if good and good[0].plain.token_probability is not None:
+        figures.append(_means("token probability", good, lambda facts: facts.token_probability))
+    if good:
+        figures += [_means("length", good, lambda facts: facts.length), _means("repetition", good, lambda facts: facts.repetition)]
+    drawn = [(row, facts) for row in good for facts in row.random]
+    companions = [_rates([(row, facts) for row, facts in drawn if row.plain.met is not None])] if drawn and judged else []
+    kl = _over_prompts([(row.unit, row.steered.kl) for row in good])
+    random_kl = _over_prompts([(row.unit, facts.kl) for row, facts in drawn]) if drawn else None
     broken = any(f.name == "repetition" and f.difference.value > BROKEN for f in figures)
-    prompts = len({unit(row) for row in good})
-    message = _say(figures, companions, broken, len(good), prompts, len({unit(row) for row in judged}))
-    failed = len(rows) - len(good)
-    counted = (len(good), prompts, len({unit(row) for row in judged}), failed)
-    return Summary(*counted, tuple(figures), kl, tuple(companions), random_kl, broken, message)
+    prompts, asked = len({row.unit for row in good}), len({row.unit for row in judged})
+    message = _say(figures, companions, broken, len(good), prompts, asked)
+    return Summary(len(good), prompts, asked, len(rows) - len(good), tuple(figures), kl, tuple(companions), random_kl, broken, message)
 
 
-def unit(row: Mapping[str, Any]) -> str:
-    """What tells a row's prompt from others: rows of equal prompts are repeats of one."""
-    return str(row.get("unit") or row.get("prompt") or row["prompt_id"])
+@dataclass(frozen=True, eq=False)
+class _Good:
+    """A row that was answered."""
+
+    unit: str
+    plain: Facts
+    steered: Facts
+    random: tuple[Facts, ...]
 
 
-def _rates(name: str, rows: Rows, sides: Sequence[str]) -> Compared:
-    """The criterion without the steer and under `sides`, together."""
-    prompts = [unit(row) for row in rows for _ in sides]
-    plain = [bool(row["plain"]["met"]) for row in rows for _ in sides]
-    steered = [bool(row[side]["met"]) for row in rows for side in sides]
+def _rates(pairs: Sequence[tuple[_Good, Facts]]) -> Compared:
+    """The criterion without the steer and by the answers given."""
+    prompts = [row.unit for row, _ in pairs]
+    plain, steered = [bool(row.plain.met) for row, _ in pairs], [bool(facts.met) for _, facts in pairs]
     one, two = Rate.of(plain, prompts), Rate.of(steered, prompts)
-    return Compared(name, one.share, two.share, paired_rates(prompts, plain, steered), one, two)
+    return Compared("criterion", one.share, two.share, paired_rates(prompts, plain, steered), one, two)
 
 
-def _means(name: str, rows: Rows, key: str) -> Compared:
-    change = [float(row["steered"][key]) - float(row["plain"][key]) for row in rows]
-    difference = paired_means([unit(row) for row in rows], change)
-    return Compared(name, _over_prompts(rows, ["plain"], key), _over_prompts(rows, ["steered"], key), difference)
+def _means(name: str, rows: Sequence[_Good], figure: Callable[[Facts], float | None]) -> Compared:
+    plain = [(row.unit, figure(row.plain)) for row in rows]
+    steered = [(row.unit, figure(row.steered)) for row in rows]
+    change = [float(two or 0.0) - float(one or 0.0) for (_, one), (_, two) in zip(plain, steered, strict=True)]
+    return Compared(name, _over_prompts(plain), _over_prompts(steered), paired_means([row.unit for row in rows], change))
 
 
-def _over_prompts(rows: Rows, sides: Sequence[str], key: str) -> float:
-    """The mean over prompts of the mean over a prompt's rows and `sides`."""
-    if not rows:
+def _over_prompts(values: Sequence[tuple[str, float | None]]) -> float:
+    """The mean over prompts of the mean of each prompt's values."""
+    if not values:
         return 0.0
-    prompts = [unit(row) for row in rows for _ in sides]
-    return float(by_prompt(prompts, [float(row[side][key]) for row in rows for side in sides]).mean())
+    return float(by_prompt([prompt for prompt, _ in values], [float(value or 0.0) for _, value in values]).mean())
 
 
 def _say(figures: Sequence[Compared], companions: Sequence[Compared], broken: bool, pairs: int, prompts: int, judged: int) -> str:

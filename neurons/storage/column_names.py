@@ -64,11 +64,18 @@ def header_of(cells: Sequence[str]) -> Literal["yes", "no", "in doubt"]:
     if any(cell.startswith("__expected") for cell in written):
         return "yes"
     repeated = len(set(filter(None, names))) < len(list(filter(None, names)))
-    if repeated or any(_is_text(cell) for cell in written):
-        return "no"
+    texts = [cell for cell in written if _is_text(cell)]
+    if repeated or texts:
+        labels = all(_is_label(cell) for cell in texts)  # "Correct?" names a column, "Is it right?" hardly does
+        return "in doubt" if labels and any(name in ASKED for name in names) else "no"
     if any(name in KNOWN for name in names):
         return "yes"
     return "no" if len(written) == 1 and len(written[0].split()) >= _WORDS else "in doubt"
+
+
+def _is_label(cell: str) -> bool:
+    """Whether a cell that ends like a sentence may name a column all the same."""
+    return cell.endswith("?") and len(cell.split()) == 1
 
 
 def _is_text(cell: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from neurons.core.errors import InvalidFile
 from neurons.storage.column_names import header_of
+from neurons.storage.formula_guard import unguarded
 
 _SEPARATORS = ",;\t|"
 _UNUSED = "\x1f"  # a separator that no text has: one column
@@ -52,17 +53,19 @@ def read_delimited(text: str, *, tabs: bool = False, header: bool | None = None,
     looks = header_of(records[0])
     has_header = looks != "no" if header is None else header
     columns = _column_names(records[0]) if has_header else tuple(f"column {n}" for n in range(1, len(records[0]) + 1))
-    rows, errors = [], []
+    rows, errors, guards = [], [], 0
     for number, cells in enumerate(records[has_header:], 1):
         if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
             advice = "put the text in quotes" if quoted else "is a tab within a text?"
             many = "1 column" if len(columns) == 1 else f"{len(columns)} columns"
             errors.append((number, f"it has {len(cells)} cells, but there {'is' if len(columns) == 1 else 'are'} {many}: {advice}"))
             continue
-        rows.append((number, dict(zip(columns, cells, strict=False))))
+        texts = [unguarded(cell) for cell in cells] if quoted else cells
+        guards += sum(text != cell for text, cell in zip(texts, cells, strict=True))
+        rows.append((number, dict(zip(columns, texts, strict=False))))
     errors += enumerate(broken, len(records) + 1 - has_header)
     shown = "" if delimiter == _UNUSED else delimiter
-    notes = _notes(records[has_header:], shown, quoted=quoted)
+    notes = (*_notes(records[has_header:], shown, quoted=quoted), *_said_of_guards(guards))
     return Delimited(shown, quoted, has_header, header is None and looks == "in doubt", columns, tuple(rows), tuple(errors), notes)
 
 
@@ -114,6 +117,11 @@ def _notes(records: Sequence[Sequence[str]], delimiter: str, *, quoted: bool) ->
     hidden = sum(1 for cells in records for cell in cells if "\n" in cell and delimiter and _holds_rows(cell, len(cells), delimiter))
     held = "1 cell holds lines that look" if hidden == 1 else f"{hidden:,} cells hold lines that look"
     return (f"{held} like rows of their own: is a quote not closed? --no-quotes reads each line as a row",) if hidden else ()
+
+
+def _said_of_guards(count: int) -> tuple[str, ...]:
+    cells = "1 cell begins" if count == 1 else f"{count:,} cells begin"
+    return (f"{cells} with an apostrophe that keeps a spreadsheet from taking it for a formula; it was taken away",) if count else ()
 
 
 def _holds_rows(cell: str, width: int, delimiter: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 
 import chardet
 from chardet import EncodingEra
@@ -20,6 +21,10 @@ _MARKS = (
 """Byte-order marks and what they say; UTF-32 first, whose mark begins like that of UTF-16."""
 _LOOKED_AT = 1 << 20
 _SURE = 0.02  # the detector's confidence below which old Mac, DOS and mainframe encodings are looked at as well
+_RARE = 100
+"""In a text one of so many bytes at most is 0."""
+_NO_TEXT = ("Cc", "Cn", "Co", "Cs")
+"""Categories of characters that no text holds: controls, unassigned ones, private ones, halves of pairs."""
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -40,17 +45,40 @@ def decode(data: bytes, encoding: str | None = None) -> tuple[str, str]:
             name = marked.upper()
             raise InvalidFile(f"the file says it is {name} but is not ({error.reason}); save it as UTF-8", field="file") from error
     if b"\0" in data[:65_536]:
+        if (wide := _unmarked(data)) is not None:
+            return data.decode(wide), wide
+        if data.count(0) * _RARE <= len(data) and (text := _utf8(data)) is not None:
+            return text, "utf-8"  # an answer may hold the character 0
         raise InvalidFile("the file is binary, not text; use TXT, CSV or JSONL", field="file")
+    if (text := _utf8(data)) is not None:
+        return text, "utf-8"
+    found = _detected(data)
     try:
-        return data.decode("utf-8-sig").removeprefix("\ufeff"), "utf-8"
+        return data.decode(found), found
+    except (UnicodeDecodeError, LookupError) as error:
+        raise InvalidFile(
+            f"the file mixes encodings (it looked like {found}); save it as UTF-8, or name its encoding", field="file"
+        ) from error
+
+
+def _utf8(data: bytes) -> str | None:
+    try:
+        return data.decode("utf-8-sig").removeprefix("\ufeff")
     except UnicodeDecodeError:
-        found = _detected(data)
+        return None
+
+
+def _unmarked(data: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a byte-order mark, as some databases and Windows programs write them; None for what is no text."""
+    for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
         try:
-            return data.decode(found), found
-        except (UnicodeDecodeError, LookupError) as error:
-            raise InvalidFile(
-                f"the file mixes encodings (it looked like {found}); save it as UTF-8, or name its encoding", field="file"
-            ) from error
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        strange = sum(unicodedata.category(char) in _NO_TEXT and char not in "\t\n\r\f\v" for char in text[:_LOOKED_AT])
+        if text and not strange and ("\n" in text or "\r" in text or " " in text):
+            return encoding
+    return None
 
 
 def _as_told(data: bytes, encoding: str, mark: bytes) -> tuple[str, str]:

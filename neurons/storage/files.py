@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import secrets
 import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from neurons.core.errors import InvalidInput, StoreError
+from neurons.core.json_text import strict_json
 
 PRIVATE = 0o600
 SHARED = 0o666
@@ -53,10 +53,10 @@ def atomic_file(path: Path, *, mode: int = PRIVATE) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def atomic_folder(final: Path) -> Iterator[Path]:
+def atomic_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
     """A temporary sibling folder that becomes `final` when the block ends without an error, and leaves nothing behind otherwise.
 
-    Raises `FileExistsError` when `final` is there and not empty.
+    Raises `FileExistsError` when `final` is there and not empty; with `replace` the folder that is there goes instead.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.parent / f".{final.name[:60]}.{secrets.token_hex(6)}.part"
@@ -64,15 +64,29 @@ def atomic_folder(final: Path) -> Iterator[Path]:
     try:
         yield temporary
         fsync_tree(temporary)
-        publish(temporary, final)
+        with _aside(final) if replace and final.exists() else nullcontext():
+            publish(temporary, final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
+@contextmanager
+def _aside(folder: Path) -> Iterator[None]:
+    """A folder out of the way while the block runs: it goes for good when that ends, and comes back when it fails."""
+    waiting = folder.parent / f".{folder.name[:60]}.{secrets.token_hex(6)}.part"
+    os.rename(folder, waiting)
+    try:
+        yield
+    except BaseException:
+        os.rename(waiting, folder)
+        raise
+    shutil.rmtree(waiting, ignore_errors=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON (NaN refused), whole or not at all. Raises `StoreError` when the disk refuses."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    text = strict_json(value, indent=2)
     write_atomic(path, text.encode("utf-8"))
 
 
@@ -108,6 +122,16 @@ def check_target(path: Path) -> None:
     if not stat.S_ISREG(kind):
         what = "a folder" if stat.S_ISDIR(kind) else "a link" if stat.S_ISLNK(kind) else "a device, not a file"
         raise InvalidInput(f"{path} is {what}; name a plain file to write to", field="path")
+
+
+def check_source(path: Path) -> None:
+    """Refuse to read from a pipe, a socket or a device, where a reader may wait or read for good. Raises `InvalidInput`."""
+    try:
+        kind = path.stat().st_mode
+    except OSError:  # told by whoever opens it
+        return
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise InvalidInput(f"{path} is a pipe, a socket or a device, not a file", field="path")
 
 
 def fsync_path(path: Path) -> None:

@@ -21,10 +21,13 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from neurons.core.errors import StoreError
+from neurons.core.json_text import strict_json
 from neurons.core.progress import Standing
-from neurons.storage.files import write_json
+from neurons.storage.sealed import unseal, write_sealed
 
 D = TypeVar("D")
+_CURE = "delete it"
+_FIXED_FIELDS = ("id", "kind", "title", "created", "params")
 _STATE_FIELDS = ("state", "done", "total", "message", "errors", "result", "eta_seconds", "seconds")
 
 
@@ -50,37 +53,48 @@ class Job(Standing):
 def write_job(folder: Path, job: Job) -> None:
     """Write what never changes of a job. Raises `StoreError`, and `TypeError` or `ValueError` for what JSON cannot hold."""
     fixed = {"id": job.id, "kind": job.kind, "title": job.title, "created": job.created, "params": dict(job.params)}
-    write_json(folder / "job.json", fixed)
+    write_sealed(folder / "job.json", fixed)
 
 
 def write_state(folder: Path, job: Job) -> None:
     """Write how a job stands. Raises `StoreError`, and `TypeError` or `ValueError` for a result that JSON cannot hold."""
     message = job.message.encode("utf-8", "backslashreplace").decode("utf-8")  # half a surrogate pair is no reason to fail
     values = asdict(job) | {"message": message}
-    write_json(folder / "state.json", {name: values[name] for name in _STATE_FIELDS})
+    write_sealed(folder / "state.json", {name: values[name] for name in _STATE_FIELDS})
 
 
 def read_job(folder: Path) -> Job:
     """The job as it was last written. Raises `StoreError`."""
     try:
-        fixed = json.loads((folder / "job.json").read_bytes())
-        state = json.loads((folder / "state.json").read_bytes())
+        fixed = unseal((folder / "job.json").read_bytes(), what=f"job {folder.name}", unsealed=_FIXED_FIELDS, cure=_CURE)
+        state = unseal((folder / "state.json").read_bytes(), what=f"job {folder.name}", unsealed=_STATE_FIELDS, cure=_CURE)
         return Job(**fixed, **state)
-    except (OSError, ValueError, TypeError) as error:
+    except StoreError:
+        raise
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise StoreError(f"job {folder.name} is damaged ({error}); delete it") from error
 
 
+def write_payload(folder: Path, payload: Any) -> None:
+    """Write what is too large for the parameters. Raises `StoreError`, and `TypeError` or `ValueError` for what JSON cannot hold."""
+    write_sealed(folder / "payload.json", {"payload": payload})
+
+
 def read_payload(folder: Path) -> Any:
-    """What the job was started with as payload. Raises `StoreError`."""
+    """What the job was started with as payload. Raises `StoreError`. Jobs of older versions have it without a checksum."""
     try:
-        return json.loads((folder / "payload.json").read_bytes())
-    except (OSError, ValueError) as error:
+        data = (folder / "payload.json").read_bytes()
+        value = json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"job {folder.name} has lost its payload ({error}); start it again") from error
+    if not isinstance(value, dict) or "payload" not in value:
+        return value
+    return unseal(data, what=f"the payload of job {folder.name}", unsealed=("payload",), cure="start it again")["payload"]
 
 
 def append_row(folder: Path, row: Mapping[str, Any]) -> None:
     """Keep a finished row: plain JSON values. It survives a crash from here on. Raises `StoreError`."""
-    line = json.dumps(dict(row), ensure_ascii=False, allow_nan=False)
+    line = strict_json(dict(row))
     try:
         with (folder / "rows.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
@@ -98,7 +112,7 @@ def read_rows(folder: Path) -> tuple[dict[str, Any], ...]:
         return ()
     rows: dict[Any, dict[str, Any]] = {}
     for number, line in enumerate(lines):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             row = json.loads(line)
             if isinstance(row, dict):
                 rows[row.get("row", f"line {number}")] = row

@@ -16,19 +16,23 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from neurons.core.boundary import checked
 from neurons.core.clock import now
 from neurons.core.errors import Cancelled, InvalidInput, NeuronscopeError, NotFound, StoreError
 from neurons.core.home import subfolder
 from neurons.core.progress import RESUMABLE, JobState, Pace
+from neurons.core.turns import told_while_waiting
 from neurons.storage import job_files
-from neurons.storage.files import write_json
+from neurons.storage.error_reports import unforeseen
 from neurons.storage.job_files import Job
+from neurons.storage.job_parameters import JobParameters
 from neurons.storage.trash import Trash
 
+P = TypeVar("P", bound=JobParameters)
 _WRITE_EVERY = 0.3
 _LOOK_EVERY = 0.2
 _RETRY_EVERY = 1.0
@@ -58,6 +62,10 @@ class JobContext:
         self._before = job.seconds
         self._pace = Pace()
         self._written = self._looked = 0.0
+
+    def parameters(self, kind: type[P]) -> P:
+        """The job's parameters as its kind has them. Raises `InvalidInput` that names the field which is wrong."""
+        return checked(kind, dict(self.params), what="the parameters of this job", cure="start it anew")
 
     def payload(self) -> Any:
         """What `JobRunner.start` was given as payload. Raises `StoreError` when it is damaged."""
@@ -89,6 +97,16 @@ class JobContext:
 
 
 Worker = Callable[[JobContext], Mapping[str, Any] | None]
+
+
+def _worked(worker: Worker, context: JobContext) -> Mapping[str, Any] | None:
+    """Do the work; a stop also ends its waiting for the model."""
+
+    def told(_before: int) -> None:
+        context.check()
+
+    with told_while_waiting(told):
+        return worker(context)
 
 
 class JobRunner:
@@ -132,7 +150,7 @@ class JobRunner:
         try:
             folder.mkdir()
             if payload is not None:
-                write_json(folder / "payload.json", payload)
+                job_files.write_payload(folder, payload)
             job_files.write_job(folder, job)
             self._take(job.id)
             job_files.write_state(folder, job)
@@ -205,6 +223,10 @@ class JobRunner:
     def rows(self, job_id: str) -> tuple[dict[str, Any], ...]:
         """The finished rows in order; a row that was tried again counts with its last attempt."""
         return job_files.read_rows(self._folder(job_id))
+
+    def payload(self, job_id: str) -> Any:
+        """What `start` was given as payload. Raises `NotFound`, `StoreError`."""
+        return job_files.read_payload(self._folder(job_id))
 
     def errors(self, job_id: str) -> tuple[dict[str, Any], ...]:
         """The rows that failed."""
@@ -297,7 +319,7 @@ class JobRunner:
             )
             self._note(job)
             context.check()
-            result = self._workers[job.kind](context)
+            result = _worked(self._workers[job.kind], context)
             ended = replace(context.job, state="done", message="done", result=dict(result or {}))
         except BaseException as error:  # noqa: BLE001  # a thread must report what no code foresaw, or the job would look alive for ever
             ended = self._broken(job if context is None else context.job, error)
@@ -311,7 +333,7 @@ class JobRunner:
             return replace(job, state="interrupted" if stopped else "cancelled", message="stopped: what is finished is kept")
         if isinstance(error, NeuronscopeError):
             return replace(job, state="failed", message=str(error))
-        return replace(job, state="failed", message=f"unexpected {type(error).__name__}: {error}")
+        return replace(job, state="failed", message=unforeseen(error, job.title or "a job"))
 
     def _note(self, job: Job) -> None:
         """Write how a job stands; where the disk refuses, keep it in memory until it does not."""

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+from ast import literal_eval
+from collections.abc import Iterator
 from typing import Any
 
 from neurons.core.errors import InvalidFile
+from neurons.core.outside_json import parse_json
 
 Numbered = tuple[int, Any]
+MAX_ERRORS = 10_000
+"""Lines of one file that may be wrong: beyond, it is no JSON Lines, and a list of its errors helps nobody."""
+
+
+_TURNS = re.compile(r"\s*\[\s*\{")
+_NO_COMMA = re.compile(r"\}\s+\{")
+"""Between the turns of an array that NumPy wrote."""
+_LONGEST_CELL = 1_000_000
 
 
 def read_json(text: str) -> tuple[list[Numbered], list[tuple[int, str]]]:
@@ -21,13 +33,16 @@ def read_json(text: str) -> tuple[list[Numbered], list[tuple[int, str]]]:
         return whole, []
     values: list[Numbered] = []
     errors: list[tuple[int, str]] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in _lines(text):
         try:
-            values.append((number, json.loads(line)))
-        except (ValueError, RecursionError) as error:
-            errors.append((number, f"not JSON: {str(error)[:200]}"))
+            values.append((number, parse_json(line, what="it")))
+        except InvalidFile as error:
+            errors.append((number, str(error).removeprefix("it is ")))
+            if len(errors) > MAX_ERRORS:
+                raise InvalidFile(
+                    f"more than {MAX_ERRORS:,} lines of the file are not JSON; the first, line {errors[0][0]}, says: {errors[0][1]}",
+                    field="file",
+                ) from error
     if errors and not any(isinstance(value, dict | list) for _, value in values):
         first = errors[0][1]
         sequence = _sequence(text)
@@ -38,13 +53,24 @@ def read_json(text: str) -> tuple[list[Numbered], list[tuple[int, str]]]:
     return values, errors
 
 
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Number and text of the lines that are not blank, one at a time: a file of 100 MB is not kept twice."""
+    start, number = 0, 1
+    while start <= len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        line = text[start:end]
+        if line.strip():
+            yield number, line
+        start, number = end + 1, number + 1
+
+
 def _whole(text: str) -> list[Numbered] | None:
     """The file as one JSON value, or None."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        return numbered(parse_json(text, what="it"))
+    except InvalidFile:
         return None
-    return numbered(value)
 
 
 def numbered(value: Any) -> list[Numbered]:
@@ -61,17 +87,34 @@ def _is_conversation(value: list[Any]) -> bool:
     return openai or all({"from", "value"} <= keys for keys in turns)
 
 
+def turns_in(cell: Any) -> Any:
+    """A conversation that a cell holds as text, JSON's or Python's (as pandas writes lists into CSV), as its turns; all else as it is."""
+    if not isinstance(cell, str) or not _TURNS.match(cell) or len(cell) > _LONGEST_CELL:
+        return cell
+    for read in (json.loads, literal_eval, lambda text: literal_eval(_NO_COMMA.sub("}, {", text))):
+        try:
+            value = read(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, list) and _is_conversation(value):
+            return value
+    return cell
+
+
 def _sequence(text: str) -> list[Numbered] | None:
     """Values one after the other, each over several lines, or None."""
     decoder = json.JSONDecoder()
+    blank = re.compile(r"\s*")
     values: list[Numbered] = []
     at = 0
     while at < len(text):
-        if text[at].isspace():
-            at += 1
-            continue
+        at = blank.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing at all, too
+        if at == len(text):
+            break
+        begin = at
         try:
-            value, at = decoder.raw_decode(text, at)
+            _, at = decoder.raw_decode(text, at)
+            value = parse_json(text[begin:at], what="it")
         except (ValueError, RecursionError):
             return None
         values.append((len(values) + 1, value))
@@ -80,7 +123,7 @@ def _sequence(text: str) -> list[Numbered] | None:
 
 def _complaint(text: str) -> str:
     try:
-        json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return f"not JSON: {str(error)[:200]}"
+        parse_json(text, what="it")
+    except InvalidFile as error:
+        return str(error).removeprefix("it is ")
     return ""

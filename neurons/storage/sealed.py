@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from neurons.core.errors import StoreError
+from neurons.core.json_text import strict_json
 from neurons.storage.files import write_atomic
 
 SEAL = "sha256"
@@ -25,7 +26,7 @@ def seal(value: Mapping[str, Any]) -> bytes:
     """The object as sealed JSON. Raises `ValueError` or `TypeError` for what JSON cannot hold, NaN and lone surrogates included."""
     if not value or SEAL in value:
         raise ValueError(f"an object to be sealed has entries of its own, none named {SEAL!r}")
-    body = json.dumps(dict(value), indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}").encode()
+    body = strict_json(dict(value), indent=1).removesuffix("\n}").encode()
     return body + f',\n "{SEAL}": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
 
 

@@ -5,6 +5,7 @@ The one reader of TXT, CSV, TSV, JSON, JSON Lines and YAML: prompt files, upload
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -20,6 +21,8 @@ Format = Literal["txt", "csv", "tsv", "jsonl", "yaml"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 MAX_BYTES = 100 << 20
 MAX_ROWS = 100_000
+MAX_YAML = 2_000_000
+"""Values of a YAML file, every alias written out."""
 _ENDINGS: dict[str, Format] = {
     "txt": "txt",
     "csv": "csv",
@@ -31,6 +34,10 @@ _ENDINGS: dict[str, Format] = {
     "yaml": "yaml",
     "yml": "yaml",
 }
+
+
+_MARKDOWN_RULE = re.compile(r"\s*\|?(\s*:?-+:?\s*\|)+(\s*:?-+:?\s*)?")
+"""The line below the header of a Markdown table."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,8 @@ def short(text: str) -> str:
 def kind_of(value: Any) -> str:
     if isinstance(value, bool):
         return "true or false"
+    if value is None or isinstance(value, bytes):
+        return "nothing" if value is None else "bytes"
     return "a number" if isinstance(value, int | float) else "a list" if isinstance(value, list) else "an object"
 
 
@@ -123,14 +132,41 @@ def _kind(name: str, text: str) -> Format:
 def _lines(text: str, encoding: str) -> Table:
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     rows = tuple((number, {"prompt": line}) for number, line in enumerate(lines, 1) if line.strip())
+    if len(rows) > 1 and "|" in rows[0][1]["prompt"] and _MARKDOWN_RULE.fullmatch(rows[1][1]["prompt"]):
+        raise InvalidFile("this is a table in Markdown, whose lines are no prompts; save it as CSV", field="file")
     return Table("txt", encoding, ("prompt",), rows, ())
+
+
+class _AsWritten(yaml.SafeLoader):  # type: ignore[misc]  # the library has no types
+    """YAML whose plain words stay the texts they are: `no`, `12:30`, `1_000` and `2026-01-01` are prompts and answers here."""
+
+
+_AsWritten.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in found if tag.rpartition(":")[2] in ("null", "merge")]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def _yaml(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        value = yaml.load(text, _AsWritten)
+        written_out = _values_in(value, {})
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise InvalidFile(f"the file is not YAML: {' '.join(str(error).split())[:300]}", field="file") from error
+    if written_out > MAX_YAML:
+        raise InvalidFile(f"the file's aliases stand for more than {MAX_YAML:,} values; write out what is meant", field="file")
+    return value
+
+
+def _values_in(value: Any, known: dict[int, int]) -> int:
+    """How many values there are once every alias is written out: a few lines of them can stand for billions."""
+    if not isinstance(value, list | dict):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MAX_YAML + 1  # an alias of itself has no end
+        parts = value if isinstance(value, list) else [*value.keys(), *value.values()]
+        known[id(value)] = min(1 + sum(_values_in(part, known) for part in parts), MAX_YAML + 1)
+    return known[id(value)]
 
 
 def _from_values(kind: Format, encoding: str, values: Sequence[tuple[int, Any]], broken: Sequence[tuple[int, str]]) -> Table:

@@ -238,8 +238,8 @@ TOURS = (
             ),
             Step(
                 "The word it did not say",
-                "In the first answer, look at the token that decides: the Lens tab shows what each layer would say there. The right city "
-                "stands among the candidates.",
+                "In the first answer, look at the token that decides: the last table of the Pictures tab shows what each layer would "
+                "say. The right city stands among the candidates.",
                 (
                     *_DECISION,
                     Show(

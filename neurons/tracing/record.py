@@ -17,11 +17,13 @@ from neurons.atlas.quantiles import quantiles_for
 from neurons.core.clock import now
 from neurons.core.errors import Cancelled, InvalidInput, ModelError, NeuronscopeError
 from neurons.core.progress import Progress, no_progress
-from neurons.core.types import FinishReason, Message, Sampling, Segment, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import FinishReason, Message, Sampling, Segment
 from neurons.models.chat import EncodedPrompt, decode, encode_prompt, token_pieces
 from neurons.models.loaded import LoadedModel
 from neurons.runs.generation import TOP_K, Decoder, Generation
 from neurons.runs.steering import needs_quantiles, resolve
+from neurons.tracing.divergence import RunningDivergence
 from traces.schema import TraceRecord
 from traces.store import TraceStore
 
@@ -43,6 +45,37 @@ class Pair:
     def same(self) -> bool:
         """Whether both answers have the same token ids."""
         return self.baseline.answer_ids == self.steered.answer_ids
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What is recorded of a run, and how it is kept."""
+
+    name: str = ""
+    """Of the trace; the two of a pair get " (baseline)" and " (steered)"."""
+    tags: Sequence[str] = ()
+    set_name: str | None = None
+    """The run of a prompt set that it belongs to."""
+    set_row: int | None = None
+    baseline_id: str | None = None
+    """For a steered run: the trace of the unsteered one. A pair sets it itself."""
+    record: bool = True
+    """Keep the activations; without, they can be recomputed."""
+    encoded: EncodedPrompt | None = None
+    """The prompt as ids, where somebody has encoded it already."""
+    keep_partial: bool = True
+    """Save what there is of a run that is stopped; without, `Cancelled` passes and nothing is saved."""
+
+    def label(self, record: TraceRecord) -> TraceRecord:
+        """The record with its name, tags and place in a set."""
+        return replace(
+            record,
+            name=self.name,
+            tags=tuple(self.tags),
+            set_name=self.set_name,
+            set_row=self.set_row,
+            baseline_id=self.baseline_id,
+        )
 
 
 def as_messages(prompt: Prompt, *, system: str | None = None) -> tuple[Message, ...]:
@@ -71,31 +104,25 @@ def run_trace(
     sampling: Sampling | None = None,
     steers: Sequence[Steer] = (),
     store: TraceStore | None = None,
-    name: str = "",
-    tags: Sequence[str] = (),
-    set_name: str | None = None,
-    set_row: int | None = None,
-    baseline_id: str | None = None,
-    record: bool = True,
-    keep_partial: bool = True,
+    options: RunOptions | None = None,
     on_token: Callable[[int], None] | None = None,
     progress: Progress = no_progress,
 ) -> tuple[TraceRecord, Generation]:
     """Answer a prompt and save the run in `store` (None: nothing is saved and the record has no id).
 
     `on_token` gets each id as it is taken and may raise `Cancelled`: what there is by then is saved, marked and returned
-    (with `keep_partial` off nothing is saved and `Cancelled` passes).
+    (unless `options` say otherwise).
     When anything else is raised, what there is is saved, marked and named in the `ModelError` that is raised instead.
     """
-    sampling = (sampling or Sampling()).check()
+    sampling, options = (sampling or Sampling()).check(), options or RunOptions()
     messages = as_messages(prompt)
-    encoded = encode_prompt(loaded, messages)
+    encoded = options.encoded or encode_prompt(loaded, messages)
     steers = resolved(loaded, steers, prompt=encoded, progress=progress)
-    run = _Run(loaded, messages, encoded, sampling, steers, record=record)
+    run = _Run(loaded, messages, encoded, sampling, steers, record=options.record)
 
     def save(saved: TraceRecord) -> TraceRecord:
-        extra = replace(saved, name=name, tags=tuple(tags), set_name=set_name, set_row=set_row, baseline_id=baseline_id)
-        return extra if store is None else store.save(extra, run.arrays())
+        labelled = options.label(saved)
+        return labelled if store is None else store.save(labelled, run.arrays())
 
     reason: FinishReason | None = None
     try:
@@ -103,7 +130,7 @@ def run_trace(
             if on_token is not None:
                 on_token(token)
     except (Cancelled, KeyboardInterrupt):
-        if not keep_partial:
+        if not options.keep_partial:
             raise
         reason = "cancelled"
     except Exception as error:  # memory, device or library: the answer so far is the person's work
@@ -118,66 +145,28 @@ def run_pair(
     *,
     sampling: Sampling | None = None,
     store: TraceStore | None = None,
-    name: str = "",
-    tags: Sequence[str] = (),
-    set_name: str | None = None,
-    set_row: int | None = None,
-    record: bool = True,
-    keep_partial: bool = True,
+    options: RunOptions | None = None,
     on_token: Callable[[Side, int], None] | None = None,
     progress: Progress = no_progress,
 ) -> Pair:
     """Answer a prompt unsteered and steered, a token of each in turn, and save both runs as a pair.
 
-    Raising `Cancelled` in `on_token` ends both; what there is is saved and marked (unless `keep_partial` is off). When one
+    Raising `Cancelled` in `on_token` ends both; what there is is saved and marked (unless `options` say otherwise). When one
     fails, the other goes on, both are saved and `ModelError` names the failed one; an error in `on_token` ends both.
     """
-    sampling = (sampling or Sampling()).check()
+    sampling, options = (sampling or Sampling()).check(), options or RunOptions()
     messages = as_messages(prompt)
-    encoded = encode_prompt(loaded, messages)
+    encoded = options.encoded or encode_prompt(loaded, messages)
     steers = resolved(loaded, steers, prompt=encoded, progress=progress)
-    runs: dict[Side, _Run] = {
-        "baseline": _Run(loaded, messages, encoded, sampling, (), record=record),
-        "steered": _Run(loaded, messages, encoded, sampling, steers, record=record),
-    }
-    reason: FinishReason | None = None
-    errors: dict[Side, Exception] = {}
-    try:
-        active = list(runs)
-        while active:
-            for side in list(active):
-                try:
-                    token = runs[side].step()
-                except Cancelled:
-                    raise
-                except Exception as error:  # noqa: BLE001  # memory, device or library: the answer so far is the person's work
-                    errors[side] = error
-                    token = None
-                if token is None:
-                    active.remove(side)
-                elif on_token is not None:
-                    on_token(side, token)
-    except (Cancelled, KeyboardInterrupt):
-        if not keep_partial:
-            raise
-        reason = "cancelled"
-    except Exception as error:  # noqa: BLE001  # raised by `on_token`: neither run can go on
-        errors = dict.fromkeys(runs, error) | errors
-    saved: dict[Side, TraceRecord] = {}
-
-    def save(side: Side) -> TraceRecord:
-        run, label = runs[side], f"{name} ({side})" if name else ""
-        ended = run.failed(errors[side]) if side in errors else run.finish(reason)
-        link = saved["baseline"].id or None if side == "steered" and "baseline" in saved else None
-        ended = replace(ended, name=label, tags=tuple(tags), set_name=set_name, set_row=set_row, baseline_id=link)
-        saved[side] = ended if store is None else store.save(ended, run.arrays())
-        return saved[side]
-
-    if not errors:
-        return Pair(save("baseline"), save("steered"), runs["baseline"].generation(), runs["steered"].generation())
-    outcomes = {side: _try_to_save(partial(save, side)) for side in runs}
-    side, failure = next(iter(errors.items()))
-    raise _named(failure, *outcomes[side]) from failure
+    pair = _PairOfRuns(
+        _Run(loaded, messages, encoded, sampling, (), record=options.record),
+        _Run(loaded, messages, encoded, sampling, steers, record=options.record),
+        prompt_tokens=len(encoded.ids),
+        options=options,
+        store=store,
+    )
+    pair.answer(on_token)
+    return pair.save()
 
 
 def _try_to_save(save: Callable[[], TraceRecord]) -> tuple[TraceRecord | None, str]:
@@ -224,6 +213,10 @@ class _Run:
         self._steers = steers
         self._generation: Generation | None = None
         self._broken = False
+
+    @property
+    def decoder(self) -> Decoder:
+        return self._decoder
 
     def step(self) -> int | None:
         return self._decoder.step()
@@ -275,6 +268,67 @@ class _Run:
             steers=run.steers,
             seconds=run.seconds,
         )
+
+
+class _PairOfRuns:
+    """The two runs of a pair, a token of each in turn, with what is needed to save them."""
+
+    def __init__(self, baseline: _Run, steered: _Run, *, prompt_tokens: int, options: RunOptions, store: TraceStore | None) -> None:
+        self._runs: dict[Side, _Run] = {"baseline": baseline, "steered": steered}
+        self._apart = RunningDivergence(prompt_tokens)
+        self._options, self._store = options, store
+        self._reason: FinishReason | None = None
+        self._errors: dict[Side, Exception] = {}
+        self._saved: dict[Side, TraceRecord] = {}
+
+    def answer(self, on_token: Callable[[Side, int], None] | None) -> None:
+        """Run both to their ends. Raises `Cancelled` only where nothing is to be kept of a run that is stopped."""
+        active = list(self._runs)
+        try:
+            while active:
+                for side in list(active):
+                    token = self._step(side)
+                    if token is None:
+                        active.remove(side)
+                    elif on_token is not None:
+                        on_token(side, token)
+                self._apart.note(self._runs["baseline"].decoder, self._runs["steered"].decoder)
+        except (Cancelled, KeyboardInterrupt):
+            if not self._options.keep_partial:
+                raise
+            self._reason = "cancelled"
+        except Exception as error:  # noqa: BLE001  # raised by `on_token`: neither run can go on
+            self._errors = dict.fromkeys(self._runs, error) | self._errors
+
+    def _step(self, side: Side) -> int | None:
+        """The next token of one run; None at its end, and where it broke: the other goes on."""
+        try:
+            return self._runs[side].step()
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001  # memory, device or library: the answer so far is the person's work
+            self._errors[side] = error
+            return None
+
+    def save(self) -> Pair:
+        """Save both. Raises `ModelError` for the first that broke, after both were saved as far as they are."""
+        if not self._errors:
+            baseline, steered = self._save("baseline"), self._save("steered")
+            return Pair(baseline, steered, self._runs["baseline"].generation(), self._runs["steered"].generation())
+        outcomes = {side: _try_to_save(partial(self._save, side)) for side in self._runs}
+        side, failure = next(iter(self._errors.items()))
+        raise _named(failure, *outcomes[side]) from failure
+
+    def _save(self, side: Side) -> TraceRecord:
+        run, name = self._runs[side], f"{self._options.name} ({side})" if self._options.name else ""
+        ended = run.failed(self._errors[side]) if side in self._errors else run.finish(self._reason)
+        link = self._saved["baseline"].id or None if side == "steered" and "baseline" in self._saved else None
+        ended = replace(self._options, name=name, baseline_id=link).label(ended)
+        arrays = run.arrays()
+        if side == "steered" and link is not None and arrays:
+            arrays |= self._apart.arrays(len(ended.token_ids))
+        self._saved[side] = ended if self._store is None else self._store.save(ended, arrays)
+        return self._saved[side]
 
 
 def arrays_of(run: Generation) -> dict[str, np.ndarray[Any, Any]]:

@@ -180,7 +180,7 @@ def _token(ids: tuple[int, ...], position: int) -> str:
 def _saved(store: TraceStore, record: TraceRecord) -> dict[str, NDArray[Any]]:
     dataset = store.arrays(record.id)
     try:
-        return {str(name): np.asarray(dataset[name].values) for name in dataset.variables}
+        return {str(name): np.asarray(dataset[name].values) for name in dataset.data_vars}
     except (OSError, ValueError, RuntimeError) as error:
         raise StoreError(f"trace {record.id} is damaged ({error}); import it again or delete it") from error
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from neurons.attribution.attribute import Attribution, top_rows
-from neurons.core.types import parse_ranges
+from neurons.core.steers import parse_ranges
 from traces.attributions import AttributionInfo, StoredAttribution, from_rows
 
+STANDS_IN = "stands_in"
+CONVERGENCE = "convergence"
 MOST_ROWS = 5_000
 """Rows that are saved of each attribution: the strongest."""
 
@@ -31,6 +35,18 @@ def storable(full: Attribution, *, sources: str = "") -> StoredAttribution:
         layers * neurons * (tokens if positions is None else len(positions)),
         len(top.rows),
         sources=sources,
-        extra={"seconds": round(full.seconds, 3)},
+        extra=_said_of(full),
     )
     return from_rows(info, top.rows, mass_LT=mass_LT)
+
+
+def _said_of(full: Attribution) -> dict[str, float | int | str]:
+    """What a reader has to know of how it was computed."""
+    said: dict[str, float | int | str] = {"seconds": round(full.seconds, 3)}
+    if full.stands_in:
+        said[STANDS_IN] = full.stands_in
+    if full.gap is not None:
+        said |= {"steps": full.steps, CONVERGENCE: full.convergence}
+        if math.isfinite(full.gap):
+            said["gap"] = full.gap
+    return said

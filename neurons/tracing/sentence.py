@@ -20,7 +20,7 @@ Part = tuple[str, Kind]
 
 _MARKS = {"\n": "↵", "\t": "⇥"}
 _JOINERS = "\u200c\u200d\ufe0e\ufe0f"  # they shape the characters beside them
-_UNITS: dict[Metric, str] = {"prob": "probability", "logprob": "nats", "logit": "logits", "contrast": "logits"}
+_UNITS: dict[Metric, str] = {"prob": "probability", "logprob": "nats", "logit": "logits", "contrast": "logits", "logodds": "log odds"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from neurons.core.errors import Cancelled, InvalidInput
 from neurons.core.progress import Progress, no_progress
-from neurons.core.types import Sampling, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import Sampling
 from neurons.models.chat import check_length, decode, encode_prompt, token_text
 from neurons.models.loaded import LoadedModel
 from neurons.runs.generation import generate
 from neurons.runs.hooks import run_forward
+from neurons.runs.kl import kl_divergence
 from neurons.runs.steering import compile_edits
 from neurons.tracing.record import Prompt, as_messages, resolved
 from traces.compare import changed_share, word_diff
@@ -96,6 +98,27 @@ def sweep(
     unsteered answer's tokens before it. Steers that are switched off stay off.
     Raises `InvalidInput` for no strengths, no steers that are on, or an offset past the answer.
     """
+    values = _checked(strengths, steers)
+    sampling = (sampling or Sampling()).check()
+    encoded = encode_prompt(loaded, as_messages(prompt))
+    # Values are needed at some strengths even where the steers' own strength is 0.
+    on = [replace(steer, strength=2.0) for steer in steers if steer.enabled]
+    full = resolved(loaded, on, prompt=encoded, progress=progress)
+    place = _find_place(loaded, encoded.ids, sampling, token_id, offset)
+    points = []
+    for number, strength in enumerate(values):
+        progress(number, len(values), f"strength {strength:g}")
+        at = tuple(replace(s, strength=strength).check() for s in full)
+        check = _stop_early(progress, number, len(values))
+        answer = _answer(loaded, encoded.ids, sampling, at, place, check) if answers else None
+        points.append(_point(strength, _next_logprobs(loaded, place.context, at, len(encoded.ids)), place, answer))
+    progress(len(values), len(values), "finished")
+    probability = float(place.logp_V[place.token_id].exp())
+    return Sweep(place.token_id, token_text(loaded, place.token_id), len(place.context), place.answer, probability, tuple(points))
+
+
+def _checked(strengths: Sequence[float], steers: Sequence[Steer]) -> list[float]:
+    """The strengths, each once. Raises `InvalidInput` where they or the steers make no sweep."""
     values = list(dict.fromkeys(float(s) for s in strengths))
     if not values or len(values) > MAX_STRENGTHS or not all(math.isfinite(s) for s in values):
         raise InvalidInput(f"give 1 to {MAX_STRENGTHS} finite strengths", field="strengths")
@@ -103,53 +126,73 @@ def sweep(
         raise InvalidInput("a sweep needs at least one steer", field="steers")
     if not any(steer.enabled for steer in steers):
         raise InvalidInput("every steer is switched off; switch one on to sweep its strength", field="steers")
-    sampling = (sampling or Sampling()).check()
-    encoded = encode_prompt(loaded, as_messages(prompt))
-    # Values are needed at some strengths even where the steers' own strength is 0.
-    on = [replace(steer, strength=2.0) for steer in steers if steer.enabled]
-    full = resolved(loaded, on, prompt=encoded, progress=progress)
+    return values
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where a sweep looks, and what is there without a steer."""
+
+    context: tuple[int, ...]
+    """The ids before the chosen token."""
+    token_id: int
+    logp_V: torch.Tensor
+    answer_ids: tuple[int, ...]
+    answer: str
+
+
+def _find_place(loaded: LoadedModel, prompt_ids: tuple[int, ...], sampling: Sampling, token_id: int | None, offset: int) -> _Place:
+    """The unsteered answer and the chosen token in it. Raises `InvalidInput` for an offset past the answer or an id past the vocabulary."""
     enough = replace(sampling, max_new_tokens=max(sampling.max_new_tokens, offset + 1))
-    baseline = generate(loaded, encoded.ids, sampling=enough, record=False)
-    if not 0 <= offset < len(baseline.answer_ids):
-        raise InvalidInput(f"the unsteered answer has {len(baseline.answer_ids)} tokens; choose one from 0", field="offset")
-    chosen = baseline.answer_ids[offset] if token_id is None else token_id
+    answer_ids = generate(loaded, prompt_ids, sampling=enough, record=False).answer_ids
+    if not 0 <= offset < len(answer_ids):
+        raise InvalidInput(f"the unsteered answer has {len(answer_ids)} tokens; choose one from 0", field="offset")
+    chosen = answer_ids[offset] if token_id is None else token_id
     if not 0 <= chosen < loaded.ref.n_vocab:
         raise InvalidInput(f"token id {chosen} is not in the vocabulary (0 to {loaded.ref.n_vocab - 1})", field="token")
-    context = (*encoded.ids, *baseline.answer_ids[:offset])
-    kept = baseline.answer_ids[: sampling.max_new_tokens]
-    base_logp_V = _next_logprobs(loaded, context, (), len(encoded.ids))
-    text = decode(loaded, kept)
-    points = []
-    for number, strength in enumerate(values):
-        progress(number, len(values), f"strength {strength:g}")
-        at = tuple(replace(s, strength=strength).check() for s in full) if full else ()
-        logp_V = _next_logprobs(loaded, context, at, len(encoded.ids))
-        answer = differs = changed = None
-        if answers:
-            check = _stop_early(progress, number, len(values))
-            run = generate(loaded, encoded.ids, sampling=sampling, steers=at, record=False, on_token=check)
-            if run.finish_reason == "cancelled":
-                raise Cancelled
-            answer, differs = decode(loaded, run.answer_ids), run.answer_ids != kept
-            changed = changed_share(word_diff(text, answer))
-        top = int(logp_V.argmax())
-        points.append(
-            SweepPoint(
-                strength=strength,
-                probability=float(logp_V[chosen].exp()),
-                logprob=float(logp_V[chosen]),
-                rank=int((logp_V > logp_V[chosen]).sum()),
-                top_id=top,
-                top_probability=float(logp_V[top].exp()),
-                kl=max(0.0, float((base_logp_V.exp() * (base_logp_V - logp_V)).sum())),
-                answer=answer,
-                differs=differs,
-                changed_words=changed,
-            )
-        )
-    progress(len(values), len(values), "finished")
-    token = token_text(loaded, chosen)
-    return Sweep(chosen, token, len(context), text, float(base_logp_V[chosen].exp()), tuple(points))
+    context = (*prompt_ids, *answer_ids[:offset])
+    kept = answer_ids[: sampling.max_new_tokens]
+    return _Place(context, chosen, _next_logprobs(loaded, context, (), len(prompt_ids)), kept, decode(loaded, kept))
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A steered answer against the unsteered one."""
+
+    text: str
+    differs: bool
+    changed: float
+
+
+def _answer(
+    loaded: LoadedModel,
+    prompt_ids: tuple[int, ...],
+    sampling: Sampling,
+    steers: Sequence[Steer],
+    place: _Place,
+    on_token: Callable[[int], None],
+) -> _Answer:
+    run = generate(loaded, prompt_ids, sampling=sampling, steers=steers, record=False, on_token=on_token)
+    if run.finish_reason == "cancelled":
+        raise Cancelled
+    text = decode(loaded, run.answer_ids)
+    return _Answer(text, run.answer_ids != place.answer_ids, changed_share(word_diff(place.answer, text)))
+
+
+def _point(strength: float, logp_V: torch.Tensor, place: _Place, answer: _Answer | None) -> SweepPoint:
+    chosen, top = place.token_id, int(logp_V.argmax())
+    return SweepPoint(
+        strength=strength,
+        probability=float(logp_V[chosen].exp()),
+        logprob=float(logp_V[chosen]),
+        rank=int((logp_V > logp_V[chosen]).sum()),
+        top_id=top,
+        top_probability=float(logp_V[top].exp()),
+        kl=float(kl_divergence(place.logp_V, logp_V)),
+        answer=None if answer is None else answer.text,
+        differs=None if answer is None else answer.differs,
+        changed_words=None if answer is None else answer.changed,
+    )
 
 
 def _stop_early(progress: Progress, number: int, total: int) -> Callable[[int], None]:
@@ -204,6 +247,6 @@ def forced_divergence(
         taken_T1 = torch.tensor(ids[start + 1 : stop + 1], device=base_TV.device)[:, None]
         probs.append(base_TV.gather(1, taken_T1)[:, 0].exp().cpu())
         steered_probs.append(steered_TV.gather(1, taken_T1)[:, 0].exp().cpu())
-        kls.append((base_TV.exp() * (base_TV - steered_TV)).sum(-1).clamp_min(0).cpu())
+        kls.append(kl_divergence(base_TV, steered_TV).cpu())
     arrays = [torch.cat(parts).numpy() for parts in (probs, steered_probs, kls)]
     return ForcedDivergence(tuple(ids), *arrays)

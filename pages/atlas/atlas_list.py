@@ -12,8 +12,9 @@ from neurons.atlas.records import AtlasInfo
 from neurons.atlas.removal import remove_atlas, remove_folder, restore_atlas
 from neurons.atlas.store import SHIPPED, Atlas, atlas_folder, damaged_atlases, list_atlases, open_atlas, open_folder
 from neurons.core.errors import NeuronscopeError
+from neurons.core.percent import column_share
 from neurons.core.types import ModelRef
-from pages.shared import server_wide, untrusted
+from pages.shared import address_state, browser_history, server_wide, untrusted
 from pages.shared.tables import choose_rows, moments
 
 _REMOVED = "atlas.removed"
@@ -32,6 +33,12 @@ COLUMNS: dict[str, Any] = {
 }
 
 
+class ChosenState(address_state.PageState):
+    """The atlas that is looked at, by `name_of`."""
+
+    atlas: address_state.Named = None
+
+
 def draw() -> Atlas | None:
     """The table; returns the atlas that is looked at: the ticked one, else the address's, else the loaded model's."""
     _notices()
@@ -46,7 +53,9 @@ def draw() -> Atlas | None:
     names = [name_of(info) for info in infos]
     frame = frame_of(infos, used)
     picked = choose_rows(frame, key="atlas.table", identity=names, columns=COLUMNS, height=min(36 * (len(frame) + 1) + 2, 220))
-    asked = st.query_params.get("atlas")
+    asked = address_state.read(ChosenState).atlas
+    if asked is not None and asked not in names:
+        browser_history.unknown("the atlas", asked)
     here = next((n for n, info in enumerate(infos) if used is not None and folder_of(info) == used.folder), 0)
     chosen = picked[0] if picked else names.index(asked) if asked in names else here
     st.query_params["atlas"] = names[chosen]
@@ -86,7 +95,7 @@ def frame_of(infos: Sequence[AtlasInfo], used: Atlas | None) -> pd.DataFrame:
             "tokens": [info.tokens for info in infos],
             "documents": [info.documents for info in infos],
             "described": [info.described for info in infos],
-            "share": [info.described / (2 * info.model.n_layers * info.model.n_neurons) for info in infos],
+            "share": [column_share(info.described / (2 * info.model.n_layers * info.model.n_neurons)) for info in infos],
             "size": [size_of(folder_of(info)) / 1e6 for info in infos],
             "created": moments(info.created for info in infos),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,75 +64,94 @@ def _kept(loaded: LoadedModel) -> None:
 def _form(loaded: LoadedModel) -> None:
     left, right = st.columns([1.3, 1], gap="medium")
     with left:
-        st.markdown("**Texts**")
-        shipped = (SHIPPED / CORPUS).exists()
-        ours = st.checkbox(
-            "The shipped atlas's texts", value=shipped, disabled=not shipped, key="atlas.build.shipped",
-            help="Encyclopedia, code, documentation, law, drama and more, all redistributable; cut anew for this model",
-        )  # fmt: skip
-        files = st.file_uploader(
-            "Your own files", type=_KINDS, accept_multiple_files=True, key="atlas.build.files", max_upload_size=_MAX_MB,
-            help="UTF-8 text, JSONL, CSV or Parquet. Conversations (a column 'messages') go through the model's chat template",
-        )  # fmt: skip
-        named = st.text_area(
-            "Or files, folders and data sets by name, one on each line", key="atlas.build.named", height=80, persist_state="session",
-            placeholder="/data/my-texts\nowner/dataset",
-            help="Paths on the server, or Hugging Face data set ids",
-        )  # fmt: skip
-        column, licence = st.columns(2)
-        text_column = column.text_input("Text column", key="atlas.build.column", placeholder="detected", persist_state="session")
-        stated = licence.text_input("Licence of your texts", "not stated", key="atlas.build.licence", help="Recorded in the atlas")
-        uploads = _uploads(files, text_column or None)
+        settings = _texts()
     with right:
-        st.markdown("**How much**")
-        tokens = st.number_input(
-            "Tokens at most", 0, None, 0, 100_000, key="atlas.build.tokens",
-            help="0 takes all. The quantile at 1 in 100,000 needs 1,000,000 tokens for its 10th largest value",
+        settings = _amount(settings)
+        concepts = st.toggle(
+            "Named concepts", True, key="atlas.build.concepts",
+            help="Afterwards also finds which neurons mean each concept of the lexicon, where that is not known yet (the Concepts page)",
         )  # fmt: skip
-        chats = st.number_input(
-            "Conversations by the model", 0, 100_000, 0, 10, key="atlas.build.chats",
-            help="The model answers this many varied prompts in its own chat format; labelled so in the atlas. Slow on a processor",
-        )  # fmt: skip
-        probe = st.toggle("Vocabulary probe", True, key="atlas.build.probe", help="Also runs each token alone: helps early and late layers")
-        with st.expander("More"):
-            extremes = st.number_input(
-                "Extremes kept per side",
-                1,
-                100_000,
-                128,
-                key="atlas.build.extremes",
-                help="The j-th largest of N tokens is the quantile 1 - j/N",
-            )
-            memory = st.number_input("Memory for token tables, GB", 0.1, 1_000.0, 1.25, 0.25, key="atlas.build.memory")
-        specs = [*([SHIPPED_TEXTS] if ours else []), *map(str, uploads), *(line.strip() for line in named.splitlines() if line.strip())]
-        if st.button("Build", icon=":material/construction:", type="primary", key="atlas.build.go", disabled=not specs, width="stretch"):
-            settings = BuildSettings(
-                corpus=tuple(specs),
-                column=text_column.strip() or None,
-                licence=stated.strip() or "not stated",
-                tokens=int(tokens) or None,
-                conversations=int(chats),
-                probe=probe,
-                memory_bytes=int(memory * 1e9),
-                collect=CollectSettings(extremes=int(extremes)),
-            )
-            begin(loaded, settings)
+        ready = bool(settings.corpus)
+        if st.button("Build", icon=":material/construction:", type="primary", key="atlas.build.go", disabled=not ready, width="stretch"):
+            begin(loaded, settings, concepts=concepts)
             st.rerun()
         st.caption(
             "Takes from minutes (100,000 tokens of a small model) to hours; it can be stopped and resumed."
-            if specs
+            if ready
             else "Choose some texts first."
         )
 
 
-def begin(loaded: LoadedModel, settings: BuildSettings) -> None:
+def _texts() -> BuildSettings:
+    """Which texts are read."""
+    st.markdown("**Texts**")
+    shipped = (SHIPPED / CORPUS).exists()
+    ours = st.checkbox(
+        "The shipped atlas's texts", value=shipped, disabled=not shipped, key="atlas.build.shipped",
+        help="Encyclopedia, code, documentation, law, drama and more, all redistributable; cut anew for this model",
+    )  # fmt: skip
+    files = st.file_uploader(
+        "Your own files", type=_KINDS, accept_multiple_files=True, key="atlas.build.files", max_upload_size=_MAX_MB,
+        help="UTF-8 text, JSONL, CSV or Parquet. Conversations (a column 'messages') go through the model's chat template",
+    )  # fmt: skip
+    named = st.text_area(
+        "Or files, folders and data sets by name, one on each line", key="atlas.build.named", height=80, persist_state="session",
+        placeholder="/data/my-texts\nowner/dataset",
+        help="Paths on the server, or Hugging Face data set ids",
+    )  # fmt: skip
+    column, licence = st.columns(2)
+    text_column = column.text_input("Text column", key="atlas.build.column", placeholder="detected", persist_state="session")
+    stated = licence.text_input("Licence of your texts", "not stated", key="atlas.build.licence", help="Recorded in the atlas")
+    uploads = _uploads(files, text_column or None)
+    named_ones = (line.strip() for line in named.splitlines() if line.strip())
+    return BuildSettings(
+        corpus=(*([SHIPPED_TEXTS] if ours else []), *map(str, uploads), *named_ones),
+        column=text_column.strip() or None,
+        licence=stated.strip() or "not stated",
+    )
+
+
+def _amount(settings: BuildSettings) -> BuildSettings:
+    """The same with how much is read and kept."""
+    st.markdown("**How much**")
+    tokens = st.number_input(
+        "Tokens at most", 0, None, 0, 100_000, key="atlas.build.tokens",
+        help="0 takes all. The quantile at 1 in 100,000 needs 1,000,000 tokens for its 10th largest value",
+    )  # fmt: skip
+    chats = st.number_input(
+        "Conversations by the model", 0, 100_000, 0, 10, key="atlas.build.chats",
+        help="The model answers this many varied prompts in its own chat format; labelled so in the atlas. Slow on a processor",
+    )  # fmt: skip
+    probe = st.toggle("Vocabulary probe", True, key="atlas.build.probe", help="Also runs each token alone: helps early and late layers")
+    with st.expander("More"):
+        extremes = st.number_input(
+            "Extremes kept per side",
+            1,
+            100_000,
+            128,
+            key="atlas.build.extremes",
+            help="The j-th largest of N tokens is the quantile 1 - j/N",
+        )
+        memory = st.number_input("Memory for token tables, GB", 0.1, 1_000.0, 1.25, 0.25, key="atlas.build.memory")
+    return replace(
+        settings,
+        tokens=int(tokens) or None,
+        conversations=int(chats),
+        probe=probe,
+        memory_bytes=int(memory * 1e9),
+        collect=CollectSettings(extremes=int(extremes)),
+    )
+
+
+def begin(loaded: LoadedModel, settings: BuildSettings, *, concepts: bool = True) -> None:
     """Start a build from the beginning. Raises `InvalidInput` while another job works on this model's atlas."""
     busy = [job for job in running.jobs_of(loaded.ref, atlas_jobs.BUILD) if job.active]
     if not busy:
         for job in running.jobs_of(loaded.ref, atlas_jobs.BUILD):
             job_progress.runner().delete(job.id)
         shutil.rmtree(collection_folder(loaded.ref), ignore_errors=True)
-    running.start(atlas_jobs.BUILD, atlas_jobs.build_params(settings), title=f"Atlas of {loaded.ref.name}")
+    params = atlas_jobs.BuildParameters(settings=settings, concepts=concepts)
+    running.start(atlas_jobs.BUILD, params, title=f"Atlas of {loaded.ref.name}")
 
 
 def _uploads(files: list[Any], column: str | None) -> list[Path]:

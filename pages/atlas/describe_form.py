@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Literal
 
 import streamlit as st
 
 from neurons.atlas.store import Atlas, open_atlas
 from neurons.core.tasks import Task
 from neurons.describing import atlas_jobs
-from neurons.describing.endpoint import KEY_VARIABLE, Client, Forecast
+from neurons.describing.endpoint import KEY_VARIABLE, Client, Endpoint, Forecast
+from neurons.describing.explain import Explaining
 from neurons.describing.explainer import DescribeSettings
+from neurons.describing.imported import own_atlas
 from neurons.describing.improve import predict_run
 from neurons.describing.survey import piece_table
 from neurons.models.loaded import LoadedModel
@@ -20,11 +22,15 @@ from pages.atlas import running
 from pages.shared import job_progress, progress_row, server_wide
 
 _FORECAST = "atlas.ask.forecast"
+_WHAT: dict[Literal["headline", "detail"], tuple[str, str]] = {
+    "headline": ("Headlines", "in its own words; the same model judges them and the present ones on other passages"),
+    "detail": ("Detail lines", "in the form of the present ones; judged by how well they predict the activation"),
+}
 _STANDARD = DescribeSettings()
 
 
 class Forecasting(Task[Forecast]):
-    """How long asking an endpoint will take, found by asking it once."""
+    """How long asking an endpoint will take, found by asking it about a few neurons."""
 
 
 def draw() -> None:
@@ -59,9 +65,10 @@ def draw() -> None:
 def _outcome(job: Job) -> None:
     if job.kind == atlas_jobs.ASK:
         made = job.outcome(atlas_jobs.Asked)
+        what, why = ("headline", "it was judged as good") if made.what == "headline" else ("description", "it predicts as well")
         st.caption(
-            f"Of {made.asked:,} neurons, {made.replaced:,} got a better description, {made.kept:,} kept the one they had "
-            f"(it predicts as well), {made.failed:,} got no usable answer and are asked again by the next run."
+            f"Of {made.asked:,} neurons, {made.replaced:,} got a better {what}, {made.kept:,} kept the one they had "
+            f"({why}), {made.failed:,} got no usable answer and are asked again by the next run."
         )
     else:
         st.caption(f"{job.outcome(atlas_jobs.Described).described:,} neuron sides are described. The Overview tab shows how well.")
@@ -83,7 +90,7 @@ def _template(loaded: LoadedModel, *, disabled: bool) -> None:
             "Also the published score", key="atlas.describe.secondary", help="Top 20 and 5 random windows: flattering, and slow"
         )
         if st.button("Describe", icon=":material/edit_note:", type="primary", key="atlas.describe.go", disabled=disabled, width="stretch"):
-            params = {"tokens": int(tokens), "held": int(held), "secondary": secondary}
+            params = atlas_jobs.DescribeParameters(tokens=int(tokens), held=int(held), secondary=secondary)
             running.start(atlas_jobs.DESCRIBE, params, title=f"Describing the neurons of {loaded.ref.name}")
             st.rerun()
 
@@ -97,7 +104,7 @@ def _score(loaded: LoadedModel, *, disabled: bool) -> None:
             "Also the published score", key="atlas.score.secondary", help="Top 20 and 5 random windows: flattering, and slow"
         )
         if st.button("Score", icon=":material/grading:", key="atlas.score.go", disabled=disabled, width="stretch"):
-            params = {"tokens": int(tokens), "secondary": secondary}
+            params = atlas_jobs.ScoreParameters(tokens=int(tokens), secondary=secondary)
             running.start(atlas_jobs.SCORE, params, title=f"Scoring the descriptions of {loaded.ref.name}")
             st.rerun()
 
@@ -107,11 +114,15 @@ def _ask(loaded: LoadedModel, atlas: Atlas, *, disabled: bool) -> None:
         st.markdown("**Ask a language model**")
         st.caption(
             "Any OpenAI-compatible endpoint: vLLM, Ollama, llama.cpp, transformers serve, a service. It sees where a neuron fires and "
-            "writes candidates; one replaces the description only where it predicts better on text kept for checking."
+            "writes candidates; one replaces the present text only where it proves better on places it was not shown."
         )
         if "descriptions" not in atlas.manifest:
             st.caption("Describe the atlas without a language model first.")
             return
+        what = st.radio(
+            "What it writes", list(_WHAT), format_func=lambda one: _WHAT[one][0], captions=[told for _, told in _WHAT.values()],
+            key="atlas.ask.what", horizontal=True,
+        )  # fmt: skip
         url = st.text_input("Address", key="atlas.ask.url", placeholder="http://localhost:8000/v1", persist_state="session")
         model = st.text_input("Model it serves", key="atlas.ask.model", placeholder="its name there", persist_state="session")
         key = "is set" if os.environ.get(KEY_VARIABLE) else "is not set (local endpoints need none)"
@@ -119,54 +130,56 @@ def _ask(loaded: LoadedModel, atlas: Atlas, *, disabled: bool) -> None:
             f":material/key: The key comes from the server's environment variable {KEY_VARIABLE.replace('_', chr(92) + '_')}, which {key}."
         )
         one, two, three = st.columns(3)
-        values: dict[str, Any] = {
-            "base_url": url.strip(),
-            "model": model.strip(),
-            "candidates": int(one.number_input("Candidates", 1, 16, 3, key="atlas.ask.candidates", help="Descriptions per neuron side")),
-            "concurrency": int(two.number_input("Requests at a time", 1, 64, 4, key="atlas.ask.concurrency", help="Sent in parallel")),
-            "requests_per_minute": float(
-                three.number_input("Per minute, at most", 0, None, 0, key="atlas.ask.rate", help="Requests; 0 sets no limit")
-            ),
-        }
-        limit = int(
-            one.number_input("Neurons", 1, 1_000_000, 200, key="atlas.ask.limit", help="Those that need it most are asked about first")
+        candidates = one.number_input("Candidates", 1, 16, 3, key="atlas.ask.candidates", help="Descriptions per neuron side")
+        concurrency = two.number_input("Requests at a time", 1, 64, 4, key="atlas.ask.concurrency", help="Sent in parallel")
+        rate = three.number_input("Per minute, at most", 0, None, 0, key="atlas.ask.rate", help="Requests; 0 sets no limit")
+        limit = one.number_input("Neurons", 1, 1_000_000, 200, key="atlas.ask.limit", help="Those that need it most are asked about first")
+        price_in = two.number_input("Price in", 0.0, key="atlas.ask.price_in", help="Per million prompt tokens, for the forecast")
+        price_out = three.number_input("Price out", 0.0, key="atlas.ask.price_out", help="Per million answer tokens")
+        endpoint = atlas_jobs.EndpointParameters(
+            base_url=url.strip(),
+            model=model.strip(),
+            candidates=int(candidates),
+            concurrency=int(concurrency),
+            requests_per_minute=float(rate),
+            price_in=float(price_in),
+            price_out=float(price_out),
         )
-        values["price_in"] = float(
-            two.number_input("Price in", 0.0, key="atlas.ask.price_in", help="Per million prompt tokens, for the forecast")
-        )
-        values["price_out"] = float(three.number_input("Price out", 0.0, key="atlas.ask.price_out", help="Per million answer tokens"))
         typed = st.text_input("Or just these neurons", key="atlas.ask.neurons", placeholder="17:803, 4:12-")
         check, go = st.columns(2)
         if check.button("Forecast", icon=":material/calculate:", key="atlas.ask.check", width="stretch", disabled=disabled or not url):
-            _begin_forecast(loaded, atlas, values, typed, limit)
+            _begin_forecast(loaded, atlas, endpoint.endpoint(), typed, int(limit), what)
             st.rerun()
         if go.button("Ask", icon=":material/forum:", type="primary", key="atlas.ask.go", width="stretch", disabled=disabled or not url):
-            atlas_jobs.endpoint_of(values)
-            atlas_jobs.sides_to_ask(atlas, typed, limit)
-            params = {"endpoint": values, "neurons": typed, "limit": limit}
-            running.start(atlas_jobs.ASK, params, title=f"Asking {values['model']} about neurons")
+            endpoint.endpoint()  # tells what is wrong with it before anything is queued
+            (atlas_jobs.sides_to_explain if what == "headline" else atlas_jobs.sides_to_ask)(atlas, typed, int(limit))
+            params = atlas_jobs.AskParameters(endpoint=endpoint, neurons=typed, limit=int(limit), what=what)
+            running.start(atlas_jobs.ASK, params, title=f"Asking {endpoint.model} about neurons")
             st.session_state.pop(_FORECAST, None)
             st.rerun()
         _forecast()
 
 
-def _begin_forecast(loaded: LoadedModel, atlas: Atlas, values: dict[str, Any], typed: str, limit: int) -> None:
-    """Ask the endpoint one short thing and predict the run from the time it took."""
-    endpoint = atlas_jobs.endpoint_of(values)
-    sides = atlas_jobs.sides_to_ask(atlas, typed, limit)
-
+def _begin_forecast(
+    loaded: LoadedModel, atlas: Atlas, endpoint: Endpoint, typed: str, limit: int, what: Literal["headline", "detail"]
+) -> None:
+    """Ask the endpoint about a few neurons and predict the run from the time they took. What it says of headlines is kept for the run."""
     task = Forecasting(what="forecasting")
 
-    def work() -> Forecast:
-        task.progress(0, None, "asking the endpoint something short")
+    def headlines() -> Forecast:
+        own = own_atlas(loaded.ref)
+        sides = atlas_jobs.sides_to_explain(own, typed, limit)
+        return Explaining(own, piece_table(loaded), endpoint).forecast(sides, progress=task.progress)
+
+    def details() -> Forecast:
         client = Client(endpoint)
         try:
-            seconds = client.probe()
+            return predict_run(client, atlas, piece_table(loaded), atlas_jobs.sides_to_ask(atlas, typed, limit))
         finally:
             client.close()
-        return predict_run(atlas, piece_table(loaded), sides, endpoint, seconds_each=seconds * endpoint.candidates)
 
-    server_wide.server().start(task, work)
+    task.progress(0, None, "asking the endpoint about a few neurons")
+    server_wide.server().start(task, headlines if what == "headline" else details)
     st.session_state[_FORECAST] = task.id
 
 
@@ -178,6 +191,6 @@ def _forecast() -> None:
     cost = f"{found.cost:,.2f} in the currency of the prices" if found.cost else "no cost at these prices"
     took = f"about {progress_row.time_text(found.seconds)}" if found.seconds is not None else "unknown"
     st.caption(
-        f":material/calculate: {found.sides:,} neurons: about {found.prompt_tokens:,} prompt tokens, {found.answer_tokens:,} answer "
-        f"tokens, {cost}, time {took}."
+        f":material/calculate: {found.sides:,} neurons to ask about: about {found.prompt_tokens:,} prompt tokens, "
+        f"{found.answer_tokens:,} answer tokens, {cost}, time {took}."
     )

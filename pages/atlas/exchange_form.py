@@ -54,7 +54,7 @@ def _export(loaded: LoadedModel) -> None:
     if what in ("exemplars", "activations"):
         count = int(two.number_input("Exemplars per side", 1, 24, 5, key="atlas.export.count", help="How many of its strongest places"))
     if st.button("Prepare the file", icon=":material/inventory:", type="primary", key="atlas.export.go"):
-        params = {"what": what, "format": suffix, "count": count}
+        params = atlas_jobs.ExportParameters(what=what, format=suffix, count=count)
         running.start(atlas_jobs.EXPORT, params, title=f"Exporting {what} of {loaded.ref.name}")
         st.rerun()
     jobs = running.jobs_of(loaded.ref, atlas_jobs.EXPORT)

@@ -1,135 +1,142 @@
-"""The map of an atlas: neuron sides of like meaning near each other. Hover to read one, click to open it, drag and scroll to wander."""
+"""The map of an atlas: all neuron sides, those of like meaning near each other, under the names of what gathers where."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import altair as alt
+import numpy as np
 import pandas as pd
 import streamlit as st
+from numpy.typing import NDArray
 
 from neurons.atlas.store import Atlas
-from neurons.concepts.map2d import POINTS, Map2D
-from pages.shared import atlas_index, palette, server_wide
-from pages.shared.neuron_link import open_neuron
+from neurons.concepts.embed import embed_query
+from neurons.concepts.map2d import Map2D, place_all
+from neurons.concepts.map_labels import label_map, sides_by_name
+from neurons.concepts.search import SearchIndex
+from neurons.core.errors import NeuronscopeError
+from neurons.descriptions.edits import Edits
+from neurons.detectors.store import open_detectors
+from pages.atlas import map_canvas
+from pages.shared import atlas_index, neuron_facts, server_wide
+from pages.shared.neuron_link import MEANING, link_column, links, open_neuron
 from pages.shared.tables import matching
 
-_OPENED = "atlas.map.opened"
-_TEXT = 140  # characters of a description that a tooltip shows
-_HUES = ("positive", "negative", "amount", "selection")
-_HEIGHT = 450
+_FOUND = 200
+"""Sides that a search by meaning lights up."""
+_LISTED = 100
 
 
 def draw(atlas: Atlas) -> None:
-    """The controls above, the map below."""
-    frame = points(atlas)
-    if frame is None:
+    """The controls above, the map, and what a search found as a list below."""
+    index = _index(atlas)
+    found = None if index is None else points(atlas, index)
+    if index is None or found is None:
         st.info("This atlas has no map yet: describing it (the Describe tab) draws one.", icon=":material/scatter_plot:")
         return
-    by, what, words = st.columns([1, 2.2, 1.6], vertical_alignment="bottom")
-    colouring = by.segmented_control(
-        "Colour by", ["kind", "layer"], default="kind", key="atlas.map.by", required=True, persist_state="session"
+    by, kinds, lit, text = _controls(index, found)
+    opened = map_canvas.draw(found, stamp=_stamp(atlas, index), by=by, kinds=kinds, lit=lit, search=text)
+    st.caption(
+        f"All {len(found.frame):,} described neuron sides. Near each other: they fire on like texts. A name stands where the sides that "
+        "carry it gather. Scroll to zoom, drag to move, point to read, click to open; with the keyboard: arrows, + and -, 0 and Enter."
     )
-    usual = list(frame["kind"].value_counts().index)
+    if lit is not None:
+        _list(found.frame, lit, text)
+    if opened is not None:
+        _open(atlas, opened)
+
+
+def _controls(index: SearchIndex, found: map_canvas.Points) -> tuple[str, list[str], NDArray[np.int64] | None, str]:
+    """(what colours the points, the kinds in colour, the rows that the search found or None, the search text)."""
+    words, way, by, what = st.columns([1.7, 0.9, 0.8, 1.9], vertical_alignment="bottom")
+    text = words.text_input(
+        "Search", key="atlas.map.words", placeholder="courts and law", icon=":material/search:", persist_state="session",
+        help="Lights up the sides that fire most on texts about it, or whose headline holds the words",
+    ).strip()  # fmt: skip
+    keep: dict[str, Any] = {"required": True, "persist_state": "session"}
+    mode = way.segmented_control("Search by", ["meaning", "words"], default="meaning", key="atlas.map.way", **keep)
+    colouring = by.segmented_control("Colour by", ["kind", "layer"], default="kind", key="atlas.map.by", **keep)
     picked: list[str] = []
     if colouring == "kind":
         picked = what.multiselect(
-            "Kinds in colour", usual, usual[: len(_HUES)], max_selections=len(_HUES), key="atlas.map.kinds",
-            help="Four at a time, so that the colours stay apart for everybody; the others are grey",
+            "Kinds in colour", found.kinds, found.kinds[: len(map_canvas.HUES)], max_selections=len(map_canvas.HUES),
+            key="atlas.map.kinds", help="Three at a time, so that the colours stay apart for everybody; the others are grey",
         )  # fmt: skip
-    else:
-        what.caption("Pale is the first layer, full colour the last.")
-    text = words.text_input(
-        "Words", key="atlas.map.words", placeholder="in the description", help="Points without these words fade", persist_state="session"
-    )
-    shown = frame.assign(found=frame.index.isin(matching(frame, text, ["neuron", "description", "second"]).index))
-    chart = scatter(shown, colouring or "kind", picked)
-    event: Any = st.altair_chart(chart, key="atlas.map", on_select="rerun", selection_mode="neuron", width="stretch")
-    found = f" {int(shown['found'].sum()):,} hold the words." if text.strip() else ""
-    st.caption(
-        f"{len(frame):,} of {atlas.info.described:,} described neuron sides, the clearest of every layer.{found} Near each "
-        "other: they fire on like texts. Hover to read, click to open the neuron, scroll to zoom, drag to move, double-click to see all."
-    )
-    _open(atlas, event)
+    return colouring or "kind", picked, _search(index, found.frame, text, mode or "meaning"), f"{mode} {text}"
 
 
-def _open(atlas: Atlas, event: Any) -> None:
-    """Show the clicked neuron's page, once a click."""
-    rows = event.selection.get("neuron") or []
-    name = rows[0].get("neuron") if rows else None
-    if name is None or st.session_state.get(_OPENED) == name:
-        if name is None:
-            st.session_state.pop(_OPENED, None)
+def _search(index: SearchIndex, frame: pd.DataFrame, text: str, mode: str) -> NDArray[np.int64] | None:
+    """The rows that are lit, the best first; None without a search."""
+    if not text:
+        return None
+    if mode == "meaning":
+        try:
+            similarity, _ = index.similarity(embed_query(text))
+        except NeuronscopeError as error:
+            st.caption(f"Looked for in the words alone: {error}")
+        else:
+            best = np.argsort(-similarity, kind="stable")[:_FOUND]
+            return best[similarity[best] > 0]
+    return np.flatnonzero(frame.index.isin(matching(frame, text, ["neuron", "headline"]).index))
+
+
+def _list(frame: pd.DataFrame, lit: NDArray[np.int64], text: str) -> None:
+    if not len(lit):
+        st.caption("Nothing is lit: no neuron side was found. Other words may find some.")
         return
-    st.session_state[_OPENED] = name
+    shown = frame.iloc[lit[:_LISTED]]
+    most = f", the first {_LISTED}" if len(lit) > _LISTED else ""
+    with st.expander(f"Lit: {len(lit):,} neuron sides, as a list{most}", icon=":material/list:", key="atlas.map.list"):
+        table = pd.DataFrame({"neuron": links(shown["neuron"]), "meaning": shown["headline"], "kind": shown["kind"]})
+        columns = {"neuron": link_column(), "meaning": MEANING, "kind": st.column_config.TextColumn("Kind", width=110)}
+        st.dataframe(table, column_config=columns, hide_index=True, key=f"atlas.map.table.{hash(text)}", height=300)
+
+
+def _open(atlas: Atlas, name: str) -> None:
+    """Show the clicked neuron's page."""
     loaded = server_wide.model()
     if loaded is None or (loaded.ref.weights_hash != atlas.ref.weights_hash and not atlas.info.near):
         st.caption("This atlas is of another model than the one that is loaded: load that one on the Models page to open its neurons.")
         return
-    open_neuron(str(name))
+    open_neuron(name)
 
 
-def points(atlas: Atlas) -> pd.DataFrame | None:
-    """The points of the map with what their tooltips say, at most 5,000; None when the atlas has no map."""
-    return _points(atlas_index.stamp(atlas), atlas) if "descriptions" in atlas.manifest else None
+def points(atlas: Atlas, index: SearchIndex) -> map_canvas.Points | None:
+    """Every described side with its place and the names on the map; None when the atlas has no map."""
+    return _points(_stamp(atlas, index), atlas, index)
 
 
-@st.cache_resource(show_spinner="Reading the map", max_entries=3)
-def _points(stamp: str, _atlas: Atlas) -> pd.DataFrame | None:
-    drawn = Map2D.load(_atlas.embeddings())
-    table = _atlas.descriptions()
-    if drawn is None or table is None or not len(drawn.row_M):
+def _index(atlas: Atlas) -> SearchIndex | None:
+    if "descriptions" not in atlas.manifest:
         return None
-    every = -(-len(drawn.row_M) // POINTS)
-    rows, xy = drawn.row_M[::every], drawn.xy_M2[::every]
-    chosen = table.iloc[rows]
-    name = chosen["layer"].astype(str) + ":" + chosen["index"].astype(str) + chosen["polarity"].astype(str)
-    return pd.DataFrame(
+    return neuron_facts.index_of(atlas, neuron_facts.stamp_of(atlas, atlas.ref), Edits.of(atlas.ref))
+
+
+def _stamp(atlas: Atlas, index: SearchIndex) -> str:
+    return f"{atlas_index.stamp(atlas)}/{len(index.table)}"
+
+
+@st.cache_resource(show_spinner="Placing every neuron side on the map", max_entries=3)
+def _points(stamp: str, _atlas: Atlas, _index: SearchIndex) -> map_canvas.Points | None:
+    drawn = Map2D.load(_atlas.embeddings())
+    if drawn is None or not len(drawn.row_M):
+        return None
+    every, table = place_all(_index.space, drawn), _index.table
+    headlines = table["headline"].fillna("").astype(str)
+    detectors = open_detectors(_atlas.ref)
+    fits = detectors is not None and (detectors.ref.n_layers, detectors.ref.n_neurons) == (_atlas.n_layers, _atlas.n_neurons)
+    named = sides_by_name(_index.layer_of, _index.index_of, _index.is_negative, headlines.tolist(), detectors if fits else None)
+    frame = pd.DataFrame(
         {
-            "x": xy[:, 0].round(4),
-            "y": xy[:, 1].round(4),
-            "neuron": name.to_numpy(object),
-            "layer": chosen["layer"].to_numpy(),
-            "kind": chosen["kind"].to_numpy(object),
-            "description": chosen["description"].fillna("").str.slice(0, _TEXT).to_numpy(object),
-            "second": chosen["second"].fillna("").str.slice(0, _TEXT).to_numpy(object),
+            "x": every.xy_M2[:, 0],
+            "y": every.xy_M2[:, 1],
+            "neuron": table["layer"].astype(str).to_numpy(object)
+            + np.asarray([":"], object)
+            + table["index"].astype(str).to_numpy(object)
+            + table["polarity"].astype(str).to_numpy(object),
+            "layer": _index.layer_of,
+            "kind": table["kind"].fillna("").astype(str).to_numpy(object),
+            "headline": headlines.to_numpy(object),
         }
     )
-
-
-def scatter(frame: pd.DataFrame, by: str, kinds: Sequence[str]) -> alt.Chart:
-    """The points, coloured by layer or with some kinds in colour."""
-    if by == "layer":
-        top = max(1, int(frame["layer"].max()))
-        scale = alt.Scale(domain=[0, top], range=palette.sequential(), interpolate="rgb")
-        colour = alt.Color("layer:Q", title="Layer", scale=scale)
-    else:
-        frame = frame.assign(shade=frame["kind"].where(frame["kind"].isin(list(kinds)), "other"))
-        hues = [palette.colour(hue) for hue, _ in zip(_HUES, kinds, strict=False)]
-        colour = alt.Color(
-            "shade:N", title=None, scale=alt.Scale(domain=[*kinds, "other"], range=[*hues, palette.colour("muted")]),
-            legend=alt.Legend(orient="top", labelLimit=200),
-        )  # fmt: skip
-    blank = alt.Axis(labels=False, ticks=False, grid=False, domain=False, title=None)
-    pick = alt.selection_point(name="neuron", fields=["neuron"], on="click", empty=False)
-    chart: alt.Chart = (
-        alt.Chart(frame)
-        .mark_circle(size=26)
-        .encode(
-            x=alt.X("x:Q", axis=blank, scale=alt.Scale(domain=[-1.04, 1.04])),
-            y=alt.Y("y:Q", axis=blank, scale=alt.Scale(domain=[-1.04, 1.04])),
-            color=colour,
-            opacity=alt.condition(alt.datum.found, alt.value(0.75), alt.value(0.06)),
-            tooltip=[
-                alt.Tooltip("neuron:N", title="Neuron"),
-                alt.Tooltip("description:N", title="Fires on"),
-                alt.Tooltip("second:N", title="Effect"),
-                alt.Tooltip("kind:N", title="Kind"),
-                alt.Tooltip("layer:Q", title="Layer"),
-            ],
-        )
-        .add_params(pick, alt.selection_interval(bind="scales"))
-        .properties(height=_HEIGHT)
-    )  # fmt: skip
-    return chart
+    return map_canvas.Points.of(frame, label_map(every.xy_M2, named))

@@ -10,10 +10,11 @@ import pandas as pd
 import streamlit as st
 
 from neurons.atlas.store import Atlas
+from neurons.core.percent import column_share, percent
 from neurons.describing.rescore import summarise
 from neurons.descriptions.kinds import KINDS, UNCLEAR
 from pages.atlas import atlas_list
-from pages.shared import atlas_index, palette, untrusted
+from pages.shared import atlas_index, figures, palette, untrusted
 from pages.shared.tables import downloads
 
 _SOURCES: dict[str, Any] = {
@@ -51,11 +52,11 @@ def draw(atlas: Atlas) -> None:
             _scores(layers)
         with right:
             st.markdown("**What the neurons fire on**")
-            st.altair_chart(kind_chart(kinds), width="stretch", key="atlas.kinds")
+            figures.chart(kind_chart(kinds), key="atlas.kinds", stem="atlas-kinds")
         left, right = st.columns([1.25, 1], gap="medium")
         with right:
             st.markdown("**Unclear, by layer**")
-            st.altair_chart(unclear_chart(layers), width="stretch", key="atlas.unclear")
+            figures.chart(unclear_chart(layers), key="atlas.unclear", stem="atlas-unclear")
             with st.expander("Numbers by layer"):
                 st.dataframe(layers, hide_index=True, key="atlas.layers")
                 downloads(layers, "atlas-scores", key="atlas.layers.file")
@@ -68,7 +69,7 @@ def _scores(layers: pd.DataFrame) -> None:
     if not layers["score"].notna().any():
         st.caption("The descriptions have no scores yet: score them in the Describe tab.")
         return
-    st.altair_chart(score_chart(layers), width="stretch", key="atlas.scores")
+    figures.chart(score_chart(layers), key="atlas.scores", stem="atlas-scores")
     st.caption("Medians over the described sides of a layer. " + " ".join(f"*{_LINES[name]}*: {text}." for name, text in _MEANING.items()))
 
 
@@ -78,6 +79,7 @@ def _texts(atlas: Atlas) -> None:
     if sources.empty:
         st.caption("It holds imported descriptions only: no texts, quantiles or exemplars. Build it to add them.")
         return
+    sources["share"] = (sources["tokens"] / max(sources["tokens"].sum(), 1)).map(column_share)
     shown = [name for name in _SOURCES if name in sources]
     st.dataframe(sources, column_order=shown, column_config=_SOURCES, hide_index=True, key="atlas.sources", height=300)
     if sources["tokens"].sum() > 1.01 * atlas.tokens:
@@ -154,14 +156,14 @@ def score_chart(layers: pd.DataFrame) -> alt.Chart:
 def unclear_chart(layers: pd.DataFrame) -> alt.Chart:
     """Share of sides called unclear, by layer."""
     chart: alt.Chart = (
-        alt.Chart(layers)
+        alt.Chart(layers.assign(unclear_text=layers["unclear_share"].map(percent)))
         .mark_bar(color=palette.colour("muted"))
         .encode(
             x=alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
             y=alt.Y("unclear_share:Q", title="Share called unclear", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
             tooltip=[
                 alt.Tooltip("layer:O", title="Layer"),
-                alt.Tooltip("unclear_share:Q", title="Unclear", format=".1%"),
+                alt.Tooltip("unclear_text:N", title="Unclear"),
                 alt.Tooltip("sides:Q", title="Sides described", format=","),
             ],
         )
@@ -173,7 +175,7 @@ def unclear_chart(layers: pd.DataFrame) -> alt.Chart:
 def kind_chart(kinds: pd.DataFrame) -> alt.Chart:
     """How many sides are of each kind."""
     chart: alt.Chart = (
-        alt.Chart(kinds)
+        alt.Chart(kinds.assign(share_text=kinds["share"].map(percent)))
         .mark_bar()
         .encode(
             y=alt.Y("kind:N", sort="-x", title=None, axis=alt.Axis(labelLimit=160, labelOverlap=False)),
@@ -183,7 +185,7 @@ def kind_chart(kinds: pd.DataFrame) -> alt.Chart:
                 alt.Tooltip("kind:N", title="Kind"),
                 alt.Tooltip("meaning:N", title="Meaning"),
                 alt.Tooltip("sides:Q", title="Sides", format=","),
-                alt.Tooltip("share:Q", title="Share", format=".1%"),
+                alt.Tooltip("share_text:N", title="Share"),
             ],
         )
         .properties(height=80 + 22 * len(kinds))

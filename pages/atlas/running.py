@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from neurons.core.types import ModelRef
 from neurons.describing import atlas_jobs
 from neurons.storage.job_files import Job
+from neurons.storage.job_parameters import JobParameters
 from pages.shared import job_progress, server_wide
 
 
-def start(kind: str, params: Mapping[str, Any], *, title: str) -> Job:
+def start(kind: str, params: JobParameters, *, title: str) -> Job:
     """Queue a job for the shared model. Raises `InvalidInput` while that loads, or while one of its kind works on this model's atlas."""
     loaded = server_wide.model()
     if loaded is not None and kind in atlas_jobs.WRITING:
         atlas_jobs.check_free(job_progress.runner(), loaded.ref)
-    return job_progress.start(kind, params, title=title)
+    return job_progress.start(kind, params.to_json(), title=title)
 
 
 def jobs_of(ref: ModelRef, *kinds: str) -> list[Job]:

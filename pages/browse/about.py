@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 
 from neurons.core.errors import NeuronscopeError
+from neurons.core.percent import percent
 from neurons.core.types import NeuronSide
 from neurons.descriptions.edits import HAND, LONGEST, Change, Edits
 from neurons.descriptions.kinds import KINDS, UNCLEAR
@@ -40,13 +41,17 @@ def draw(found: Known, side: NeuronSide) -> None:
 
 
 def _said(found: Known, side: NeuronSide, row: Any) -> None:
-    description = found.described(side)
+    headline, description = found.headline(side), found.described(side)
     hand = row is None or row["source"] == HAND
     kind = UNCLEAR if row is None else str(row["kind"])
-    title = description if description != UNCLEAR or hand else "Unclear: no short description predicts it"
-    parts: list[untrusted.Part] = [(title, "strong")]
+    parts: list[untrusted.Part] = [(headline, "strong")]
+    if row is not None and row.get("writes"):
+        parts.append((f"\n{row['writes']}", ""))
+    if not hand:
+        detail = description if description != UNCLEAR else "no short line predicts it"
+        parts += [("\nDetail  ", "muted"), (detail, "")]
     if row is not None and row.get("second"):
-        parts.append((f"\n{row['second']}", ""))
+        parts.append((f"\n{row['second']}", "muted"))
     untrusted.draw(parts, key="neurons.about.said", size="1.02rem")
     if row is None:
         st.caption("Written by you.")
@@ -56,6 +61,8 @@ def _said(found: Known, side: NeuronSide, row: Any) -> None:
     else:
         who = "a template, without a language model" if row["source"] == "template" else untrusted.escape(str(row["source"]))
         st.caption(f"Type **{kind}**: {KINDS.get(kind, '')}. Written by {who}.")
+    if not hand and (judged := _judged(row)):
+        untrusted.draw([(judged, "muted")], key="neurons.about.judged", size="0.88rem")
     score, null, ceiling = st.columns(3)
     for place, label, name, told in (
         (score, "Score", "score", SCORE_HELP), (null, "Null", "null", NULL_HELP), (ceiling, "Ceiling", "ceiling", CEILING_HELP),
@@ -63,6 +70,30 @@ def _said(found: Known, side: NeuronSide, row: Any) -> None:
         value = float(row[name]) if name in row and row[name] is not None else np.nan
         place.metric(label, f"{value:.2f}" if np.isfinite(value) else "–", help=told)
     _evidence(row)
+
+
+def _judged(row: Any) -> str:
+    """What is known of how good the headline is, and the line on what the neuron writes; "" for nothing."""
+
+    def number(name: str) -> float:
+        return float(row[name]) if name in row and row[name] is not None else np.nan
+
+    said: list[str] = []
+    if row.get("headline_by"):
+        said.append(
+            f"The headline was written and judged by {row['headline_by']}: detection {percent(number('headline_detection'))}, "
+            f"fuzzing {percent(number('headline_fuzzing'))} (chance 50%); the one before {percent(number('headline_judged_before'))}."
+        )
+    elif np.isfinite(number("headline_auroc")):
+        null = number("headline_auroc_null")
+        beside = f"; another neuron's headline {null:.2f}" if np.isfinite(null) else ""
+        said.append(f"The headline alone finds its strongest held-out tokens with an AUROC of {number('headline_auroc'):.2f}{beside}.")
+    if row.get("writes") and np.isfinite(number("writes_effect")):
+        said.append(
+            f"Raised to its 1-in-100,000 level, it moves these words by {number('writes_effect'):+.2f} nats as said; "
+            f"another neuron's words by {number('writes_null'):+.2f}."
+        )
+    return " ".join(said)
 
 
 def _evidence(row: Any) -> None:

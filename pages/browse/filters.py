@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import streamlit as st
+from pydantic import BeforeValidator, Field
 
 from neurons.concepts.search import Filters
 from neurons.core.errors import InvalidInput
 from neurons.core.types import NeuronSide
 from neurons.descriptions.kinds import KINDS
+from pages.shared import address_state
 from pages.shared.neuron_facts import Known
 
 KEY = "neurons"
@@ -49,7 +51,42 @@ class Wanted:
             return None
 
 
-_DEFAULTS: dict[str, Any] = {"q": "", "word": "", "side": "both", "score": 0.0, "kind": [], "clear": False}
+def _kinds(text: Any) -> Any:
+    """Types by name; those of another version are left out."""
+    return tuple(name for name in text.split(",") if name in KINDS) if isinstance(text, str) else text
+
+
+def _span(text: Any) -> Any:
+    """ "2:5" is (2, 5)."""
+    if not isinstance(text, str):
+        return text
+    low, _, high = text.partition(":")
+    if not (low.isdecimal() and high.isdecimal() and int(low) <= int(high)):
+        raise ValueError("write two layers, such as 2:5")
+    return int(low), int(high)
+
+
+def _order(name: str) -> str:
+    if name and name not in ORDERS:
+        raise ValueError("there is no such order")
+    return name
+
+
+class FilterState(address_state.PageState):
+    """The filters as the address has them."""
+
+    q: str = ""
+    word: str = ""
+    side: Annotated[Literal["both", "+", "-"], BeforeValidator(lambda text: "+" if text == " " else text)] = "both"
+    score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    kind: Annotated[tuple[str, ...], BeforeValidator(_kinds)] = ()
+    clear: bool = False
+    layers: Annotated[tuple[int, int] | None, BeforeValidator(_span)] = None
+    order: Annotated[str, BeforeValidator(_order)] = ""
+
+
+_PLAIN = ("q", "word", "side", "score", "clear")
+"""Fields that widgets take as they are."""
 
 
 def draw(found: Known) -> Wanted:
@@ -124,44 +161,23 @@ def _from_address(found: Known) -> None:
     """Take over the filters of an address that this page did not write itself; else keep the session's."""
     assert found.index is not None
     last = max(1, found.index.atlas.n_layers - 1)
-    state, query = st.session_state, st.query_params
-    given = {name: query[name] for name in (*_DEFAULTS, "layers", "order") if name in query}
-    fresh = bool(given) and given != state.get(_WRITTEN)
-    for name, default in _DEFAULTS.items():
-        if fresh or f"{KEY}.{name}" not in state:
-            state[f"{KEY}.{name}"] = _read(name, given[name]) if name in given else default
-    if fresh or f"{KEY}.layers" not in state or state[f"{KEY}.layers"][1] > last:
-        state[f"{KEY}.layers"] = _layers(given.get("layers", ""), last)
+    session, asked = st.session_state, address_state.read(FilterState)
+    given = {name: st.query_params[name] for name in FilterState.model_fields if name in st.query_params}
+    fresh = bool(given) and given != session.get(_WRITTEN)
+    values = {**{name: getattr(asked, name) for name in _PLAIN}, "kind": list(asked.kind)}
+    for name, value in values.items():
+        if fresh or f"{KEY}.{name}" not in session:
+            session[f"{KEY}.{name}"] = value
+    if fresh or f"{KEY}.layers" not in session or session[f"{KEY}.layers"][1] > last:
+        session[f"{KEY}.layers"] = asked.layers if asked.layers is not None and asked.layers[1] <= last else (0, last)
     if fresh:
-        searching = bool(state[f"{KEY}.q"].strip())
-        state[f"{KEY}.order"] = given["order"] if given.get("order") in ORDERS else next(iter(ORDERS))
-        state[_SEARCHING] = searching
+        session[f"{KEY}.order"] = asked.order or next(iter(ORDERS))
+        session[_SEARCHING] = bool(session[f"{KEY}.q"].strip())
 
 
 def _first(text: str) -> str:
     """The order that is chosen by itself."""
     return FITS if text.strip() else next(name for name in ORDERS if name != FITS)
-
-
-def _read(name: str, text: str) -> Any:
-    """A filter's value from the address; what is not usable counts as not given."""
-    if name == "score":
-        try:
-            return min(1.0, max(0.0, float(text)))
-        except ValueError:
-            return 0.0
-    if name == "kind":
-        return [kind for kind in text.split(",") if kind in KINDS]
-    if name == "side":
-        return "+" if text in ("+", " ") else "-" if text == "-" else "both"
-    return text == "1" if name == "clear" else text
-
-
-def _layers(text: str, last: int) -> tuple[int, int]:
-    low, _, high = text.partition(":")
-    if low.isdigit() and high.isdigit() and int(low) <= int(high) <= last:
-        return int(low), int(high)
-    return 0, last
 
 
 def _to_address(wanted: Wanted) -> None:
@@ -178,7 +194,7 @@ def _to_address(wanted: Wanted) -> None:
     }
     told = {name: value for name, value in told.items() if value}
     st.session_state[_WRITTEN] = told
-    for name in (*_DEFAULTS, "layers", "order"):
+    for name in FilterState.model_fields:
         if name in told and st.query_params.get(name) != told[name]:
             st.query_params[name] = told[name]
         elif name not in told and name in st.query_params:

@@ -11,6 +11,7 @@ import streamlit as st
 
 from neurons.atlas.store import Atlas
 from neurons.core.types import NeuronSide
+from pages.shared import figures
 from pages.shared.neuron_facts import Known
 from pages.shared.palette import colour
 
@@ -37,7 +38,7 @@ def draw(found: Known, side: NeuronSide) -> None:
             f"Activations over {histogram.tokens:,} tokens drawn evenly from the corpus (bars, log scale). Dashed: its strongest 1 in "
             f"{', '.join(levels)}; solid: the strongest there is, of all {atlas.tokens:,} tokens."
         )
-        st.altair_chart(_chart(histogram, marks, side), width="stretch", key="neurons.spread.chart")
+        figures.chart(_chart(histogram, marks, side), key="neurons.spread.chart", stem=f"neuron-{str(side).replace(':', '-')}")
         with st.expander("Quantiles in figures"):
             columns = {
                 "share": st.column_config.TextColumn("Strongest", width=110),

@@ -23,7 +23,7 @@ _CSS = """
 .ns-links a:hover, .ns-links a:focus-visible { text-decoration: underline; }
 .ns-links a:focus-visible { outline: 2px solid var(--ns-selection); outline-offset: 2px; border-radius: 0.2rem; }
 .ns-links .figure { color: var(--ns-muted); font-variant-numeric: tabular-nums; text-align: right; }
-.ns-links .words { overflow-wrap: anywhere; unicode-bidi: isolate; }
+.ns-links .words { overflow-wrap: anywhere; unicode-bidi: plaintext; }
 """
 
 _JS = """

@@ -84,7 +84,7 @@ def neighbours(found: Known, side: NeuronSide, task: NeuronTask[Any] | None = No
 
 def _link(found: Known, near: Neighbour, *, figure: str | None = None) -> link_list.Link:
     shown = f"{near.nearness:.2f}" if figure is None else figure
-    return link_list.Link(str(near.side), neuron_address(near.side), shown, found.described(near.side))
+    return link_list.Link(str(near.side), neuron_address(near.side), shown, found.headline(near.side))
 
 
 def _list(name: str, title: str, told: str, rows: Sequence[link_list.Link]) -> None:
@@ -104,7 +104,10 @@ def _cluster(found: Known, side: NeuronSide) -> None:
     def begin() -> None:
         background.ensure(key, "clustering its nearest neurons", lambda task: _clustered(found, side, task), again=True)
 
-    st.markdown("**Its cluster**", help=f"HDBSCAN over the meanings of its {NEAREST} nearest neurons")
+    st.markdown(
+        "**Its cluster**",
+        help=f"Its {NEAREST} nearest neurons, by their surest concept; those without one by HDBSCAN over their meanings",
+    )
     if task is None or (not task.running and task.left):
         st.button(
             f"Cluster its {NEAREST} nearest", icon=":material/bubble_chart:", key="neurons.cluster.begin", on_click=begin,
@@ -118,12 +121,13 @@ def _cluster(found: Known, side: NeuronSide) -> None:
 
 def _clustered(found: Known, side: NeuronSide, task: NeuronTask[Clustering]) -> Clustering:
     from neurons.concepts.clusters import cluster_sides
+    from neurons.detectors.store import open_detectors
 
     assert found.index is not None
     near = by_meaning(found.index, side, top=NEAREST)
     return cluster_sides(
         found.index, [side, *(one.side for one in near)], weights=[1.0, *(one.nearness for one in near)],
-        progress=task.progress,
+        detectors=open_detectors(found.loaded.ref), progress=task.progress,
     )  # fmt: skip
 
 
@@ -131,7 +135,8 @@ def _show_cluster(found: Known, side: NeuronSide, clustering: Clustering) -> Non
     settings = clustering.settings
     how = (
         f"{clustering.sides} neurons, {sum(c.number != NOISE for c in clustering.clusters)} clusters, {clustering.noise} in none "
-        f"(at least {settings.min_size} a cluster, {settings.min_samples} neighbours, {settings.method}, {settings.components} components)."
+        f"(at least {settings.min_size} a cluster, {settings.min_samples} neighbours, "
+        f"{settings.breadth}, {settings.components} components)."
     )
     mine = next((c for c in clustering.clusters if side in c.sides), None)
     if mine is None or mine.number == NOISE:
@@ -141,7 +146,7 @@ def _show_cluster(found: Known, side: NeuronSide, clustering: Clustering) -> Non
         [(mine.label, "strong"), (f"   {len(mine.sides)} neurons, coherence {mine.coherence:.2f}", "muted")], key="neurons.cluster.label"
     )
     st.caption(f"{how} Coherence is how much more alike its members are than all that were clustered.")
-    rows = [link_list.Link(str(one), neuron_address(one), "", found.described(one)) for one in mine.sides if one != side][:30]
+    rows = [link_list.Link(str(one), neuron_address(one), "", found.headline(one)) for one in mine.sides if one != side][:30]
     clicked = link_list.draw(rows, key="neurons.cluster.sides", title="Members of the cluster")
     if clicked is not None:
         show_here(NeuronSide.parse(clicked))

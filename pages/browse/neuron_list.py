@@ -9,11 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from neurons.concepts.embed import embed_query, embedder
+from neurons.concepts.search import match_note
 from pages.browse import background, filters
 from pages.browse.filters import KEY, ORDERS, Wanted
 from pages.shared import neuron_table, progress_row, untrusted
 from pages.shared.neuron_facts import Known, frame
-from pages.shared.neuron_link import link_column, open_neuron
+from pages.shared.neuron_link import MEANING, link_column, open_neuron
 from pages.shared.tables import SELECTABLE_ROWS, table_key
 
 _EMBEDDER = ("embedder",)
@@ -24,11 +25,12 @@ _number: Any = st.column_config.NumberColumn
 _text: Any = st.column_config.TextColumn
 COLUMNS: dict[str, Any] = {
     "address": link_column(),
+    "headline": MEANING,
     "layer": _number("Layer", width=50),
     "index": _number("Index", width=60),
     "polarity": _text("Side", width=40, help="+ what the neuron does when its activation is positive, - when it is negative"),
-    "description": _text("Fires on", width=300, help="What it fires on; your own text where you wrote one"),
-    "second": _text("Also", width=230, help="What it promotes and suppresses, and where it stands"),
+    "writes": _text("Writes", width=230, help="What it makes more or less likely to come next"),
+    "description": _text("Detail", width=300, help="The scored line behind the headline; your own text where you wrote one"),
     "kind": _text("Type", width=85, help="What carries the description: a token, a class of words, what came before..."),
     "similarity": _number(
         "Similarity", width=70, format="%.3f",
@@ -78,6 +80,9 @@ def matching(found: Known, wanted: Wanted) -> pd.DataFrame | None:
             return None
         similarity, reading = found.index.similarity(embed_query(wanted.text))
         kept = kept[reading[kept] > 0]
+        poor = match_note(wanted.text.strip(), float(reading.max())) if found.index.space.has_readings else ""
+        if poor:
+            untrusted.draw([(f"{poor[:1].upper()}{poor[1:]}.", "muted")], key=f"{KEY}.poor")
         rows = table.iloc[kept].assign(similarity=similarity[kept])
     else:
         rows = table.iloc[kept]
@@ -123,7 +128,7 @@ def _table(rows: pd.DataFrame, found: Known, *, searching: bool) -> None:
     info = found.index.atlas.info
     note = f" Note: {untrusted.escape(info.note)}." if info.note else ""
     left.caption(
-        f"{len(rows):,} of {total:,} neuron sides pass, {some}. Click a description to open its neuron; tick boxes to steer or keep "
+        f"{len(rows):,} of {total:,} neuron sides pass, {some}. Click a row to open its neuron; tick boxes to steer or keep "
         f"several. Figures from {info.tokens:,} tokens.{note}"
     )
     names = [name for name in COLUMNS if (name != "similarity" or "similarity" in shown) and (name != "yours" or shown["yours"].any())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import streamlit as st
 
@@ -10,12 +11,13 @@ from neurons.core.errors import InvalidInput, NotFound
 from neurons.core.types import NeuronSide
 from neurons.models.loaded import LoadedModel
 from pages.browse import about, background, exemplars, histogram, in_traces, nearby, token_words, try_steer, try_text
-from pages.shared import neuron_table, server_wide, untrusted
+from pages.shared import address_state, neuron_table, server_wide, untrusted
 from pages.shared.neuron_facts import Known
 from pages.shared.neuron_link import PARAMETER, opposite, show_here
 
 _VIEW = "neurons.view"
-VIEWS: dict[str, tuple[str, Callable[[Known, NeuronSide], None]]] = {
+View = Literal["exemplars", "tokens", "neighbours", "traces", "try", "steer"]
+VIEWS: dict[View, tuple[str, Callable[[Known, NeuronSide], None]]] = {
     "exemplars": ("Exemplars", exemplars.draw),
     "tokens": ("Tokens", token_words.draw),
     "neighbours": ("Neighbours", nearby.draw),
@@ -25,9 +27,16 @@ VIEWS: dict[str, tuple[str, Callable[[Known, NeuronSide], None]]] = {
 }
 
 
+class NeuronState(address_state.PageState):
+    """The neuron that is looked at, such as "17:803+", and how."""
+
+    neuron: address_state.Named = None
+    view: View | None = None
+
+
 def asked(loaded: LoadedModel) -> NeuronSide | None:
     """The neuron in the address, None without one. Raises `InvalidInput` or `NotFound` for one that the model does not have."""
-    text = st.query_params.get(PARAMETER)
+    text = address_state.read(NeuronState).neuron
     if text is None:
         return None
     try:
@@ -88,16 +97,16 @@ def _bar(found: Known, side: NeuronSide) -> None:
         neuron_table.buttons((side,), key="neurons.one", ref=loaded.ref)
 
 
-def _chosen(found: Known) -> str:
+def _chosen(found: Known) -> View:
     """The view, also in the address."""
     if _VIEW not in st.session_state:
-        given = st.query_params.get("view", "")
-        st.session_state[_VIEW] = given if given in VIEWS else "exemplars" if found.figures is not None else "tokens"
+        usual: View = "exemplars" if found.figures is not None else "tokens"
+        st.session_state[_VIEW] = address_state.read(NeuronState).view or usual
     view = st.segmented_control(
         "View", list(VIEWS), key=_VIEW, format_func=lambda name: VIEWS[name][0], label_visibility="collapsed", required=True,
         persist_state="session",
     )  # fmt: skip
-    chosen = str(view or "exemplars")
+    chosen: View = view or "exemplars"
     if st.query_params.get("view") != chosen:
         st.query_params["view"] = chosen
     return chosen

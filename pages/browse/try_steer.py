@@ -10,7 +10,8 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from neurons.core.errors import InvalidInput, NeuronscopeError, NotFound
-from neurons.core.types import Message, NeuronSide, Sampling, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import Message, NeuronSide, Sampling
 from pages.browse import token_lines
 from pages.compare import word_changes
 from pages.shared import address, live_answer, server_wide, steer_state, untrusted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import streamlit as st
 
@@ -12,7 +13,8 @@ from neurons.models.chat import token_text
 from neurons.models.loaded import LoadedModel
 from neurons.tracing.sweeps import forced_divergence
 from pages.compare import charts, word_changes
-from pages.shared import address, server_wide, strip, strip_views, untrusted
+from pages.shared import address, drawing, figures, reports, server_wide, strip, strip_views, untrusted
+from pages.shared.kept import kept
 from pages.shared.trace_context import TraceContext, View
 from traces.compare import TraceComparison, compare_traces
 from traces.schema import TraceRecord
@@ -26,10 +28,10 @@ def draw(a_id: str, b_id: str, *, key: str, wide: bool = False) -> None:
     """Draw the comparison of trace `b_id` with trace `a_id`; `wide` on a page of its own. Raises `NeuronscopeError`."""
     store = server_wide.store()
     a, b = store.load(a_id), store.load(b_id)
-    loaded = server_wide.model()
+    models = (server_wide.model_with(a.model.weights_hash), server_wide.model_with(b.model.weights_hash))
     states = (store.activation_state(a_id), store.activation_state(b_id))
-    known = loaded is not None and loaded.ref.weights_hash in (a.model.weights_hash, b.model.weights_hash)
-    found = _compare(store.root.as_posix(), a_id, b_id, states, known, loaded if known else None)
+    known = (models[0] is not None, models[1] is not None)
+    found = _compare(store.root.as_posix(), a_id, b_id, states, known, models)
     names = titles(a, b)
     untrusted.draw(word_changes.verdict(found, names), key=f"{key}.verdict")
     _strips(a, b, found, names, key=key, wide=wide)
@@ -40,7 +42,7 @@ def draw(a_id: str, b_id: str, *, key: str, wide: bool = False) -> None:
     with tokens:
         charts.draw_divergence(found, names, key=key)
         exact = _exact_kl(a, b, found, key=key)
-        charts.draw_tokens(found, names, prompt_tokens=len(a.prompt_ids), exact=exact, key=key)
+        charts.draw_tokens(found, names, prompt_tokens=(len(a.prompt_ids), len(b.prompt_ids)), exact=exact, key=key)
     with neurons:
         charts.draw_neurons(found, names, b.model, (*a.steers, *b.steers), key=key)
 
@@ -51,16 +53,25 @@ def titles(a: TraceRecord, b: TraceRecord) -> tuple[str, str]:
     return ("Unsteered", "Steered") if steered == (False, True) else ("First", "Second")
 
 
-@st.cache_resource(show_spinner="Comparing", max_entries=16)
-def _compare(root: str, a_id: str, b_id: str, states: tuple[str, str], known: bool, _loaded: LoadedModel | None) -> TraceComparison:
-    """`states` and `known` are part of the key: recomputed activations and a model that names tokens change the result."""
-    decode = (lambda token: token_text(_loaded, token)) if _loaded is not None else None
-    return compare_traces(server_wide.store(), a_id, b_id, top=_TOP, decode=decode)
+@kept("Comparing")
+def _compare(
+    root: str,
+    a_id: str,
+    b_id: str,
+    states: tuple[str, str],
+    known: tuple[bool, bool],
+    _models: tuple[LoadedModel | None, LoadedModel | None],
+) -> TraceComparison:
+    """`states` and `known` are part of the key: recomputed activations and models that name tokens change the result."""
+    decode, decode_b = (None if model is None else partial(token_text, model) for model in _models)
+    return compare_traces(server_wide.store(), a_id, b_id, top=_TOP, decode=decode, decode_b=decode_b)
 
 
 def _exact_kl(a: TraceRecord, b: TraceRecord, found: TraceComparison, *, key: str) -> Mapping[int, float] | None:
-    """The KL divergence over the whole vocabulary by position, once it was asked for: it takes the model."""
+    """The KL divergence over the whole vocabulary by position: as the pair recorded it, else once it was asked for: it takes the model."""
     same = a.model.weights_hash == b.model.weights_hash and server_wide.model_with(a.model.weights_hash) is not None
+    if found.exact_kl:
+        return found.exact_kl
     if not same or not found.same_prompt:
         return None
     asked = f"{key}.exact.{a.id}.{b.id}"
@@ -73,12 +84,12 @@ def _exact_kl(a: TraceRecord, b: TraceRecord, found: TraceComparison, *, key: st
         return _whole_kl(server_wide.store().root.as_posix(), a.id, b.id, found.shared_tokens)
 
 
-@st.cache_resource(show_spinner=False, max_entries=16)
+@kept()
 def _whole_kl(root: str, a_id: str, b_id: str, shared: int) -> Mapping[int, float]:
-    loaded = server_wide.model()
+    a, b = server_wide.store().load(a_id), server_wide.store().load(b_id)
+    loaded = server_wide.model_with(a.model.weights_hash)
     if loaded is None:
         raise ModelError("the model is still loading; ask again in a moment")
-    a, b = server_wide.store().load(a_id), server_wide.store().load(b_id)
     # The next token's distributions differ already where the ids part: one token more than is shared.
     ids = a.token_ids[: shared + 1]
     found = forced_divergence(loaded, ids, b.steers, base=a.steers, prompt_tokens=len(a.prompt_ids))
@@ -91,6 +102,7 @@ def _strips(a: TraceRecord, b: TraceRecord, found: TraceComparison, names: tuple
         "Tint", _TINTS, default=_TINTS[0], key=f"{key}.tint", required=True, format_func=str.capitalize, label_visibility="collapsed"
     )
     marks = word_changes.marked_tokens(a, b, found.words)
+    both: list[strip.Strip] = []
     for side, place in enumerate(st.columns(2, gap="small")):
         record = (a, b)[side]
         with place:
@@ -99,8 +111,16 @@ def _strips(a: TraceRecord, b: TraceRecord, found: TraceComparison, names: tuple
                 st.page_link(address.target("trace"), label="open", icon=":material/open_in_new:", query_params={"trace": record.id})
             context = TraceContext(record, server_wide.model_with(record.model.weights_hash), tint, ())
             shown = replace(strip_views.strip_of(context), marked=marks[side], title=f"{names[side]}: tokens")
+            both.append(shown)
             strip.draw(shown, key=f"{key}.{side}", height=_height(a, b, tokens_a_line, limit), group=key)
             _steers(record, key=f"{key}.{side}")
+    with st.container(horizontal=True):
+        figures.offer(
+            lambda: [drawing.of_strip(one, title=name) for one, name in zip(both, names, strict=True)],
+            key=f"{key}.both",
+            stem=f"comparison-{a.id}-{b.id}",
+        )
+        reports.button(b.id, against=a.id, key=f"{key}.report")
 
 
 def _height(a: TraceRecord, b: TraceRecord, tokens_a_line: int, limit: float) -> str:

@@ -27,18 +27,18 @@ def verdict(found: TraceComparison, names: tuple[str, str]) -> list[Part]:
     """One sentence: whether and where the two runs differ."""
     told: list[Part] = []
     if not found.same_model:
-        told.append(("Two different models. ", "strong"))
-    if not found.same_prompt:
+        told.append(("Two different models, asked the same. " if found.same_messages else "Two different models. ", "strong"))
+    if not (found.same_prompt or (found.same_messages and not found.same_model)):
         told.append(("Two different prompts. ", "strong"))
     if found.same_ids:
         return [*told, ("The same answer", "strong"), (", token for token.", "")]
     told += [(f"{percent(found.changed_words)} of the words differ. ", "strong")]
     split = found.divergence
-    if split is not None:
+    if split is not None and (found.same_model or split.a_text != split.b_text):  # other models number the same texts otherwise
         told += [(f"They part at token {split.position}: {names[0].lower()} ", "")]
         told += [_said(split.a_id, split.a_text), (f", {names[1].lower()} ", ""), _said(split.b_id, split.b_text), (".", "")]
         if split.kl is not None:
-            told += [(f" KL divergence there at least {split.kl:.3g} nats.", "muted")]
+            told += [(f" KL divergence there {'' if split.kl_exact else 'at least '}{split.kl:.3g} nats.", "muted")]
     return told
 
 

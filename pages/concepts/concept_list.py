@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from neurons.concepts.sets import Concept, SavedConcepts
-from neurons.core.errors import InvalidFile, NeuronscopeError
+from neurons.core.errors import NeuronscopeError
 from neurons.core.names import MAX_NAME
+from neurons.core.outside_json import parse_json
 from neurons.storage.documents import Entry
-from pages.shared import server_wide, untrusted
+from pages.shared import address_state, browser_history, server_wide, untrusted
 from pages.shared.tables import choose_rows, matching, moments, table_key
 
 _TABLE = "concepts.table"
@@ -29,6 +29,12 @@ COLUMNS: dict[str, Any] = {
     "model": st.column_config.TextColumn("Model", width=120, help="The model whose neurons these are"),
     "changed": st.column_config.DatetimeColumn("Changed", format="D MMM YYYY, HH:mm", width=120),
 }
+
+
+class ConceptState(address_state.PageState):
+    """The concept that is looked at."""
+
+    concept: address_state.Named = None
 
 
 def draw() -> str | None:
@@ -54,9 +60,11 @@ def draw() -> str | None:
 
 
 def _chosen(entries: Sequence[Entry]) -> str | None:
-    asked = st.query_params.get("concept")
+    asked = address_state.read(ConceptState).concept
     if asked is not None and any(entry.name == asked for entry in entries):
         return asked
+    if asked is not None:
+        browser_history.unknown("the concept", asked, "The newest one is shown." if entries else "")
     return max(entries, key=lambda entry: entry.changed).name if entries else None
 
 
@@ -130,14 +138,12 @@ def take(file: str, data: bytes) -> list[untrusted.Part]:
     """Read one file into the folder; what became of it, to be shown below the field."""
     saved = SavedConcepts()
     try:
-        value = json.loads(data.decode("utf-8-sig"))
+        value = parse_json(data, what="it")
         concept = Concept.from_json(value)
         named = value.get("name") if isinstance(value, dict) else None
         wanted = " ".join(str(named or file.rsplit(".", 1)[0]).split())[: MAX_NAME - 8] or "concept"
         name = next(text for n in range(1, 10_000) if (text := wanted if n == 1 else f"{wanted} {n}") not in saved)
         saved.save(name, concept)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        return [(f"{file}: ", "strong"), (str(InvalidFile(f"is no JSON text ({error})")), "negative")]
     except NeuronscopeError as error:
         return [(f"{file}: ", "strong"), (str(error), "negative")]
     look_at(name)

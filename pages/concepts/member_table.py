@@ -17,15 +17,15 @@ from neurons.core.quantile_table import STEER_LEVEL
 from neurons.core.types import ModelRef, NeuronSide
 from neurons.models.loaded import LoadedModel
 from pages.shared import atlas_index
-from pages.shared.neuron_link import link_column, neuron_address
+from pages.shared.neuron_link import MEANING, link_column, meanings, neuron_address
 from pages.shared.tables import choose_rows
 
 COLUMNS: dict[str, Any] = {
     "link": link_column(),
+    "meaning": MEANING,
     "layer": st.column_config.NumberColumn("Layer", width=50),
     "index": st.column_config.NumberColumn("Index", width=55),
     "polarity": st.column_config.TextColumn("Side", width=40, help="+ is the positive side, - the negative"),
-    "description": st.column_config.TextColumn("Description", width=215, help="What it fires on, from the model's atlas"),
     "kind": st.column_config.TextColumn("Kind", width=88, help="What sort of thing it fires on"),
     "score": st.column_config.NumberColumn(
         "Score", format="%.2f", width=55, help="Correlation of the description's prediction with the activation, on text it never saw"
@@ -74,10 +74,11 @@ def frame_of(sides: Sequence[NeuronSide], index: SearchIndex | None, extra: Mapp
     if index is not None:
         known = [n for n, side in enumerate(sides) if len(index.rows([side]))]
         rows = index.table.iloc[index.rows(sides)]
-        for name, empty in (("description", ""), ("kind", ""), ("score", np.nan)):
+        for name, empty in (("headline", ""), ("description", ""), ("kind", ""), ("score", np.nan)):
             frame[name] = empty
             if name in rows:
                 frame.loc[known, name] = rows[name].to_numpy()
+        frame["meaning"] = meanings(frame["neuron"], frame["headline"].fillna(""))
         extreme_2LI = extremes(index.atlas)
         if extreme_2LI is not None:
             values = [float(extreme_2LI[int(s.polarity == "-"), s.layer, s.index]) for n, s in enumerate(sides) if n in set(known)]
@@ -100,7 +101,8 @@ def draw(frame: pd.DataFrame, *, key: str, height: int = 430) -> list[int]:
     """The table; returns the ticked rows."""
     shown = {name: column for name, column in COLUMNS.items() if name in frame}
     added = {name: column for name, column in EXTRA.items() if name in frame}
-    order = {"link": shown.pop("link"), **added, **shown} if added else shown
+    first: dict[str, Any] = {name: shown.pop(name) for name in ("link", "meaning") if name in shown}
+    order: dict[str, Any] = {**first, **added, **shown}
     height = max(120, min(36 * (len(frame) + 1) + 2, height))
     return choose_rows(frame, key=key, identity=list(frame["neuron"]), columns=order, many=True, height=height)
 

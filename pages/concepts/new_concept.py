@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from neurons.concepts.contrast import NEUTRAL, Contrast, contrast
-from neurons.concepts.search import Filters
+from neurons.concepts.search import Filters, match_note
 from neurons.concepts.sets import Concept, SavedConcepts
 from neurons.core.errors import InvalidInput, NotFound
 from neurons.core.tasks import Task
@@ -76,7 +76,11 @@ def _words() -> None:
         raise InvalidInput("no neuron was found; try other words or wider filters", field="text")
     concept = Concept.of((hit.side for hit in found), ref=loaded.ref, origin=f"search: {text.strip()}")
     concept = replace(concept, similarity={str(hit.side): hit.similarity for hit in found})
+    poor = match_note(text.strip(), max(hit.reading for hit in found)) if index.space.has_readings else ""
+    against = sum(hit.leaning < 0 for hit in found)
     said = f"The {len(found)} neurons that fire most on texts about “{text.strip()}”, best first."
+    said += f" The last {against} make its words less likely." if against else ""
+    said += f" But {poor}." if poor else ""
     draft.begin(Draft(concept, text.strip(), said, {"similarity": [hit.similarity for hit in found]}))
     st.rerun()
 

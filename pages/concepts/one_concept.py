@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,15 +9,18 @@ import pandas as pd
 import streamlit as st
 
 from neurons.concepts.sets import Concept, SavedConcepts
-from neurons.concepts.steers import STRENGTHS, Action, default_size
+from neurons.concepts.steers import STRENGTHS, Action, default_size, find_concept
 from neurons.core.errors import NeuronscopeError
-from neurons.core.types import MAX_STRENGTH, NeuronSide
+from neurons.core.json_text import strict_json
+from neurons.core.steers import MAX_STRENGTH
+from neurons.core.types import NeuronSide
 from neurons.models.loaded import LoadedModel
 from pages.concepts import concept_list, member_table
 from pages.shared import address, server_wide, steer_state, untrusted
 from pages.shared.neuron_link import open_neuron
+from pages.steer import concept_making
 
-_ICONS = {"suppress": ":material/volume_off:", "strengthen": ":material/volume_up:"}
+_ICONS: dict[Action, str] = {"suppress": ":material/volume_off:", "strengthen": ":material/volume_up:"}
 
 
 def draw(name: str) -> None:
@@ -53,7 +55,7 @@ def _head(name: str, concept: Concept) -> None:
             _rename(name)
         with st.popover("Note", icon=":material/sticky_note_2:", key=f"concepts.note.{name}"):
             _note(name, concept)
-        text = json.dumps({"name": name, **concept.to_json()}, indent=1, ensure_ascii=False, allow_nan=False)
+        text = strict_json({"name": name, **concept.to_json()}, indent=1)
         st.download_button(
             "Export", text, "concept.json", "application/json", icon=":material/download:", key="concepts.export", on_click="ignore",
             help="As JSON: it can be imported here, by the command line, or by somebody else with the same model",
@@ -88,6 +90,7 @@ def _steering(name: str, concept: Concept, loaded: LoadedModel | None, frame: pd
         if not member_table.same_model(concept.weights_hash, loaded):
             st.caption("These neurons belong to another model than the one that is loaded: load that one on the Models page to steer them.")
             return
+        _by_sentences(name, concept, loaded)
         left, right = st.columns(2, gap="medium")
         with left:
             _steer("strengthen", name, concept, loaded)
@@ -96,6 +99,19 @@ def _steering(name: str, concept: Concept, loaded: LoadedModel | None, frame: pd
         st.caption(_scaled(frame))
         if steer_state.cards() and st.button("Go to the Steer tab", icon=":material/tune:", key="concepts.steer.open", type="tertiary"):
             address.go_to_cards()
+
+
+def _by_sentences(name: str, concept: Concept, loaded: LoadedModel) -> None:
+    """What was kept from the lexicon is steered best from its sentences; the form below takes the neurons alone."""
+    known = find_concept(name, concept_making.lexicon()) if concept.origin == "lexicon" else None
+    if known is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        for action, icon in _ICONS.items():
+            if st.button(f"{action.capitalize()} by its sentences", icon=icon, key=f"concepts.sentences.{action}", type="primary"):
+                concept_making.begin(loaded, known, action)
+    concept_making.watch(key="concepts.making")
+    st.caption("The lexicon's sentences say which neurons to push or to cap, and how far. Or hold these at a share of their own:")
 
 
 def _steer(action: Action, name: str, concept: Concept, loaded: LoadedModel) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -13,10 +13,11 @@ from neurons.prompts.files import Columns, pasted, read_prompts
 from neurons.prompts.sets import PromptSet, load_set, saved_sets
 from neurons.prompts.shapes import find_shape
 from neurons.storage.tables import Table, read_table
-from pages.shared import deleting, server_wide, untrusted
+from pages.shared import deleting, desk, server_wide, untrusted
 
 PROMPT_FILES = ["txt", "csv", "tsv", "jsonl", "json", "yaml", "yml"]
 _MAX_MB = 100
+_FILE = "prompts.file.kept"
 _PREVIEW = 200
 _OWN = "columns of my choice"
 _DETECTED = "(by its name)"
@@ -57,6 +58,7 @@ def _saved() -> PromptSet | None:
     if not names:
         st.caption("No saved sets yet. Upload or paste prompts, then press Save.")
         return None
+    desk.still_offered("prompts.saved", names)
     chosen = st.selectbox("Set", names, key="prompts.saved")
     found = load_set(chosen)
     preview(found)
@@ -70,9 +72,11 @@ def _upload() -> PromptSet | None:
         type=PROMPT_FILES,
         key="prompts.file",
         max_upload_size=_MAX_MB,
+        on_change=_forget_file,
         help="TXT: one prompt per line. CSV: any separator. JSON: an array, or a value a line. Known kinds (Alpaca, ShareGPT, OpenAI chat, "
         "BIG-bench, lm-eval, promptfoo, HarmBench...) are read as what they are",
     )
+    file = _kept(file)
     if file is None:
         st.caption("The file stays on this machine. Its columns are detected; you can change what they mean before anything runs.")
         return None
@@ -82,6 +86,35 @@ def _upload() -> PromptSet | None:
         server_wide.show_error(error)
         return None
     return _understood(table, file.name, file.file_id)
+
+
+@dataclass(frozen=True)
+class _File:
+    """An uploaded file, kept while other pages are visited: the field itself is emptied then."""
+
+    name: str
+    data: bytes
+    file_id: str
+
+    def getvalue(self) -> bytes:
+        return self.data
+
+
+def _kept(file: Any) -> Any:
+    """The file in the field, else the one that was there before another page was visited."""
+    if file is not None:
+        st.session_state[_FILE] = _File(file.name, file.getvalue(), file.file_id)
+        return file
+    before: _File | None = st.session_state.get(_FILE)
+    if before is not None:
+        left, right = st.columns([4, 1], vertical_alignment="center")
+        left.caption(f"Still here: {untrusted.escape(before.name)}, {len(before.data):,} bytes.")
+        right.button("Remove", key="prompts.file.remove", on_click=_forget_file, width="stretch")
+    return before
+
+
+def _forget_file() -> None:
+    st.session_state.pop(_FILE, None)
 
 
 def _table(file: Any) -> Table:

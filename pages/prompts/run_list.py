@@ -9,13 +9,16 @@ import pandas as pd
 import streamlit as st
 
 from neurons.core.clock import now
-from neurons.core.errors import InvalidInput
-from neurons.core.percent import percent
-from neurons.core.types import Sampling, Steer
+from neurons.core.errors import InvalidInput, NeuronscopeError
+from neurons.core.percent import column_share, percent
+from neurons.core.steers import Steer
+from neurons.core.types import Sampling
 from neurons.prompts import runs
-from neurons.prompts.sets import PromptSet
+from neurons.prompts.sets import PromptSet, from_json
+from neurons.statistics.outcomes import judged, tally
 from neurons.storage.job_files import Job
 from pages.shared import address, job_progress, server_wide
+from pages.shared.kept import kept
 from pages.shared.tables import choose_rows, downloads, matching
 
 _HEIGHT = 420
@@ -31,13 +34,10 @@ def start(prompts: PromptSet, *, run: str, sampling: Sampling, steers: Sequence[
     return runs.start(
         job_progress.runner(),
         prompts,
-        run=run,
-        model=loaded.ref.id,
-        weights=loaded.ref.weights_hash,
-        sampling=sampling,
-        steers=steers,
-        system=system or None,
-        record=record,
+        runs.RunParameters(
+            run=run, model=loaded.ref.id, weights=loaded.ref.weights_hash, sampling=sampling, system=system or None, record=record
+        ),
+        steers,
     )
 
 
@@ -63,15 +63,35 @@ def results(run: str) -> pd.DataFrame:
     return _results(store.root.as_posix(), run, tuple(row.id for row in store.list(set_name=run)))
 
 
+@kept()
+def _asked(root: str, job_id: str) -> PromptSet:
+    """The prompts of a job, which never change. Raises `NotFound`, `StoreError`."""
+    return from_json(job_progress.runner().payload(job_id))
+
+
+def _with_expected(frame: pd.DataFrame, run: str) -> pd.DataFrame:
+    """The results with what their prompts say is expected, where the run's prompts are still known and say so."""
+    job = job_of(run)
+    if job is None:
+        return frame
+    try:
+        return judged(frame, _asked(server_wide.store().root.as_posix(), job.id))
+    except NeuronscopeError:  # the prompts were deleted or damaged: the answers stand all the same
+        return frame
+
+
 def draw_results(run: str, *, key: str) -> None:
     """Summary, filters, table, and what can be done with a row."""
-    frame = results(run)
+    frame = _with_expected(results(run), run)
     if frame.empty:
         st.caption("No answers yet. They appear here as they come; press Refresh, or wait for the end.")
         st.button("Refresh", icon=":material/refresh:", key=f"{key}.refresh")
         return
     paired = "differs" in frame.columns
     st.markdown(_summary(frame, paired=paired))
+    counted = tally(frame)
+    if counted is not None:
+        st.markdown(f"**As expected:** {counted.sentence}")
     left, middle, right = st.columns([3, 1.6, 1], vertical_alignment="bottom")
     words = left.text_input("Search", key=f"{key}.words", placeholder="words in prompt or answers", icon=":material/search:")
     shown = matching(frame, words, [name for name in ("prompt", "answer", "steered_answer", "name") if name in frame])
@@ -109,6 +129,8 @@ def _summary(frame: pd.DataFrame, *, paired: bool) -> str:
 def _cut(frame: pd.DataFrame) -> pd.DataFrame:
     """Texts short enough for a cell."""
     texts = [name for name in ("prompt", "answer", "steered_answer") if name in frame]
+    if "changed_words" in frame:
+        frame = frame.assign(changed_words=frame["changed_words"].astype(float).map(column_share))
     return frame.assign(
         **{name: frame[name].map(lambda text: " ".join(str(text).split())[:200] if isinstance(text, str) else "") for name in texts}
     )
@@ -123,7 +145,15 @@ def _columns(frame: pd.DataFrame, *, paired: bool) -> dict[str, Any]:
         )
     if frame["name"].map(bool).any():
         columns["name"] = st.column_config.TextColumn("Id", width=60)
+    if "outcome" in frame:
+        columns["outcome"] = st.column_config.TextColumn(
+            "Outcome", width=65, help="Of what is expected, without and with the steers: fixed, broken, right or wrong both times"
+        )
+    elif "right" in frame:
+        columns["right"] = st.column_config.CheckboxColumn("Right", width=50, help="The answer holds what is expected")
     columns["prompt"] = st.column_config.TextColumn("Prompt", width=180)
+    if "expected" in frame:
+        columns["expected"] = st.column_config.TextColumn("Expected", width=90)
     columns["answer"] = st.column_config.TextColumn("Unsteered" if paired else "Answer", width=200 if paired else 380)
     if paired:
         columns["steered_answer"] = st.column_config.TextColumn("Steered", width=200)

@@ -19,12 +19,18 @@ from neurons.repair.spec import RepairSpec, parse_spec
 from neurons.repair.steers import ACTS_ON
 from neurons.storage.documents import NamedDocuments
 from pages.prompts.prompt_input import PROMPT_FILES
-from pages.shared import server_wide, untrusted
+from pages.shared import address_state, desk, filled, server_wide, untrusted
 
-_KINDS = {"contains": "text", "regex": "regular expression", "token": "token"}
-_EXPECTED = "=>"
+_KINDS = {"contains": "a text", "regex": "a regular expression", "token": "a token"}
 _MAX_MB = 10
-_FROM_ADDRESS = ("prompt", "wanted", "unwanted")
+
+
+class AskedState(address_state.PageState):
+    """A repair that a link asks for."""
+
+    prompt: str = ""
+    wanted: str = ""
+    unwanted: str = ""
 
 
 def draw(*, disabled: bool) -> tuple[RepairSpec | None, dict[str, Any], bool, bool]:
@@ -34,16 +40,17 @@ def draw(*, disabled: bool) -> tuple[RepairSpec | None, dict[str, Any], bool, bo
         "Question that is answered wrong", key="repair.prompt", height=68, placeholder="What is the capital of Turkey?", max_chars=20_000
     )
     left, right = st.columns(2)
-    kind = left.selectbox("The wanted answer is a", list(_KINDS), format_func=_KINDS.__getitem__, key="repair.kind")
     wanted = left.text_input("Wanted", key="repair.wanted", placeholder="Ankara", max_chars=2000)
     unwanted = right.text_input(
         "Unwanted (optional)",
         key="repair.unwanted",
         placeholder="Istanbul",
         max_chars=2000,
-        help="What the model says instead. An answer counts as fixed when the wanted text comes, and this does not come before it.",
+        help="What the model says instead. An answer that names it, other than to deny it, does not count as fixed.",
     )
-    right.caption("Found as a whole word; upper and lower case count the same.")
+    left, right = st.columns(2, vertical_alignment="bottom")
+    kind = left.selectbox("The wanted answer is", list(_KINDS), format_func=_KINDS.__getitem__, key="repair.kind")
+    right.caption("A text is found as a whole word; upper and lower case count the same.")
     paraphrases = _paraphrases(prompt)
     controls = _controls()
     options = _options()
@@ -71,10 +78,10 @@ def draw(*, disabled: bool) -> tuple[RepairSpec | None, dict[str, Any], bool, bo
 
 def _take_address() -> None:
     """A repair that another page, or a link, asks for."""
-    asked = tuple(str(st.query_params.get(name, "")) for name in _FROM_ADDRESS)
-    if any(asked) and st.session_state.get("repair.asked") != asked:
+    asked = address_state.read(AskedState)
+    if asked != AskedState() and st.session_state.get("repair.asked") != asked:
         st.session_state["repair.asked"] = asked
-        for name, value in zip(_FROM_ADDRESS, asked, strict=True):
+        for name, value in asked:
             st.session_state[f"repair.{name}"] = value
 
 
@@ -91,17 +98,17 @@ def _paraphrases(prompt: str) -> list[str]:
     )
     propose, endpoint, fill = st.columns(3, vertical_alignment="bottom")
     if propose.button(
-        "Templates",
+        "Suggest",
         icon=":material/auto_awesome:",
         key="repair.propose.go",
-        help="Propose wordings from built-in templates.",
+        help="Fills in wordings made from built-in templates.",
         disabled=not prompt.strip(),
         width="stretch",
     ):
         st.session_state["repair.propose"] = True
         st.rerun()
-    asked = "Have a model behind an OpenAI-compatible endpoint propose wordings."
-    with endpoint.popover("Endpoint", icon=":material/cloud:", help=asked, disabled=not prompt.strip(), width="stretch"):
+    asked = "Have a language model suggest wordings, by an OpenAI-compatible address."
+    with endpoint.popover("Ask a model", icon=":material/cloud:", help=asked, disabled=not prompt.strip(), width="stretch"):
         _endpoint(prompt)
     _fill(fill, "repair.paraphrases")
     return lines
@@ -122,7 +129,7 @@ def _endpoint(prompt: str) -> None:
 
 def _fill(place: Any, key: str) -> None:
     """Put the prompts of a file or of a saved set into a text area."""
-    with place.popover("Prompts", icon=":material/playlist_add:", help="Take prompts from a file or a saved set.", width="stretch"):
+    with place.popover("From a file", icon=":material/playlist_add:", help="Take prompts from a file or a saved set.", width="stretch"):
         file = st.file_uploader("TXT, CSV or JSONL", type=PROMPT_FILES, key=f"{key}.file", max_upload_size=_MAX_MB)
         names = saved_sets().names()
         name = st.selectbox("Or a saved set", names, key=f"{key}.set", disabled=file is not None) if names else None
@@ -154,15 +161,15 @@ def _controls() -> list[dict[str, str]] | None:
     """Prompts whose answers should stay, some with what their answers hold; None takes the built-in ones."""
     source = st.radio(
         "Controls: questions whose answers should stay as they are",
-        ["Everyday prompts", "My own"],
+        [filled.EVERYDAY, filled.OWN],
         key="repair.controls.source",
         horizontal=True,
     )
-    if source == "Everyday prompts":
+    if source == filled.EVERYDAY:
         count = len(builtin_controls())
         st.caption(
-            f"Twenty of {count} built-in prompts that do not ask what you ask. "
-            "Questions close to yours that are answered right are better still."
+            f"Twenty of {count} built-in questions that do not ask what you ask. Where the kind of your question is known, such as "
+            "capitals or plurals, up to eight of them ask the same of something else and are answered right now."
         )
         return None
     typed = _lines(
@@ -173,7 +180,7 @@ def _controls() -> list[dict[str, str]] | None:
         help="What stands after => has to be in the unsteered answer: a control answered wrong protects nothing, and is refused.",
     )
     _fill(st, "repair.controls")
-    parts = (line.partition(_EXPECTED) for line in typed)
+    parts = (line.partition(filled.ARROW) for line in typed)
     return [{"prompt": prompt.strip(), **({"expected": expected.strip()} if arrow else {})} for prompt, arrow, expected in parts]
 
 
@@ -216,6 +223,7 @@ def _options() -> dict[str, Any]:
         )
         seed = st.number_input("Seed", 0, 2**31, 0, key="repair.seed", help="Decides which wordings are held out, and the random draws.")
         concepts = NamedDocuments("concepts").list()
+        desk.still_offered("repair.concept", [None, *(e.name for e in concepts)])
         concept = st.selectbox(
             "Only neurons of a concept",
             [None, *(e.name for e in concepts)],

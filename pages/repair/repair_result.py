@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 
+from neurons.core.json_text import json_text
 from neurons.core.percent import percent
-from neurons.core.types import Steer
+from neurons.core.steers import Steer
 from neurons.models.loaded import LoadedModel
 from neurons.repair.export import python_script, report_html_of
-from neurons.repair.spec import parse_spec
+from neurons.repair.saved import Fixed, SavedPoint, SavedRepair, Unchanged, read_repair
 from neurons.repair.steers import ACTIONS, acts_on, known, told
 from neurons.runs.steering import parse_steers
-from pages.shared import address, server_wide, steer_state, untrusted
-from pages.shared.descriptions import descriptions_for
-from pages.shared.neuron_link import link_column, neuron_address
+from pages.shared import address, figures, server_wide, steer_state, untrusted
+from pages.shared.descriptions import headlines_for
+from pages.shared.neuron_link import MEANING, link_column, meanings, neuron_address
 from pages.shared.palette import colour
 from pages.shared.tables import downloads
 
 
-def draw(data: Mapping[str, Any]) -> None:
-    """Draw the content of a repair experiment."""
-    tone: untrusted.Kind = "positive" if data["found"] and data["holds"] else "negative"
-    untrusted.draw([(data["message"], tone)], key="repair.message")
-    spec = data["spec"]
+def draw(content: Mapping[str, Any]) -> None:
+    """Draw the content of a repair experiment. Raises `InvalidInput` where it is not one that can be read."""
+    data = read_repair(content)
+    tone: untrusted.Kind = "positive" if data.found and data.holds else "negative"
+    untrusted.draw([(data.message, tone)], key="repair.message")
+    spec = data.spec
     untrusted.draw(
-        [("Question  ", "muted"), (spec["prompt"], ""), ("\nUnsteered  ", "muted"), (data["unsteered"].strip(), "")],
+        [("Question  ", "muted"), (spec.prompt, ""), ("\nUnsteered  ", "muted"), (data.unsteered.strip(), "")],
         key="repair.asked.text",
     )
-    if data["answers"]:
-        untrusted.draw([("Steered  ", "muted"), (data["answers"][0]["steered"].strip(), "strong")], key="repair.steered.text")
+    if data.answers:
+        untrusted.draw([("Steered  ", "muted"), (data.answers[0].steered.strip(), "strong")], key="repair.steered.text")
         _figures(data)
     steers = _chosen(data)
-    loaded = server_wide.model_with(data["steer"]["model"]["weights_hash"])
-    about = {} if loaded is None else descriptions_for(loaded.ref)
+    loaded = server_wide.model_with(str(data.model.get("weights_hash", "")))
+    about = {} if loaded is None else headlines_for(loaded.ref)
     _actions(data, steers, loaded, about)
     worth, answers, neurons = st.tabs(["What it is worth", "Every answer", "Neurons"], key="repair.tab")
     with worth:
@@ -46,48 +47,56 @@ def draw(data: Mapping[str, Any]) -> None:
     with answers:
         _answers(data)
     with neurons:
-        _neurons(steers, str(data["spec"]["tokens"]), about)
+        _neurons(steers, data.spec.tokens, about)
 
 
-def offer(steers: list[Mapping[str, Any]], *, key: str) -> None:
+def offer(steers: Sequence[Mapping[str, Any]], *, key: str) -> None:
     """A button that puts steers, as plain JSON, on cards of the Steer tab."""
     if st.button("Use this steer", icon=":material/tune:", key=key):
         steer_state.add_all(parse_steers(list(steers)))
         address.go_to_cards()
 
 
-def _figures(data: Mapping[str, Any]) -> None:
-    held, controls = data["heldout"], data["controls"]
-    low, high = held["interval"]
+def _figures(data: SavedRepair) -> None:
+    held, controls = data.heldout, data.controls
+    if held is None or controls is None:
+        return
+    low, high = held.interval
     with st.container(horizontal=True):
-        st.metric("Neurons", data["neurons"], border=True)
+        st.metric("Neurons", data.neurons, border=True)
         st.metric(
             "Held-out wordings fixed",
-            f"{held['fixed']} of {held['total']}",
+            held.words,
             border=True,
             help=f"95% interval {percent(low)} to {percent(high)} (Wilson). The search never saw these wordings.",
         )
         st.metric(
             "Controls unchanged",
-            f"{controls['unchanged']} of {controls['total']}",
+            controls.words,
             border=True,
             help="A control is unchanged when all tokens of its answer are the same.",
         )
         st.metric(
             "KL on controls",
-            f"{controls['kl']:.4f}",
+            f"{controls.kl:.4f}",
             border=True,
             help="Mean KL divergence of the next token, nats per token; 0: no change at all.",
         )
-    st.caption(f"{data['forward_passes']:,} forward passes, {data['seconds']:.0f} seconds in all.")
+    near = controls.near
+    if near is not None and near.total:
+        st.caption(
+            f"Of the controls {near.total} ask the same of something else and are answered right without a steer: "
+            f"{near.unchanged} stay as they are."
+        )
+    st.caption(f"{data.forward_passes:,} forward passes, {data.seconds:.0f} seconds in all.")
 
 
-def _chosen(data: Mapping[str, Any]) -> tuple[Steer, ...]:
+def _chosen(data: SavedRepair) -> tuple[Steer, ...]:
     """The steers of the point picked in the picture, else the search's own choice."""
-    points = data["pareto"]
+    points = data.pareto
     if not points:
-        return parse_steers(data["steer"])
-    own = next((n for n, p in enumerate(points) if p["chosen"]), 0)
+        return data.steers
+    own = next((n for n, p in enumerate(points) if p.chosen), 0)
     chosen = st.selectbox(
         "Steer",
         range(len(points)),
@@ -96,18 +105,18 @@ def _chosen(data: Mapping[str, Any]) -> tuple[Steer, ...]:
         format_func=lambda n: _point_text(points[n]),
         help="The points of the picture below. Only the search's choice was checked on the held-out wordings.",
     )
-    return parse_steers(points[chosen]["steers"])
+    return points[chosen].steers
 
 
-def _point_text(point: Mapping[str, Any]) -> str:
-    chosen = " (the search's choice)" if point["chosen"] else ""
+def _point_text(point: SavedPoint) -> str:
+    chosen = " (the search's choice)" if point.chosen else ""
     return (
-        f"{point['neurons']} neuron{'' if point['neurons'] == 1 else 's'}: {point['turned']} of {point['questions']} turned, "
-        f"{point['unchanged']} of {point['controls']} controls unchanged{chosen}"
+        f"{point.neurons} neuron{'' if point.neurons == 1 else 's'}: {point.turned} of {point.questions} turned, "
+        f"{point.unchanged} of {point.controls} controls unchanged{chosen}"
     )
 
 
-def _actions(data: Mapping[str, Any], steers: tuple[Steer, ...], loaded: LoadedModel | None, about: Mapping[str, str]) -> None:
+def _actions(data: SavedRepair, steers: tuple[Steer, ...], loaded: LoadedModel | None, about: Mapping[str, str]) -> None:
     """What can be done with the result. `loaded` is its model, while that is the one in use."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(
@@ -119,8 +128,8 @@ def _actions(data: Mapping[str, Any], steers: tuple[Steer, ...], loaded: LoadedM
             help="Puts it on cards in the Steer tab",
         ):
             steer_state.add_all(steers)
-            address.go_to_cards(prompt=data["spec"]["prompt"])
-        file = json.dumps({**data["steer"], "steers": [_steer_json(s) for s in steers]}, indent=2, ensure_ascii=False)
+            address.go_to_cards()
+        file = json_text({**data.steer, "steers": [_steer_json(s) for s in steers]}, indent=2)
         st.download_button(
             "Steer file", file, "repair.json", "application/json", icon=":material/download:", key="repair.file", on_click="ignore"
         )
@@ -134,7 +143,7 @@ def _actions(data: Mapping[str, Any], steers: tuple[Steer, ...], loaded: LoadedM
             on_click="ignore",
         )
         if loaded is not None:
-            spec = parse_spec(data["spec"])
+            spec = data.to_spec()
             with server_wide.errors_shown():
                 script = python_script(loaded, spec, steers)
                 st.download_button(
@@ -151,52 +160,51 @@ def _steer_json(steer: Steer) -> dict[str, Any]:
     return steer_to_json(steer)
 
 
-def _worth(data: Mapping[str, Any]) -> None:
+def _worth(data: SavedRepair) -> None:
     rows: list[dict[str, Any]] = []
-    if data["heldout"]:
-        rows.append(_row("this fix", data["neurons"], data["train"], data["heldout"], data["controls"]))
-    draws = data["random"]
-    if draws["draws"]:
-        rows.append(
-            _row(f"random neurons of the same layers ({draws['draws']} draws)", data["neurons"], None, draws["heldout"], draws["controls"])
-        )
-    rows += [_row(f"{name} ({b['about']})", b["neurons"], b["train"], b["heldout"], b["controls"]) for name, b in data["baselines"].items()]
+    if data.heldout is not None and data.controls is not None:
+        rows.append(_row("this fix", data.neurons, data.train, data.heldout, data.controls))
+    draws = data.random
+    if draws.heldout is not None and draws.controls is not None:
+        rows.append(_row(f"random neurons of the same layers ({draws.draws} draws)", data.neurons, None, draws.heldout, draws.controls))
+    rows += [_row(f"{name} ({b.about})", b.neurons, b.train, b.heldout, b.controls) for name, b in data.baselines.items()]
     if rows:
         st.dataframe(pd.DataFrame(rows), hide_index=True, key="repair.worth", height="auto")
-        st.caption("Training wordings are what the search looked at; held-out wordings it never saw. The controls were part of the search.")
-    if data["pareto"]:
-        _pareto(data["pareto"])
+        st.caption("The search looked at one half of the wordings; the held-out half it never saw. The controls were part of the search.")
+    if data.pareto:
+        _pareto(data.pareto)
 
 
-def _row(name: str, neurons: int, train: Mapping[str, Any] | None, held: Mapping[str, Any], controls: Mapping[str, Any]) -> dict[str, Any]:
+def _row(name: str, neurons: int, train: Fixed | None, held: Fixed, controls: Unchanged) -> dict[str, Any]:
     return {
-        "steer": name,
-        "neurons": neurons,
-        "training fixed": "" if train is None else f"{train['fixed']} of {train['total']}",
-        "held-out fixed": f"{held['fixed']} of {held['total']}",
-        "controls unchanged": f"{controls['unchanged']} of {controls['total']}",
-        "KL on controls": controls["kl"],
+        "Steer": name,
+        "Neurons": neurons,
+        "Searched wordings fixed": "" if train is None else train.words,
+        "Held-out wordings fixed": held.words,
+        "Controls unchanged": controls.words,
+        "KL on controls": controls.kl,
     }
 
 
-def _pareto(points: list[Mapping[str, Any]]) -> None:
+def _pareto(points: Sequence[SavedPoint]) -> None:
     frame = pd.DataFrame(
         [
             {
-                "neurons": p["neurons"],
-                "turned": p["turned"] / max(1, p["questions"]),
-                "kept": p["unchanged"] / max(1, p["controls"]),
-                "choice": "the search's choice" if p["chosen"] else "another point",
+                "neurons": p.neurons,
+                "turned": p.turned / max(1, p.questions),
+                "kept": p.unchanged / max(1, p.controls),
+                "choice": "the search's choice" if p.chosen else "another point",
             }
             for p in points
         ]
     )
+    frame = frame.assign(**{f"{name}_text": frame[name].map(percent) for name in ("turned", "kept")})
     chart = (
         alt.Chart(frame)
         .mark_point(filled=True, size=140, strokeWidth=3)
         .encode(
             x=alt.X("neurons:Q", title="neurons in the steer", axis=alt.Axis(tickMinStep=1)),
-            y=alt.Y("turned:Q", title="training wordings turned", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1.05])),
+            y=alt.Y("turned:Q", title="searched wordings turned", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1.05])),
             color=alt.Color(
                 "kept:Q",
                 title="controls unchanged",
@@ -210,44 +218,58 @@ def _pareto(points: list[Mapping[str, Any]]) -> None:
             ),
             tooltip=[
                 alt.Tooltip("neurons:Q"),
-                alt.Tooltip("turned:Q", format=".0%", title="turned"),
-                alt.Tooltip("kept:Q", format=".0%", title="controls unchanged"),
+                alt.Tooltip("turned_text:N", title="turned"),
+                alt.Tooltip("kept_text:N", title="controls unchanged"),
             ],
         )
         .properties(height=260)
     )
-    st.altair_chart(chart, key="repair.pareto", width="stretch")
+    figures.chart(chart, key="repair.pareto", stem="repair")
 
 
-def _answers(data: Mapping[str, Any]) -> None:
-    if not data["answers"]:
+def _answers(data: SavedRepair) -> None:
+    if not data.answers:
         st.caption("No steer was checked.")
         return
-    train, held = data["train"]["total"], data["heldout"]["total"]
-    parts = ["searched with"] * train + ["held out"] * held + ["control"] * (len(data["answers"]) - train - held)
     frame = pd.DataFrame(
         [
             {
-                "part": part,
-                "good": a["good"],
-                "prompt": a["prompt"],
-                "unsteered": a["unsteered"],
-                "steered": a["steered"],
+                "Part": data.part(number),
+                "Good": a.good,
+                "Prompt": a.prompt,
+                "Unsteered": a.unsteered,
+                "Steered": a.steered,
+                "Why not": a.why,
             }
-            for part, a in zip(parts, data["answers"], strict=True)
+            for number, a in enumerate(data.answers)
         ]
     )
-    columns = {"good": st.column_config.CheckboxColumn("fixed / unchanged")}
+    columns = {
+        "Part": st.column_config.TextColumn(width=90),
+        "Good": st.column_config.CheckboxColumn(width=50, help="Fixed; of a control: unchanged"),
+        "Prompt": st.column_config.TextColumn(width=190),
+        "Unsteered": st.column_config.TextColumn(width=205),
+        "Steered": st.column_config.TextColumn(width=205),
+    }
     st.dataframe(frame, hide_index=True, column_config=columns, key="repair.answers")
     downloads(frame, "repair-answers", key="repair.answers.out")
 
 
 def _neurons(steers: tuple[Steer, ...], tokens: str, about: Mapping[str, str]) -> None:
     rows = [
-        {"neuron": neuron_address(f"{side.layer}:{side.index}"), "what is done": what, "fires on": known(side, about)}
+        {
+            "Neuron": neuron_address(name := f"{side.layer}:{side.index}"),
+            "What it means": meanings([name], [known(side, about)])[0],
+            "What is done": what,
+        }
         for steer in steers
         for side, what in told(steer)
     ]
     if rows:
-        st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={"neuron": link_column()}, key="repair.neurons.table")
+        st.dataframe(
+            pd.DataFrame(rows),
+            hide_index=True,
+            column_config={"Neuron": link_column(), "What it means": MEANING},
+            key="repair.neurons.table",
+        )
         st.caption(f"Acts {acts_on(steers, tokens)}. {ACTIONS}")

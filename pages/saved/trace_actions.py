@@ -123,7 +123,7 @@ def _edit(picked: Sequence[TraceSummary]) -> None:
 
 def _start_replay(row: TraceSummary) -> None:
     """Run the trace again in the background; `notices` shows the progress and the result."""
-    loaded, store = server_wide.model(), server_wide.store()
+    loaded, store = server_wide.model_with(row.weights_hash) or server_wide.model(), server_wide.store()
     if loaded is None:
         st.session_state["traces.failed"] = [NeuronscopeError("the model is still loading; try again in a moment")]
         st.rerun()

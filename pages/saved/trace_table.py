@@ -15,18 +15,19 @@ from traces.summary import TraceSummary
 
 MOST = 2000
 _CUT = 160
+_PICKED = "traces.picked"
 
 COLUMNS: Mapping[str, Any] = {
     "pinned": st.column_config.CheckboxColumn("Pin", width=40, help="Pinned traces keep their activations on disk"),
-    "created": st.column_config.DatetimeColumn("When", format="D MMM YYYY, HH:mm", width=135, help="When the run ended, in your time zone"),
-    "name": st.column_config.TextColumn("Name", width=105),
-    "prompt": st.column_config.TextColumn("Prompt", width=215),
-    "answer": st.column_config.TextColumn("Answer", width=235),
+    "created": st.column_config.DatetimeColumn("When", format="D MMM YY, HH:mm", width=115, help="When the run ended, in your time zone"),
+    "steers": st.column_config.TextColumn("Steered", width=70, help="How many steers were on; empty: an unsteered run"),
+    "name": st.column_config.TextColumn("Name", width=135),
+    "prompt": st.column_config.TextColumn("Prompt", width=185),
+    "answer": st.column_config.TextColumn("Answer", width=200),
+    "model": st.column_config.TextColumn("Model", width=165),
     "link": st.column_config.LinkColumn("Link", display_text="open", width=50, help="The address of this trace: right-click to copy it"),
     "tags": st.column_config.ListColumn("Tags", width=110),
     "set": st.column_config.TextColumn("Set", width=90, help="The prompt set it belongs to"),
-    "model": st.column_config.TextColumn("Model", width=140),
-    "steers": st.column_config.NumberColumn("Steers", width=55, help="How many steers were on"),
     "tokens": st.column_config.NumberColumn("Tokens", width=60, help="Tokens of prompt and answer"),
     "ended": st.column_config.TextColumn(
         "Ended", width=75, help="stop: the model ended its answer; length: the token limit; cancelled: stopped"
@@ -38,7 +39,7 @@ COLUMNS: Mapping[str, Any] = {
 def filters() -> dict[str, Any]:
     """The row of filters; returns the arguments of `TraceStore.list`. They stay when another page is visited."""
     catalogue = server_wide.store().catalogue
-    search, model, tag, group, days, trash = st.columns([3, 1.5, 1.2, 1.4, 1.8, 0.9], vertical_alignment="bottom")
+    search, model, tag, group, days, trash = st.columns([2.4, 1.5, 1.2, 1.4, 1.8, 1.5], vertical_alignment="bottom")
     words = search.text_input(
         "Search",
         key="traces.words",
@@ -85,7 +86,7 @@ def frame_of(rows: Sequence[TraceSummary]) -> pd.DataFrame:
             "tags": [list(row.tags) for row in rows],
             "set": [row.set_name or "" for row in rows],
             "model": [row.model_name for row in rows],
-            "steers": [row.steers for row in rows],
+            "steers": [f"{row.steers} steer{'' if row.steers == 1 else 's'}" if row.steers else "" for row in rows],
             "tokens": [row.prompt_tokens + row.answer_tokens for row in rows],
             "ended": [row.finish_reason for row in rows],
             "size": [row.bytes / 1e6 for row in rows],
@@ -101,5 +102,8 @@ def _one_line(text: str) -> str:
 
 def draw(rows: Sequence[TraceSummary], *, height: int) -> list[TraceSummary]:
     """Draw the rows; return the selected ones."""
-    picked = choose_rows(frame_of(rows), key="traces.table", identity=[row.id for row in rows], columns=COLUMNS, many=True, height=height)
+    ids = [row.id for row in rows]
+    before = [ids.index(one) for one in st.session_state.get(_PICKED, ()) if one in ids]
+    picked = choose_rows(frame_of(rows), key="traces.table", identity=ids, columns=COLUMNS, many=True, height=height, chosen=before)
+    st.session_state[_PICKED] = [ids[place] for place in picked]
     return [rows[place] for place in picked]

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope
 from streamlit import config
 
 from neurons.storage.password import is_password, is_set
+from pages.serving.base_path import base_path
 
 COOKIE = "neuronscope-session"
 PATH = "/neuronscope-login"
@@ -43,9 +44,9 @@ class Login:
 
     async def answer(self, scope: Scope, receive: Receive) -> Response | None:
         """What is said instead of the app's own answer; None for whoever may go on."""
-        if not needed() or scope["path"] in OPEN or self._knows(Headers(scope=scope)):
+        if not needed() or scope["path"].removeprefix(base_path()) in OPEN or self._knows(Headers(scope=scope)):
             return None
-        if scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST":
+        if scope["type"] == "http" and scope["path"] == base_path() + PATH and scope["method"] == "POST":
             return await self._attempt(Request(scope, receive))
         wanted = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope.get("query_string") else "")
         return _form(wanted, "", status=401)
@@ -60,10 +61,10 @@ class Login:
         async for piece in request.stream():
             body += piece
             if len(body) > MOST_BYTES:
-                return _form("/", "That is too long for a password.", status=413)
+                return _form(_home(), "That is too long for a password.", status=413)
         fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=4)
-        wanted = fields.get("next", ["/"])[0]
-        wanted = wanted if wanted.startswith("/") and not wanted.startswith(("//", "/\\")) else "/"
+        wanted = fields.get("next", [_home()])[0]
+        wanted = wanted if wanted.startswith(_home()) and not wanted.startswith(("//", "/\\")) else _home()
         async with self._one_at_a_time:
             right = await run_in_threadpool(is_password, fields.get("password", [""])[0])
             if not right:
@@ -75,7 +76,8 @@ class Login:
         token = secrets.token_urlsafe(32)
         self._sessions[token] = now + LASTS
         response = RedirectResponse(quote(wanted, safe="/?&=%:,~-._"), status_code=303)
-        response.set_cookie(COOKIE, token, max_age=LASTS, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+        secure = request.url.scheme == "https"
+        response.set_cookie(COOKIE, token, path=_home(), max_age=LASTS, httponly=True, samesite="strict", secure=secure)
         return response
 
 
@@ -84,10 +86,15 @@ def needed() -> bool:
     return not _is_loopback(str(config.get_option("server.address") or "")) and is_set()
 
 
+def _home() -> str:
+    """Where the app begins: its cookie goes there and below."""
+    return f"{base_path()}/"
+
+
 def _is_loopback(address: str) -> bool:
     return address in ("localhost", "::1") or address.startswith("127.")
 
 
 def _form(wanted: str, said: str, *, status: int) -> Response:
-    page = PAGE.format(path=PATH, next=html.escape(wanted[:2000], quote=True), said=html.escape(said))
+    page = PAGE.format(path=base_path() + PATH, next=html.escape(wanted[:2000], quote=True), said=html.escape(said))
     return HTMLResponse(page, status_code=status, headers={"Cache-Control": "no-store"})

@@ -7,7 +7,11 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-HOME = "trace"
+from pages.serving.base_path import base_path
+from pages.serving.page_list import HOME
+
+PAGE = "desk.page"
+"""The session's key for the page that is shown."""
 
 
 def target(name: str) -> Any:
@@ -25,12 +29,28 @@ def go(name: str, **query: str) -> NoReturn:
     st.switch_page(target(name), query_params=query)
 
 
-def go_to_cards(**query: str) -> NoReturn:
+def let_go(name: str) -> None:
+    """A field's callback: what the address named of it holds no more."""
+    st.query_params.pop(name, None)
+
+
+def go_to_cards() -> NoReturn:
     """Show the Trace page with the Steer tab open, where new steers stand on cards."""
+    open_cards()
+    go(HOME)
+
+
+def open_cards() -> None:
+    """A button's callback: the Steer tab is open when the Trace page is drawn next."""
     st.session_state["trace.tab"] = "Steer"
-    go("trace", **query)
+
+
+def go_to_cards_elsewhere() -> None:
+    """After such a button: go to the Trace page, where it is not the one that is shown."""
+    if st.session_state.get(PAGE, HOME) != HOME:
+        go(HOME)
 
 
 def address(name: str, **query: str) -> str:
-    """A page's address relative to this server, such as "/compare?a=1&b=2"."""
-    return f"/{'' if name == HOME else name}{'?' + urlencode(query) if query else ''}"
+    """A page's address relative to this server, such as "/compare?a=1&b=2"; with the base path, where there is one."""
+    return f"{base_path()}/{'' if name == HOME else name}{'?' + urlencode(query) if query else ''}"

@@ -28,13 +28,13 @@ def _runner_of(home_folder: str) -> JobRunner:
     from neurons.describing import atlas_jobs  # here, since pages that only show a job need none of this to be drawn
     from neurons.prompts import runs
     from neurons.repair import job as repair_job
-    from neurons.statistics import comparison
+    from neurons.statistics import job as comparison
 
     jobs, server = JobRunner(Path(home_folder) / "jobs", threads=_THREADS), server_wide.server()
     jobs.register(repair_job.JOB_KIND, repair_job.job_worker(server.shared.for_job))
     jobs.register(comparison.JOB_KIND, comparison.job_worker(server.shared.for_job))
     atlas_jobs.register(jobs, server.shared.for_job)
-    runs.register(jobs, server.shared.for_run, lambda: server.store)
+    runs.register(jobs, server.shared.for_job, lambda: server.store)
     return jobs
 
 
@@ -44,7 +44,7 @@ def runner() -> JobRunner:
 
 
 def start(kind: str, params: Mapping[str, Any], *, title: str) -> Job:
-    """Queue a job for the shared model. Raises `InvalidInput` while that loads."""
+    """Queue a job for the shared model, whose weights it then needs. Raises `InvalidInput` while that loads."""
     loaded = server_wide.model()
     if loaded is None:
         raise InvalidInput("the model is still loading; try again in a moment")

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from neurons.core.errors import InvalidInput
-from neurons.core.tasks import Task
-from neurons.core.types import Message, ModelRef, Sampling, Segment, Steer
+from neurons.core.steers import Steer
+from neurons.core.tasks import Task, in_line
+from neurons.core.types import Message, ModelRef, Sampling, Segment
 from neurons.models.chat import EncodedPrompt, encode_prompt, token_pieces
 from neurons.models.loaded import LoadedModel
-from neurons.tracing.record import Side, run_pair, run_trace
+from neurons.tracing.record import RunOptions, Side, run_pair, run_trace
 from pages.shared import server_wide, strip, untrusted
 
 NAMES: dict[Side, str] = {"baseline": "Unsteered", "steered": "Steered"}
@@ -23,6 +24,7 @@ _LOOK_EVERY = 0.4
 class Answering(Task[tuple[str, ...]]):
     """A question being answered. It results in the ids of the traces: one, or the unsteered and the steered one's."""
 
+    keeps_what_is_done = True
     place: str
     """Where it was asked, so that each place shows its own."""
     pair: bool
@@ -49,13 +51,21 @@ class Answering(Task[tuple[str, ...]]):
 
 
 def start(
-    messages: Sequence[Message], *, place: str, what: str, sampling: Sampling, steers: Sequence[Steer] = (), pair: bool = False
+    messages: Sequence[Message],
+    *,
+    place: str,
+    what: str,
+    sampling: Sampling,
+    steers: Sequence[Steer] = (),
+    pair: bool = False,
+    by: LoadedModel | None = None,
 ) -> Answering:
-    """Begin to answer in the background: under `steers`, or with `pair` without and with them at once.
+    """Begin to answer in the background: under `steers`, or with `pair` without and with them at once. `by` is the model that
+    answers, by default the server's own.
 
     Raises `InvalidInput` while the model loads and for what cannot be answered.
     """
-    loaded, store = server_wide.model(), server_wide.store()
+    loaded, store = by or server_wide.model(), server_wide.store()
     if loaded is None:
         raise InvalidInput("the model is still loading; try again in a moment")
     if not any(message.content.strip() for message in messages[-1:]):
@@ -73,6 +83,8 @@ def start(
         loaded=loaded,
     )
 
+    options = RunOptions(encoded=prompt)
+
     def one() -> tuple[str, ...]:
         record, _ = run_trace(
             loaded,
@@ -80,13 +92,16 @@ def start(
             sampling=sampling,
             steers=steers,
             store=store,
+            options=options,
             on_token=lambda token: task.hear("baseline", token),
             progress=task.progress,
         )
         return (record.id,)
 
     def both() -> tuple[str, ...]:
-        made = run_pair(loaded, messages, steers, sampling=sampling, store=store, on_token=task.hear, progress=task.progress)
+        made = run_pair(
+            loaded, messages, steers, sampling=sampling, store=store, options=options, on_token=task.hear, progress=task.progress
+        )
         return made.baseline.id, made.steered.id
 
     server_wide.server().start(task, both if pair else one)
@@ -137,6 +152,8 @@ def _stop(task: Answering, key: str) -> None:
 def _doing(task: Answering) -> str:
     if task.stopping.is_set():
         return "Stopping after this token"
+    if task.before:
+        return untrusted.sentence(in_line(task.before))
     if task.live:
         return f"Answering{', unsteered and steered in turn' if task.pair else ''}: {len(task.live):,} tokens so far"
     return untrusted.sentence(task.message or f"reading the prompt ({len(task.prompt.ids):,} tokens)")

@@ -14,6 +14,7 @@ import streamlit as st
 from neurons.atlas.store import Atlas, open_atlas
 from neurons.concepts.search import SearchIndex
 from neurons.core.errors import NotFound
+from neurons.core.json_text import json_text
 from neurons.core.types import ModelRef, NeuronSide
 from neurons.descriptions.edits import Edit, Edits
 from neurons.descriptions.kinds import UNCLEAR
@@ -52,6 +53,11 @@ class Known:
         except NotFound:
             return None
 
+    def headline(self, side: NeuronSide) -> str:
+        """Its headline; "" where there is none."""
+        row = self.row(side)
+        return str(row["headline"]) if row is not None else (self.edits.get(side).description or "")
+
     def described(self, side: NeuronSide) -> str:
         """Its description; "" where there is none."""
         row = self.row(side)
@@ -69,7 +75,7 @@ def known(loaded: LoadedModel) -> Known:
 
 def stamp_of(atlas: Atlas, ref: ModelRef) -> str:
     """Names an atlas as it is now, descriptions included, and the model it is shown for."""
-    return hashlib.sha256(json.dumps([str(atlas.folder), ref.weights_hash, atlas.manifest], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json_text([str(atlas.folder), ref.weights_hash, atlas.manifest], sort_keys=True).encode()).hexdigest()
 
 
 def index_of(atlas: Atlas, stamp: str, edits: Edits) -> SearchIndex | None:
@@ -98,7 +104,7 @@ def _edited(stamp: str, texts: str, _base: SearchIndex, _edits: Edits) -> Search
 
 def _texts(edits: Edits) -> str:
     """What the edits change in the table."""
-    return json.dumps([[str(side), edits.get(side).description] for side in edits.sides()])
+    return json_text([[str(side), edits.get(side).description] for side in edits.sides()])
 
 
 def frame(found: Known) -> pd.DataFrame:
@@ -106,7 +112,7 @@ def frame(found: Known) -> pd.DataFrame:
     assert found.index is not None
     edits = found.edits
     marks = {str(side): mark for side in edits.sides() if (mark := marked(edits.get(side)))}
-    return _frame(found.stamp, _texts(edits), json.dumps(marks), found.index)
+    return _frame(found.stamp, _texts(edits), json_text(marks), found.index)
 
 
 def marked(edit: Edit) -> str:
@@ -126,6 +132,8 @@ def _frame(stamp: str, texts: str, marks: str, _index: SearchIndex) -> pd.DataFr
             "layer": table["layer"],
             "index": table["index"],
             "polarity": table["polarity"],
+            "headline": table["headline"].fillna(""),
+            "writes": table["writes"].fillna(""),
             "description": table["description"].fillna(""),
             "second": table.get("second", pd.Series("", index=table.index)).fillna(""),
             "kind": table.get("kind", UNCLEAR),

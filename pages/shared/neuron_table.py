@@ -15,8 +15,9 @@ from streamlit.delta_generator import DeltaGenerator
 
 from neurons.concepts.sets import Concept, SavedConcepts
 from neurons.core.errors import NeuronscopeError
-from neurons.core.types import ModelRef, NeuronSide, Steer
-from pages.shared import server_wide, steer_state
+from neurons.core.steers import Steer
+from neurons.core.types import ModelRef, NeuronSide
+from pages.shared import address, desk, drawing, examples, figures, server_wide, steer_state
 from pages.shared.neuron_link import open_neuron
 from pages.shared.strip import room_beside
 from pages.shared.tables import SELECTABLE_ROWS, choose_rows, downloads, matching
@@ -36,12 +37,13 @@ def draw(
     signs: tuple[str, str],
     floor: Callable[[DeltaGenerator], None] | None = None,
     around: int = 370,
+    more: Callable[[pd.DataFrame], None] | None = None,
 ) -> None:
     """Filters, table, actions. The frame's index names each row, so that a tick stays with its row or goes.
 
     `signs` names the two kinds of rows that the sign filter tells apart: rows whose `signed` column is above or below zero.
     `floor` draws a control of the caller's own in the place of the smallest-size filter. `around` is how many pixels
-    beside the strip are not the table.
+    beside the strip are not the table. `more` draws further actions with the ticked rows.
     """
     shown = _filtered(frame, key=key, ref=ref, signs=signs, floor=floor)
     if shown.empty:
@@ -51,9 +53,9 @@ def draw(
         st.caption(f"Showing the first {SELECTABLE_ROWS:,} of {len(shown):,} rows.")
         shown = shown.iloc[:SELECTABLE_ROWS]
     height = max(180, min(36 * (len(shown) + 1) + 2, room_beside() - around))
-    columns = {name: column for name, column in columns.items() if name != "description" or shown["description"].any()}
+    columns = {name: column for name, column in columns.items() if name != "meaning" or shown["meaning"].notna().any()}
     picked = choose_rows(shown, key=f"{key}.table", columns=columns, many=True, height=height)
-    actions(shown, picked, key=key, ref=ref, stem=stem)
+    actions(shown, picked, key=key, ref=ref, stem=stem, more=more)
 
 
 def _filtered(
@@ -61,7 +63,10 @@ def _filtered(
 ) -> pd.DataFrame:
     layers, sign, words, least = st.columns([1.5, 1.2, 1.6, 1.2], vertical_alignment="bottom")
     last = max(1, ref.n_layers - 1)
+    if not _within(st.session_state.get(f"{key}.layers"), last):
+        st.session_state.pop(f"{key}.layers", None)
     low, high = layers.slider("Layers", 0, last, (0, last), key=f"{key}.layers")
+    desk.still_offered(f"{key}.sign", ["both", *signs])
     side = sign.selectbox("Sign", ["both", *signs], key=f"{key}.sign")
     text = words.text_input("Words", key=f"{key}.words", placeholder="token, description", help="Keeps rows that hold every word.")
     kept = frame[(frame["layer"] >= low) & (frame["layer"] <= high)]
@@ -79,6 +84,24 @@ def _filtered(
     return kept
 
 
+def _known(chosen: Sequence[NeuronSide], ref: ModelRef) -> str:
+    """The tooltip of the way to a neuron's page: where the ticked one fires most."""
+    lines = examples.tip(chosen[0], ref) if len(chosen) == 1 else ""
+    return f"{chosen[0]} fires most at:  \n{lines}" if lines else "All that is known of the ticked neuron: tick one"
+
+
+def _headings(rows: pd.DataFrame) -> dict[str, str]:
+    """The columns of a table's figure, with the neuron and its meaning first."""
+    first = [name for name in ("neuron", "description") if name in rows]
+    rest = [str(name) for name in rows if name not in (*first, "layer", "index", "polarity")]
+    return {name: name.capitalize() for name in (*first, *rest)}
+
+
+def _within(span: Any, last: int) -> bool:
+    """Whether kept layers are those of a model with so many."""
+    return isinstance(span, tuple | list) and len(span) == 2 and all(isinstance(n, int) for n in span) and 0 <= span[0] <= span[1] <= last
+
+
 def actions(
     shown: pd.DataFrame,
     picked: Sequence[int],
@@ -88,20 +111,24 @@ def actions(
     stem: str,
     whole: pd.DataFrame | None = None,
     said: str = "",
+    more: Callable[[pd.DataFrame], None] | None = None,
 ) -> None:
     """What can be done with the ticked rows, and the export of all rows (`whole` where that is more than what is shown)."""
     chosen = sides(shown.iloc[list(picked)]) if picked else ()
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if st.button(
             "Open neuron", icon=":material/open_in_new:", disabled=len(chosen) != 1, key=f"{key}.open",
-            help="All that is known of the ticked neuron: tick one",
+            help=_known(chosen, ref),
         ):  # fmt: skip
             open_neuron(chosen[0])
         buttons(chosen, key=key, ref=ref)
+        if more is not None:
+            more(shown.iloc[list(picked)])
         with st.popover("Export", icon=":material/download:", key=f"{key}.export"):
-            rows = shown.drop(columns=["signed", "strength"], errors="ignore") if whole is None else whole
+            rows = shown.drop(columns=["signed", "strength", "link", "meaning"], errors="ignore") if whole is None else whole
             st.caption(said or f"All {len(rows):,} rows that pass the filters.")
             downloads(rows, stem, key=f"{key}.file")
+            figures.offer(lambda: [drawing.of_table(rows, _headings(rows))], key=f"{key}.rows", stem=stem, inline=True)
         st.caption(f"{len(chosen):,} ticked" if chosen else f"{len(shown):,} rows: tick some")
 
 
@@ -120,6 +147,15 @@ def buttons(chosen: Sequence[NeuronSide], *, key: str, ref: ModelRef) -> None:
         help=f"Adds a steer that holds the neurons at {STRENGTHEN:g} of their strongest activation to the Steer tab of the Trace page",
     ):  # fmt: skip
         _steer(chosen, STRENGTHEN, "Strengthen")
+    count = len(steer_state.cards())
+    if count and st.button(
+        f"{count} card{'s' if count > 1 else ''}",
+        icon=":material/tune:",
+        key=f"{key}.cards",
+        on_click=address.open_cards,
+        help="Leads to the Steer tab of the Trace page, where the steers stand on cards",
+    ):
+        address.go_to_cards_elsewhere()
 
 
 def sides(frame: pd.DataFrame) -> tuple[NeuronSide, ...]:

@@ -23,7 +23,10 @@ PALETTE: dict[Theme, dict[str, str]] = {
         "amount": "#009E73",
         "selection": "#A23B92",
         "neutral": "#F2F2F2",
-        "muted": "#6B7280",
+        "muted": "#5F6672",
+        "caption": "#5B5D66",
+        "on-primary": "#FFFFFF",
+        "most-tint": "60%",
     },
     "dark": {
         "positive": "#56B4E9",
@@ -32,9 +35,12 @@ PALETTE: dict[Theme, dict[str, str]] = {
         "selection": "#E58FD8",
         "neutral": "#2B2F36",
         "muted": "#9AA3AF",
+        "caption": "#A9ADB8",
+        "on-primary": "#2B0F26",
+        "most-tint": "48%",
     },
 }
-"""Colour of each meaning, by theme: hex RGB."""
+"""Colour of each meaning, by theme: hex RGB. `most-tint` is how much of it a token's ground takes at most: its letters keep 4.5 to 1."""
 
 
 def theme() -> Theme:
@@ -43,7 +49,7 @@ def theme() -> Theme:
 
 
 def colour(meaning: str) -> str:
-    """The hex colour of "positive", "negative", "amount", "selection", "neutral" or "muted" in this browser's theme."""
+    """The hex colour of "positive", "negative", "amount", "selection", "neutral", "muted" and so on, in this browser's theme."""
     return PALETTE[theme()][meaning]
 
 

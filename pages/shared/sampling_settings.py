@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
 from neurons.core.errors import InvalidInput
 from neurons.core.types import Sampling
+from neurons.runs.followed import ignored_by, offered_by
+from pages.shared import server_wide, untrusted
 
 _SAMPLING = "trace.sampling"
 _SYSTEM = "trace.system"
+_FOLLOWS = "trace.follows"
 _MAX_SEED = 2**53 - 1  # what a browser's number can hold exactly
 _MAX_SYSTEM = 20_000
+_MAX_TOP_K = 100_000
+_MAX_TOKENS = 32_768
+_SHOWN = "trace.sampling.shown"
+"""What the form showed when it was drawn last."""
 
 
 def sampling() -> Sampling:
     """The settings that the next answer is made with."""
     chosen = st.session_state.get(_SAMPLING)
-    return chosen if isinstance(chosen, Sampling) else Sampling()
+    found = chosen if isinstance(chosen, Sampling) else Sampling()
+    loaded = server_wide.model()
+    follows = loaded is not None and st.session_state.get(_FOLLOWS, False)
+    return replace(found, follow=offered_by(loaded) if loaded is not None and follows else ())
 
 
 def system_prompt() -> str:
@@ -27,11 +39,11 @@ def system_prompt() -> str:
 
 
 def take_over(settings: Sampling, system: str) -> None:
-    """Show another trace's settings in the form."""
+    """Show other settings in the form, such as those of the trace that was just opened."""
     st.session_state[_SAMPLING] = settings
     st.session_state[_SYSTEM] = system
-    for name in ("temperature", "top_p", "top_k", "max_new_tokens", "seed", "system"):
-        st.session_state.pop(f"sampling.{name}", None)
+    st.session_state[_FOLLOWS] = bool(settings.follow)
+    st.session_state.pop("sampling.follows", None)
 
 
 def label() -> str:
@@ -44,63 +56,110 @@ def label() -> str:
 def draw() -> None:
     """The form. A value that is out of range is named beside its field and the last good one is kept."""
     now = sampling()
+    given, back = _fill(now, system_prompt())
     system = st.text_area(
         "System prompt",
-        value=system_prompt(),
         key="sampling.system",
+        **back("system"),
         max_chars=_MAX_SYSTEM,
         height=90,
         placeholder="Empty: the model's own",
         help="Goes before the conversation, from the next message on.",
     )
-    st.session_state[_SYSTEM] = system.strip()
+    if system != given["system"]:
+        st.session_state[_SYSTEM] = system.strip()
+    values = _numbers(back)
+    typed = {name: value for name, value in values.items() if value != given[name]}
+    _penalties()
+    try:
+        st.session_state[_SAMPLING] = replace(now, **typed).check()
+    except InvalidInput as error:
+        st.error(str(error), icon=":material/error:")
+    st.session_state[_SHOWN] = (sampling(), system_prompt())
+
+
+def _numbers(back: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """The fields of the settings, with what is typed in them by their names; `back` gives what each falls back to."""
     left, right = st.columns(2)
-    temperature = left.number_input(
-        "Temperature", 0.0, 10.0, now.temperature, 0.1, key="sampling.temperature", format="%.2f",
+    values: dict[str, Any] = {}
+    values["temperature"] = left.number_input(
+        "Temperature", 0.0, 10.0, step=0.1, key="sampling.temperature", **back("temperature"), format="%.2f",
         help="0 always takes the most probable token (greedy). 1 samples as the model's probabilities say; higher values are more random.",
     )  # fmt: skip
-    seed = right.number_input(
+    values["seed"] = right.number_input(
         "Seed",
         0,
         _MAX_SEED,
-        now.seed,
-        1,
+        step=1,
         key="sampling.seed",
+        **back("seed"),
         help="The same seed and settings give the same answer. Unused at temperature 0.",
     )
-    greedy = Sampling(temperature=float(temperature)).greedy
-    top_p = left.number_input(
+    greedy = Sampling(temperature=float(values["temperature"])).greedy
+    values["top_p"] = left.number_input(
         "Top-p",
         0.01,
         1.0,
-        now.top_p,
-        0.05,
+        step=0.05,
         key="sampling.top_p",
+        **back("top_p"),
         disabled=greedy,
         help="Samples from the fewest tokens whose probabilities sum to this. 1 keeps all.",
     )
-    top_k = right.number_input(
+    values["top_k"] = right.number_input(
         "Top-k",
         0,
-        100_000,
-        now.top_k,
-        1,
+        _MAX_TOP_K,
+        step=1,
         key="sampling.top_k",
+        **back("top_k"),
         disabled=greedy,
         help="Samples from this many most probable tokens. 0 keeps all.",
     )
-    longest = left.number_input(
+    values["max_new_tokens"] = left.number_input(
         "Max new tokens",
         1,
-        32_768,
-        now.max_new_tokens,
-        16,
+        _MAX_TOKENS,
+        step=16,
         key="sampling.max_new_tokens",
+        **back("max_new_tokens"),
         help="The answer is cut off after this many tokens.",
     )
-    try:
-        st.session_state[_SAMPLING] = replace(
-            now, temperature=float(temperature), top_p=float(top_p), top_k=int(top_k), max_new_tokens=int(longest), seed=int(seed)
-        ).check()
-    except InvalidInput as error:
-        st.error(str(error), icon=":material/error:")
+    return values
+
+
+def _fill(now: Sampling, system: str) -> tuple[dict[str, Any], Callable[[str], dict[str, Any]]]:
+    """What the fields hold before anything is typed (the settings, as far as a field can show them), and what each falls back to.
+
+    Fields whose settings were changed elsewhere since they were drawn, and fields that are new, are given theirs.
+    """
+    given = {
+        "system": system[:_MAX_SYSTEM],
+        "temperature": min(now.temperature, 10.0),
+        "seed": min(now.seed, _MAX_SEED),
+        "top_p": max(now.top_p, 0.01),
+        "top_k": min(now.top_k, _MAX_TOP_K),
+        "max_new_tokens": min(now.max_new_tokens, _MAX_TOKENS),
+    }
+    changed = st.session_state.get(_SHOWN) != (now, system)
+    fresh = {name for name in given if changed or f"sampling.{name}" not in st.session_state}
+    for name in fresh:
+        st.session_state[f"sampling.{name}"] = given[name]
+    return given, lambda name: {} if name in fresh else {"value": given[name]}
+
+
+def _penalties() -> None:
+    """A switch for what the loaded model's files ask for, where they ask for something."""
+    loaded = server_wide.model()
+    if loaded is None or not ignored_by(loaded, Sampling()):
+        return
+    if offered := offered_by(loaded):
+        names = ", ".join(name.replace("_", " ") for name, _ in offered)
+        st.session_state[_FOLLOWS] = st.toggle(
+            "The model's own penalties",
+            value=bool(st.session_state.get(_FOLLOWS, False)),
+            key="sampling.follows",
+            help=f"Follows what the model's files ask for: {names}. Off: tokens are taken as they come.",
+        )
+    if ignored := ignored_by(loaded, sampling()):
+        st.caption(untrusted.escape(f"{untrusted.sentence(ignored)}."))

@@ -18,6 +18,8 @@ from neurons.core.home import home
 from neurons.core.tasks import R, T, Task, Tasks
 from neurons.models.loaded import LoadedModel
 from neurons.models.shared import Loading, SharedModel
+from neurons.storage.error_reports import unforeseen
+from pages.serving import housekeeping
 from pages.shared import progress_row
 from pages.shared.untrusted import escape
 from traces.store import TraceStore
@@ -30,7 +32,8 @@ class Server:
 
     def __init__(self) -> None:
         self.store = TraceStore()
-        self._tasks = Tasks()
+        self._tasks = Tasks(unforeseen=unforeseen)
+        housekeeping.WORK.append(self._tasks)
         self.shared = SharedModel(self._tasks, load_model, spec=os.environ.get(MODEL_VARIABLE) or "default")
 
     def start(self, task: Task[R], work: Callable[[], R]) -> None:
@@ -40,6 +43,10 @@ class Server:
     def task(self, task_id: str | None, kind: type[T]) -> T | None:
         """A task by its id, as long as it is remembered and of this kind."""
         return self._tasks.find(task_id, kind)
+
+    def running(self, kind: type[T], fits: Callable[[T], bool]) -> T | None:
+        """A task of this kind that `fits` and has not ended, whichever browser began it."""
+        return self._tasks.running(kind, fits)
 
     def tasks(self) -> tuple[Task[Any], ...]:
         """Every remembered task, oldest first."""
@@ -66,6 +73,7 @@ class Server:
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _server_of(home_folder: str) -> Server:
+    housekeeping.start()
     return Server()
 
 
@@ -85,9 +93,8 @@ def model() -> LoadedModel | None:
 
 
 def model_with(weights_hash: str) -> LoadedModel | None:
-    """The shared model where it has these weights: what was made with them can be run, decoded and steered."""
-    loaded = model()
-    return loaded if loaded is not None and loaded.ref.weights_hash == weights_hash else None
+    """The model with these weights, the shared one or one beside it: what was made with them can be run, decoded and steered."""
+    return server().shared.with_weights(weights_hash)
 
 
 def loading_notice() -> None:

@@ -13,13 +13,18 @@ from typing import Any
 
 import streamlit as st
 
+from neurons.concepts.answer_scores import VISIBLE
+from neurons.concepts.strength import known_strength
 from neurons.core.errors import InvalidSteer
-from neurons.core.types import NeuronSide, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import NeuronSide
 from neurons.models.loaded import LoadedModel
 from neurons.runs.steering import resolve
 
 _CARDS = "steer.cards"
 _DELETED = "steer.deleted"
+_LIMITS = "steer.limits"
+_SEEN = "steer.seen"
 _SEPARATORS = re.compile(r"[,;\n]+|\s+(?=[lL]?\d+\s*[:/.])")
 
 
@@ -57,6 +62,12 @@ def add_all(new: Iterable[Steer]) -> None:
         add(steer)
 
 
+def replace_all(new: Iterable[Steer]) -> None:
+    """Put several steers on cards in the place of those that are there; `undo` brings these back one by one."""
+    clear()
+    add_all(new)
+
+
 def change(uid: str, **fields: Any) -> None:
     """Replace fields of one card's steer. Values belong to neurons: they stay with those that stay, and new neurons drop them all."""
     st.session_state[_CARDS] = tuple(replace(c, steer=_changed(c.steer, fields)) if c.uid == uid else c for c in cards())
@@ -67,6 +78,8 @@ def _changed(steer: Steer, fields: dict[str, Any]) -> Steer:
         known = dict(zip(steer.neurons, steer.values or (), strict=False))
         stay = bool(known) and all(side in known for side in fields["neurons"])
         fields = {**fields, "values": tuple(known[side] for side in fields["neurons"]) if stay else None}
+    if fields.get("mode", steer.mode) != "add":
+        fields = {**fields, "fade": None}  # only what is added can fade
     return replace(steer, **fields)
 
 
@@ -138,7 +151,43 @@ def _doing(steer: Steer) -> str:
         return f"Multiplies {count} by {steer.strength:g} {where}." if steer.strength != 1 else f"Multiplies {count} by 1: changes nothing."
     if steer.mode == "set" and steer.strength == 0:
         return f"Suppresses {count}: activation 0 {where}."
-    value = "their strongest activation" if steer.values is None else "the values it came with"
+    value = "their strongest activation" if steer.values is None else "the steer's own values"
+    level = value if steer.strength == 1 else f"{steer.strength:g} x {value}"
     if steer.mode == "set":
-        return f"Holds {count} at {steer.strength:g} x {value} {where}."
-    return f"Adds {steer.strength:g} x {value} to {count} {where}." if steer.strength else f"Adds nothing to {count}."
+        return f"Holds {count} at {level} {where}."
+    if steer.mode == "cap":
+        return f"Keeps {count} at or below {level} {where}."
+    fades = f", {steer.fade.words}" if steer.fade is not None else ""
+    return f"Adds {level} to {count} {where}{fades}." if steer.strength else f"Adds nothing to {count}."
+
+
+def limits() -> dict[int, float]:
+    """The strengths that were found for pushes in this session, by `push_mark`."""
+    found: dict[int, float] = st.session_state.setdefault(_LIMITS, {})
+    return found
+
+
+def seen() -> dict[int, tuple[float, float]]:
+    """(strength, how much of the concept showed there, 0 to 2) of pushes that were tried in this session, by `push_mark`."""
+    found: dict[int, tuple[float, float]] = st.session_state.setdefault(_SEEN, {})
+    return found
+
+
+def push_mark(steer: Steer) -> int:
+    """The same for steers that push the same neurons the same way, whatever their strength and name."""
+    return hash((steer.neurons, steer.values))
+
+
+def warning(steer: Steer, loaded: LoadedModel | None) -> str:
+    """What to know about a push that is stronger than was found to read well, or that was tried and did not show, or ""."""
+    if steer.mode != "add" or steer.fade is None or loaded is None or not steer.enabled:
+        return ""
+    own = limits().get(push_mark(steer))
+    limit = own if own is not None else known_strength(loaded.ref)
+    if limit is None or steer.strength <= limit:
+        tried, score = seen().get(push_mark(steer), (0.0, VISIBLE))
+        if score >= VISIBLE or steer.strength > tried:
+            return ""
+        return f"Tried on three open questions at {tried:g}, this concept hardly showed in the answers ({score:.1f} of 2; it shows from 1)."
+    found = "the strength found for it" if own is not None else "this model's usual strength"
+    return f"Above {limit:g}, {found}, the text is likely to loop or to leave the question."

@@ -97,6 +97,7 @@ function update(strip, data) {
   showSelection(strip);
   if (data.live) list.scrollTop = list.scrollHeight;
   window.onresize = () => { clearTimeout(strip.sized); strip.sized = setTimeout(() => measure(strip), 300); };
+  if (!grows) strip.fresh = !data.live && strip.active === null;
   measure(strip);
   if (!strip.sized) {
     strip.sized = setTimeout(() => measure(strip), 600);
@@ -111,12 +112,26 @@ function update(strip, data) {
   if (data.group) GROUPS.get(data.group).add(strip);
 }
 
+// A prompt longer than the strip must not hide what the model said: the last turn begins at the top, or ends at the bottom.
+function showAnswer(list) {
+  const last = list.lastElementChild;
+  if (last) list.scrollTop += last.getBoundingClientRect().top - list.getBoundingClientRect().top - 4;
+}
+
+const NARROW = 440; // pixels: below it the controls under the strip take two lines more
+const TWO_LINES = 96;
+
 // Fills the window but for `data.height` pixels below, and tells Python where it stands, so that its neighbour can be as high.
 function measure(strip) {
   const { data, root, list } = strip;
   if (typeof data.height !== "number" || !root.isConnected) return;
   const scrolled = scrolledAbove(root);
-  list.style.height = `${Math.max(200, innerHeight - Math.max(60, list.getBoundingClientRect().top + scrolled) - data.height)}px`;
+  const below = data.height + (root.clientWidth < NARROW ? TWO_LINES : 0);
+  list.style.height = `${Math.max(180, innerHeight - Math.max(60, list.getBoundingClientRect().top + scrolled) - below)}px`;
+  if (strip.fresh && list.clientHeight && list.scrollHeight > list.clientHeight) {
+    strip.fresh = false;
+    showAnswer(list);
+  }
   const now = [innerHeight, Math.round(Math.max(60, root.getBoundingClientRect().top + scrolled))];
   const known = strip.place ?? data.place;
   if (now.every((value, k) => Math.abs(value - known[k]) < 12)) return;
@@ -171,8 +186,8 @@ function bubble(strip, role, start) {
   box.dataset.turn = turnOf(strip, start);
   box.setAttribute("role", "group");
   box.setAttribute("aria-label", ROLES[role] ?? role);
-  const who = element("button", "ns-who", box, ROLES[role] ?? role);
-  Object.assign(who, { type: "button", tabIndex: -1, title: "Select this whole turn" });
+  const who = element("span", "ns-who", box, ROLES[role] ?? role); // no button: a list holds options alone, and arrows with Shift do the same
+  Object.assign(who, { title: "Select this whole turn", ariaHidden: "true" });
   who.dataset.start = start;
   who.dataset.stop = start;
   return element("div", "ns-body", box);
@@ -192,12 +207,14 @@ function fill(span, text, template) {
   const flush = () => { if (plain) span.appendChild(document.createTextNode(plain)); plain = ""; };
   const faint = (mark) => { flush(); element("span", "ws", span, mark); };
   const blank = /^ +$/.test(text);
+  let before = "";
   for (const character of text) {
     if (character === "\n") { faint("↵"); if (!template) plain += "\n"; }
     else if (character === "\t") { faint("⇥"); plain += "\t"; }
     else if (character === " " && blank) faint("·");
-    else if (HIDDEN.test(character)) faint(`⟨U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+    else if (hidden(character, before)) faint(`⟨U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
     else plain += character;
+    before = character;
   }
   flush();
   if (!text) element("span", "ws", span, "∅");

@@ -141,7 +141,7 @@ def positions(ranges: Ranges) -> list[int]:
 
 
 def text(ranges: Ranges) -> str:
-    """The ranges as `types.parse_ranges` reads them: "3:9,12"."""
+    """The ranges as `steers.parse_ranges` reads them: "3:9,12"."""
     return ",".join(f"{start}:{stop}" if stop - start > 1 else f"{start}" for start, stop in ranges)
 
 

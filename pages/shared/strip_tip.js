@@ -1,6 +1,9 @@
 // The strip's tooltip: what the model thought at a token before it took it. Read together with strip.js, as one module.
 
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/;
+// Characters that are seen as nothing: controls, zero widths, directions, fillers, tags. A joiner within an emoji is seen: it joins.
+const HIDDEN = /[\p{Cf}\u0000-\u0008\u000b-\u001f\u007f-\u009f\u115f\u1160\u2028\u2029\u3164\uffa0]/u;
+const JOINED = /[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f]/u;
+const hidden = (character, before) => HIDDEN.test(character) && !(character === "\u200d" && JOINED.test(before));
 
 function element(tag, className, parent, text) {
   const node = document.createElement(tag);
@@ -54,7 +57,8 @@ function hideTip(strip) {
   if (strip.tip.matches(":popover-open")) strip.tip.hidePopover();
 }
 
-const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)}%` : p >= 0.001 ? `${(100 * p).toFixed(1)}%` : `${p.toExponential(0)}`);
+// As core/percent.py says computed probabilities: what is not certain never reads 100%.
+const percent = (p) => (p > 0.9995 ? "over 99.9%" : p >= 0.0995 ? `${(100 * p).toFixed(p >= 0.995 ? 1 : 0)}%` : p >= 0.001 ? `${(100 * p).toFixed(1)}%` : `${p.toExponential(0)}`);
 const surprisal = (p) => (p > 0 ? Math.abs(Math.log2(p)).toFixed(1) : "∞");
-const visibleText = (text) => [...text].map((c) => (c === "\n" ? "↵" : c === "\t" ? "⇥" : HIDDEN.test(c) ? "�" : c === " " ? "·" : c)).join("");
+const visibleText = (text) => [...text].map((c, i, all) => (c === "\n" ? "↵" : c === "\t" ? "⇥" : hidden(c, all[i - 1] ?? "") ? "�" : c === " " ? "·" : c)).join("");
 

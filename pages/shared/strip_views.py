@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import streamlit as st
 
 from neurons.core.errors import NeuronscopeError
 from pages.shared import server_wide
+from pages.shared.kept import kept
 from pages.shared.strip import Strip
 from pages.shared.trace_context import TraceContext
 from traces.attributions import StoredAttribution
@@ -36,6 +36,7 @@ def strip_of(context: TraceContext, attribution: StoredAttribution | None = None
         topk_probs_TK=facts.get("topk_probs"),
         words=context.words,
         steered=_steered(context),
+        notes=[f"entropy {bits:.2f} bits before it" for bits in facts["entropy"] * _BITS] if "entropy" in facts else (),
     )
     if context.view == "surprisal" and "logprob" in facts:
         bits_T = -facts["logprob"] * _BITS
@@ -84,7 +85,7 @@ def activation_mass(context: TraceContext) -> FloatArray | None:
     return _activation_mass(server_wide.server().store.root.as_posix(), context.id)
 
 
-@st.cache_resource(show_spinner="Reading the activations", max_entries=16)
+@kept("Reading the activations")
 def _activation_mass(root: str, trace_id: str) -> FloatArray | None:
     try:
         dataset = server_wide.store().arrays(trace_id)

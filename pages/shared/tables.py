@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -11,25 +10,15 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
+from neurons.storage.table_files import frame_csv, frame_parquet
+
 SELECTABLE_ROWS = 150_000
 """Above this many rows st.dataframe offers no selection."""
 
 
-def csv_bytes(frame: pd.DataFrame) -> bytes:
-    """The table as UTF-8 CSV with a header, without the index."""
-    return frame.to_csv(index=False).encode("utf-8")
-
-
-def parquet_bytes(frame: pd.DataFrame) -> bytes:
-    """The table as one Parquet file."""
-    sink = io.BytesIO()
-    frame.to_parquet(sink, index=False)
-    return sink.getvalue()
-
-
 def downloads(frame: pd.DataFrame, stem: str, *, key: str) -> None:
     """Two buttons: the table as CSV and as Parquet. The bytes are made when a button is pressed."""
-    kinds = (("CSV", csv_bytes, "csv", "text/csv"), ("Parquet", parquet_bytes, "parquet", "application/octet-stream"))
+    kinds = (("CSV", frame_csv, "csv", "text/csv"), ("Parquet", frame_parquet, "parquet", "application/octet-stream"))
     with st.container(horizontal=True):
         for label, make, ending, mime in kinds:
             st.download_button(
@@ -75,11 +64,12 @@ def choose_rows(
     identity: Sequence[object] | None = None,
     many: bool = False,
     height: int | Literal["stretch", "auto"] = 420,
+    chosen: Sequence[int] = (),
 ) -> list[int]:
     """Draw `frame` with only `columns`, in their order; return the positions of the selected rows.
 
     `identity` names each row, by default the frame's index does. When it changes (a filter, a deleted row) the selection is
-    dropped: a position would then mean another row.
+    dropped: a position would then mean another row. `chosen` are the rows that are selected when these rows are drawn first.
     """
     event = st.dataframe(
         frame,
@@ -91,5 +81,6 @@ def choose_rows(
         column_config=dict(columns),
         on_select="rerun",
         selection_mode="multi-row" if many else "single-row",
+        selection_default={"selection": {"rows": list(chosen), "columns": [], "cells": []}} if chosen else None,
     )
     return [row for row in event.selection.rows if row < len(frame)]

@@ -7,18 +7,21 @@ anew for every run of the page; the arrays it hands out are shared by all browse
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import streamlit as st
+from pydantic import BeforeValidator
 
-from neurons.core.errors import NeuronscopeError
-from neurons.core.types import parse_ranges
+from neurons.core.errors import NeuronscopeError, NotFound
+from neurons.core.steers import parse_ranges
+from neurons.core.types import Sampling
 from neurons.models.chat import token_text
 from neurons.models.loaded import LoadedModel
-from pages.shared import server_wide, strip
+from pages.shared import address_state, browser_history, sampling_settings, server_wide, strip
+from pages.shared.kept import kept
 from traces.schema import TraceRecord
 from traces.tensors import ACTIVATIONS
 
@@ -28,6 +31,26 @@ STRIP_KEY = "trace.tokens"
 _TRACE = "trace.id"
 VIEW_KEY = "trace.view"
 _NAMED_VIEW = "trace.view.named"
+_SETTINGS_OF = "trace.settings.of"
+_LAID_OUT = "kept"
+"""In the address: what a person had typed and chosen, settings included, comes back with it."""
+
+
+def _ranges(text: Any) -> Any:
+    """ "3-5,9" and "3:5,9" are token ranges."""
+    if not isinstance(text, str):
+        return text
+    return parse_ranges(text.replace("-", ":")) if text else ()
+
+
+class TraceState(address_state.PageState):
+    """What the address says of the open trace."""
+
+    trace: address_state.Named = None
+    token: Annotated[strip.Ranges, BeforeValidator(_ranges)] = ()
+    """The selected token ranges."""
+    view: View | None = None
+    """None where the address names none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +67,11 @@ class TraceContext:
     @property
     def id(self) -> str:
         return self.record.id
+
+    @property
+    def answerer(self) -> LoadedModel | None:
+        """The model that goes on with it: its own where that is loaded, else the server's."""
+        return self.loaded or server_wide.model()
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -80,13 +108,13 @@ class TraceContext:
         return [token_text(self.loaded, token) for token in token_ids]
 
 
-@st.cache_resource(show_spinner=False, max_entries=64)
+@kept()
 def _facts(root: str, trace_id: str) -> dict[str, Any]:
     dataset = server_wide.store().arrays(trace_id)
-    return {str(name): np.asarray(dataset[name].values) for name in dataset.variables if name != ACTIVATIONS}
+    return {str(name): np.asarray(dataset[name].values) for name in dataset.data_vars if name != ACTIVATIONS}
 
 
-@st.cache_resource(show_spinner="Reading the activations", max_entries=4)
+@kept("Reading the activations")
 def _activations(root: str, trace_id: str) -> np.ndarray[Any, Any]:
     return server_wide.store().read(trace_id, ACTIVATIONS)
 
@@ -117,29 +145,50 @@ def current() -> TraceContext | None:
         return None
     try:
         record = server_wide.store().load(trace_id)
+    except NotFound:
+        browser_history.unknown("the trace", trace_id, "Ask something here, or open another one on the page Traces.")
+        return None
     except NeuronscopeError as error:
         server_wide.show_error(error)
         return None
+    _own_settings(record)
     return TraceContext(record, server_wide.model_with(record.model.weights_hash), view(), strip.selection(STRIP_KEY, record.id))
 
 
+def _own_settings(record: TraceRecord) -> None:
+    """A trace that is opened brings its system prompt and settings along: what is asked next there is asked as it was.
+
+    A reload brings those that were in the bar. The examples' answers are cut short: that is left behind.
+    """
+    first = _SETTINGS_OF not in st.session_state
+    if st.session_state.get(_SETTINGS_OF) == record.id:
+        return
+    st.session_state[_SETTINGS_OF] = record.id
+    if first and _LAID_OUT in st.query_params:
+        return
+    settings = record.sampling
+    if server_wide.store().summary(record.id).example:
+        settings = replace(settings, max_new_tokens=max(settings.max_new_tokens, Sampling().max_new_tokens))
+    system = next((message.content for message in record.messages if message.role == "system"), "")
+    sampling_settings.take_over(settings, system)
+
+
 def _chosen() -> str | None:
-    asked = st.query_params.get("trace")
+    asked = address_state.read(TraceState).trace
     if asked is None:
         if _TRACE not in st.session_state:
             st.session_state[_TRACE] = example_id()
         return _address(st.session_state[_TRACE])
     if asked != st.session_state.get(_TRACE):  # a link or a reload: its token too
         st.session_state[_TRACE] = asked
-        try:
-            strip.select(STRIP_KEY, asked, parse_ranges(st.query_params.get("token", "").replace("-", ":")))
-        except NeuronscopeError:
-            st.query_params.pop("token", None)
+        strip.select(STRIP_KEY, asked, address_state.read(TraceState).token)
     return asked
 
 
 def _address(trace_id: str | None) -> str | None:
     """Keep the address in step with the session."""
+    if st.query_params.get("trace") == trace_id:
+        return trace_id
     if trace_id is None:
         st.query_params.pop("trace", None)
     else:
@@ -156,8 +205,8 @@ def example_id() -> str | None:
 def open_trace(trace_id: str | None, *, ranges: strip.Ranges = ()) -> None:
     """Show another trace from the next rerun on; None starts a new conversation."""
     st.session_state[_TRACE] = trace_id
-    st.query_params.pop("token", None)
-    _address(trace_id)
+    others = {name: value for name, value in st.query_params.items() if name not in ("trace", "token")}
+    st.query_params.from_dict(others | ({} if trace_id is None else {"trace": trace_id}))  # at once: one step for the browser's Back
     if trace_id is not None and ranges:
         strip.select(STRIP_KEY, trace_id, ranges)
 
@@ -172,8 +221,9 @@ def note_selection(ranges: strip.Ranges) -> None:
 
 def view() -> View:
     """The view chosen in the bar, or named by a link that was just followed."""
-    asked = st.query_params.get("view", VIEWS[0])
-    if asked in VIEWS and asked != st.session_state.get(_NAMED_VIEW):
+    unnamed = VIEWS[0] if "trace" in st.query_params else st.session_state.get(_NAMED_VIEW, VIEWS[0])
+    asked = address_state.read(TraceState).view or unnamed
+    if asked != st.session_state.get(_NAMED_VIEW):
         st.session_state[VIEW_KEY] = asked
     if st.session_state.get(VIEW_KEY) not in VIEWS:
         st.session_state[VIEW_KEY] = VIEWS[0]

@@ -22,14 +22,15 @@ _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _CSS = """
 .ns-plain {
   font-family: var(--st-font); color: var(--st-text-color); line-height: 1.55;
-  white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate;
+  white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext;
 }
 .ns-plain .token {
+  unicode-bidi: isolate;
   font-family: var(--st-code-font); font-size: 0.92em; border-radius: 0.25rem; padding: 0.05em 0.3em;
   background: var(--st-secondary-background-color);
 }
 .ns-plain .positive { color: var(--ns-positive); font-weight: 600; }
-.ns-plain .negative { color: var(--ns-negative); font-weight: 600; }
+.ns-plain .negative { color: color-mix(in srgb, var(--ns-negative) 75%, var(--st-text-color)); font-weight: 600; } /* 4.5 to 1 */
 .ns-plain .selection { color: var(--ns-selection); font-weight: 600; }
 .ns-plain .muted { color: var(--ns-muted); }
 .ns-plain .strong { font-weight: 600; }

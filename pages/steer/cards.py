@@ -9,18 +9,22 @@ import pandas as pd
 import streamlit as st
 
 from neurons.core.errors import InvalidInput
-from neurons.core.types import MAX_STRENGTH, Mode, NeuronSide, Polarity, TokenKind, TokenScope
+from neurons.core.steers import MAX_STRENGTH, Mode, TokenKind, TokenScope
+from neurons.core.types import NeuronSide, Polarity
 from neurons.models.loaded import LoadedModel
-from pages.shared import server_wide, steer_state
+from pages.shared import server_wide, steer_state, untrusted
+from pages.shared.descriptions import headlines_for
+from pages.shared.neuron_link import MEANING, link_column, links, meanings
 from pages.shared.steer_state import Card
 from pages.shared.tables import choose_rows
 
-MODES: Mapping[Mode, str] = {"set": "Set", "scale": "Scale", "add": "Add"}
+MODES: Mapping[Mode, str] = {"set": "Set", "scale": "Scale", "add": "Add", "cap": "Cap"}
 _MODE_HELP = (
     "Set: the activation becomes strength x the neuron's strongest activation on the chosen side (0 suppresses it). "
-    "Scale: the activation is multiplied by the strength (1 changes nothing). Add: strength x the strongest activation is added."
+    "Scale: the activation is multiplied by the strength (1 changes nothing). Add: strength x the strongest activation is added. "
+    "Cap: the activation goes no further than strength x the strongest. Steers that came with values use these instead of the strongest."
 )
-_RANGE: Mapping[Mode, tuple[float, float]] = {"set": (-2.0, 2.0), "scale": (-2.0, 4.0), "add": (-2.0, 2.0)}
+_RANGE: Mapping[Mode, tuple[float, float]] = {"set": (-2.0, 2.0), "scale": (-2.0, 4.0), "add": (-2.0, 2.0), "cap": (-2.0, 2.0)}
 _SCOPES: Mapping[TokenKind, str] = {
     "all": "All tokens",
     "answer": "The answer",
@@ -30,6 +34,7 @@ _SCOPES: Mapping[TokenKind, str] = {
     "ranges": "Ranges of this trace",
 }
 _CHIPS = 40  # above this many neurons a table is easier to read than chips
+_HEADLINE = 120  # characters of what a chip says of its neuron
 _SIDES: Mapping[str, Polarity] = {"+": "+", "-": "-"}
 POLARITIES = ("as picked", *_SIDES)
 
@@ -37,17 +42,27 @@ POLARITIES = ("as picked", *_SIDES)
 def draw_cards(loaded: LoadedModel | None, *, strip_ranges: tuple[tuple[int, int], ...] = (), disabled: bool = False) -> None:
     """Draw every card of the session. `strip_ranges` is what is selected in the strip, offered as a steer's tokens."""
     for card in steer_state.cards():
-        with st.container(border=True):
+        with st.expander(_line(card), key=_key(card, "open"), icon=":material/tune:"):
             _header(card, disabled)
             _strength(card, disabled)
             _where(card, strip_ranges, disabled)
             _neurons(card, loaded, disabled)
             st.caption(steer_state.sentence(card.steer))
+        if said := steer_state.warning(card.steer, loaded):
+            st.warning(said, icon=":material/warning:")
     gone = steer_state.deleted()
     if gone:
         left, right = st.columns([4, 1], vertical_alignment="center")
         left.text(f"Removed the steer {gone[-1][1].steer.name or 'without a name'!r}.")
         right.button("Undo", on_click=steer_state.undo, icon=":material/undo:", key="steer.undo", width="stretch", disabled=disabled)
+
+
+def _line(card: Card) -> str:
+    """The card while it is closed: its name and what it does."""
+    on = bool(st.session_state.get(_key(card, "on"), card.steer.enabled))
+    name = str(st.session_state.get(_key(card, "name"), card.steer.name)).strip()
+    said = steer_state.sentence(replace(card.steer, enabled=on))
+    return f"**{untrusted.escape(name)}** {said}" if name else said
 
 
 def _key(card: Card, name: str) -> str:
@@ -98,7 +113,7 @@ def _header(card: Card, disabled: bool) -> None:
 
 def _mode_changed(card: Card) -> None:
     """Each mode's slider has its own range: draw it again from the card."""
-    steer_state.change(card.uid, mode=st.session_state[_key(card, "mode")] or card.steer.mode)
+    steer_state.change(card.uid, mode=st.session_state.get(_key(card, "mode")) or card.steer.mode)
     for name in ("slider", "number"):
         st.session_state.pop(_key(card, name), None)
 
@@ -106,7 +121,8 @@ def _mode_changed(card: Card) -> None:
 def _strength(card: Card, disabled: bool) -> None:
     low, high = _RANGE[card.steer.mode]
     wide, narrow = st.columns([4, 1.4], vertical_alignment="bottom")
-    unit = "x its own activation" if card.steer.mode == "scale" else "x its strongest activation"
+    valued = "x the values it came with" if card.steer.values is not None else "x its strongest activation"
+    unit = "x its own activation" if card.steer.mode == "scale" else valued
     inside = min(max(card.steer.strength, low), high)
     wide.slider(
         f"Strength ({unit})",
@@ -133,7 +149,7 @@ def _strength(card: Card, disabled: bool) -> None:
 
 def _strength_changed(card: Card, source: str) -> None:
     """Slider and number show one value; the slider stops at its ends when the number is beyond them."""
-    value = st.session_state[_key(card, source)]
+    value = st.session_state.get(_key(card, source))  # none after a reload in the middle of a change
     if value is None:
         return
     low, high = _RANGE[card.steer.mode]
@@ -205,11 +221,13 @@ def _use_selection(card: Card, words: str) -> None:
 def _neurons(card: Card, loaded: LoadedModel | None, disabled: bool) -> None:
     names = [str(side) for side in card.picked]
     if len(names) > _CHIPS:
-        _neuron_table(card, disabled)
+        _neuron_table(card, loaded, disabled)
         return
+    said = headlines_for(loaded.ref) if loaded is not None else {}
     st.multiselect(
         f"Neurons ({len(names)})",
         names,
+        format_func=lambda name: f"{name} {said[name][:_HEADLINE]}" if said.get(name) else name,
         key=_start(card, "neurons", names),
         accept_new_options=True,
         placeholder="type layer:index, such as 17:803 or 4:12-",
@@ -226,7 +244,7 @@ def _neurons_changed(card: Card, loaded: LoadedModel | None) -> None:
     """Take neurons away, or add typed ones; what cannot be read is refused and said."""
     kept: list[NeuronSide] = []
     wrong: InvalidInput | None = None
-    for text in st.session_state[_key(card, "neurons")]:
+    for text in st.session_state.get(_key(card, "neurons"), [str(side) for side in card.picked]):
         try:
             kept.extend(steer_state.read_neurons(text, loaded))
         except InvalidInput as error:
@@ -238,10 +256,14 @@ def _neurons_changed(card: Card, loaded: LoadedModel | None) -> None:
     steer_state.set_neurons(card.uid, kept)
 
 
-def _neuron_table(card: Card, disabled: bool) -> None:
+def _neuron_table(card: Card, loaded: LoadedModel | None, disabled: bool) -> None:
     with st.expander(f"Neurons ({len(card.picked)})"):
-        frame = pd.DataFrame([(n.layer, n.index, n.polarity) for n in card.picked], columns=["layer", "index", "polarity"])
-        columns = {"layer": "Layer", "index": "Neuron", "polarity": "Side"}
+        known = headlines_for(loaded.ref) if loaded is not None else {}
+        names = [str(side) for side in card.picked]
+        frame = pd.DataFrame(
+            {"link": links(names), "meaning": meanings(names, [known.get(f"{n.layer}:{n.index}{n.polarity}", "") for n in card.picked])}
+        )
+        columns = {"link": link_column(), "meaning": MEANING}
         chosen = choose_rows(frame, key=_key(card, "table"), identity=card.picked, columns=columns, many=True, height=220)
         left = tuple(side for place, side in enumerate(card.picked) if place not in set(chosen))
         st.button(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from neurons.concepts.direction import NEURONS, steer_from_examples
+from neurons.core.steers import Steer
 from neurons.core.tasks import Task
-from neurons.core.types import Steer
 from neurons.models.loaded import LoadedModel
 from pages.shared import progress_row, server_wide, steer_state
 

@@ -8,13 +8,16 @@ from dataclasses import replace
 import streamlit as st
 
 from neurons.core.errors import NeuronscopeError
-from neurons.core.types import Message, Sampling, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import Message, Sampling
+from neurons.models.loaded import LoadedModel
 from pages.shared import live_answer, server_wide
 from pages.shared.live_answer import Answering
 from traces.schema import TraceRecord
 
 _RUN = "steer.run"
 _DONE = "steer.done"
+_MARK = "steer.mark"
 _PROBLEM = "steer.problem"
 _PLACE = "steer"
 _HEIGHT = "20rem"
@@ -34,16 +37,21 @@ def ready(steers: Sequence[Steer]) -> str:
     return ""
 
 
-def start(messages: Sequence[Message], steers: Sequence[Steer], *, sampling: Sampling) -> None:
+def start(messages: Sequence[Message], steers: Sequence[Steer], *, sampling: Sampling, by: LoadedModel | None = None) -> None:
     """Begin both runs in the background. What is wrong with them is shown where they were started."""
     st.session_state.pop(_PROBLEM, None)
     st.session_state.pop(_DONE, None)
     try:
-        task = live_answer.start(messages, place=_PLACE, what="answering twice", sampling=sampling, steers=steers, pair=True)
+        task = live_answer.start(messages, place=_PLACE, what="answering twice", sampling=sampling, steers=steers, pair=True, by=by)
     except NeuronscopeError as error:
         st.session_state[_PROBLEM] = error
         return
-    st.session_state[_RUN] = task.id
+    st.session_state[_RUN] = st.session_state[_MARK] = task.id
+
+
+def mark() -> str:
+    """What the last press began, "" before one."""
+    return str(st.session_state.get(_MARK, ""))
 
 
 def running() -> Answering | None:
@@ -77,6 +85,7 @@ def _finish(task: Answering) -> None:
     """Show the comparison, or why there is none."""
     st.session_state.pop(_RUN, None)
     error = task.error()
+    st.session_state[_MARK] = f"{task.id} ended"  # what stands there now is longer: it is brought into view anew
     if error is None:
         st.session_state[_DONE] = (*task.result(), task.steers)
     else:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
 
-from neurons.concepts.sets import SavedConcepts
-from neurons.concepts.steers import concept_steer
 from neurons.core.errors import InvalidInput, NeuronscopeError
-from neurons.core.types import NeuronSide, Steer
+from neurons.core.json_text import strict_json
+from neurons.core.steers import Steer
+from neurons.core.types import NeuronSide
 from neurons.models.loaded import LoadedModel
 from neurons.runs.steering import dump_steers, parse_steers, parse_steers_text
 from neurons.storage.documents import NamedDocuments
 from pages.shared import deleting, server_wide, steer_state
-from pages.steer import from_examples
+from pages.steer import concept_chooser, from_examples
 
 _MAX_FILE_MB = 20
 
@@ -36,8 +35,7 @@ def draw(loaded: LoadedModel | None, *, disabled: bool) -> None:
     with st.container(horizontal=True, gap="small"):
         with st.popover("Type", icon=":material/keyboard:", disabled=disabled, help="Neurons by layer and index"):
             _typed(loaded)
-        with st.popover("Concept", icon=":material/category:", disabled=disabled, help="The neurons of a saved concept, or of words"):
-            _from_concept(loaded)
+        concept_chooser.draw(loaded, disabled=disabled)
         with st.popover("Examples", icon=":material/format_quote:", disabled=disabled, help="What neurons do more in texts that you give"):
             from_examples.draw(loaded)
         with st.popover("Saved", icon=":material/bookmark:", disabled=disabled, help="Steers saved under a name"):
@@ -61,33 +59,6 @@ def _typed(loaded: LoadedModel | None) -> None:
     if sent:
         with server_wide.errors_shown():
             _begin(name, steer_state.read_neurons(text, loaded))
-            st.rerun()
-
-
-def _from_concept(loaded: LoadedModel | None) -> None:
-    """A saved concept, or words that are searched in the descriptions of the model's atlas."""
-    with server_wide.errors_shown():
-        names = [entry.name for entry in SavedConcepts().list()]
-        saved = st.selectbox(
-            "Saved concept", names, index=None, key="steer.concept", placeholder="choose one" if names else "none saved yet"
-        )
-        words = st.text_input(
-            "Or words",
-            key="steer.concept.words",
-            placeholder="court and law",
-            disabled=saved is not None,
-            help="The neurons whose descriptions fit the words best, from the model's atlas; how many depends on the model's size",
-        )
-        text = saved or words.strip()
-        left, right = st.columns(2)
-        idle = not text or loaded is None
-        suppress = left.button("Suppress", key="steer.concept.suppress", disabled=idle, width="stretch")
-        strengthen = right.button("Strengthen", key="steer.concept.strengthen", disabled=idle, width="stretch")
-        if loaded is not None and (suppress or strengthen):
-            with st.spinner("Searching the descriptions"):
-                made = concept_steer(loaded.ref, text, "suppress" if suppress else "strengthen")
-            steer_state.check(made.steer.neurons, loaded)
-            steer_state.add(made.steer)
             st.rerun()
 
 
@@ -123,7 +94,7 @@ def _file(loaded: LoadedModel | None) -> None:
     if loaded is not None and cards:
         with server_wide.errors_shown():
             _complete(cards)
-            text = json.dumps(dump_steers(cards, loaded.ref), indent=1, ensure_ascii=False, allow_nan=False)
+            text = strict_json(dump_steers(cards, loaded.ref), indent=1)
             st.download_button(
                 f"Export {len(cards)} steer{'s' if len(cards) > 1 else ''}",
                 text,

@@ -6,27 +6,29 @@ import streamlit as st
 
 from neurons.runs.steering import unplaced
 from pages.compare import side_by_side
-from pages.shared import sampling_settings, server_wide, steer_state
+from pages.shared import in_view, sampling_settings, server_wide, steer_state
 from pages.shared.trace_context import TraceContext
-from pages.steer import cards, over_prompts, pair_run, sources, strength_sweep
+from pages.steer import cards, concept_making, over_prompts, pair_run, sources, strength_finder, strength_sweep
 from traces.schema import TraceRecord
 
 
 def draw(context: TraceContext) -> None:
     """Draw the tab for the open trace: its conversation is what is run."""
-    loaded = server_wide.model()
+    loaded = context.answerer
     job = pair_run.running()
     busy = job is not None
     sources.draw(loaded, disabled=busy)
+    concept_making.watch(key="steer.making")
     _offer_own(context.record)
     cards.draw_cards(loaded, strip_ranges=context.ranges, disabled=busy)
+    in_view.bring(pair_run.mark(), key="steer.view")
     with server_wide.errors_shown():
         _run(context, busy=busy)
         pair_run.problem()
         if job is not None:
             pair_run.live(job)
             return
-        _outcome(context.record)
+        _outcome(context)
     _more(context)
 
 
@@ -49,7 +51,7 @@ def _run(context: TraceContext, *, busy: bool) -> None:
             type="primary",
             icon=":material/compare:",
             key="steer.go",
-            disabled=busy or not steers or server_wide.model() is None,
+            disabled=busy or not steers or context.answerer is None,
             help="Answers the open conversation's last turn twice, without and with these steers, with the same seed and settings",
         )
         if steers:
@@ -57,13 +59,13 @@ def _run(context: TraceContext, *, busy: bool) -> None:
         st.caption(hint or sampling_settings.label())
     if go:
         messages = pair_run.messages_of(context.record, same_model=context.loaded is not None)
-        pair_run.start(messages, steers, sampling=sampling_settings.sampling())
+        pair_run.start(messages, steers, sampling=sampling_settings.sampling(), by=context.loaded)
         st.rerun()
 
 
-def _outcome(record: TraceRecord) -> None:
+def _outcome(context: TraceContext) -> None:
     """The comparison of the last run of this browser, else of the open trace with its unsteered run."""
-    done = pair_run.finished()
+    record, done = context.record, pair_run.finished()
     if done is not None:
         a, b, steers = done
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -71,6 +73,8 @@ def _outcome(record: TraceRecord) -> None:
             st.button("Close", icon=":material/close:", key="steer.close", on_click=pair_run.dismiss)
             if steers != steer_state.steers():
                 st.caption(":material/history: Stale: the cards were changed after this run.")
+        for said in dict.fromkeys(filter(None, (steer_state.warning(steer, context.answerer) for steer in steers))):
+            st.warning(said, icon=":material/warning:")
         side_by_side.draw(a, b, key="steer.compare")
     elif record.baseline_id:
         st.caption("The open trace is a steered run. Here it is beside its unsteered run:")
@@ -86,6 +90,11 @@ def _more(context: TraceContext) -> None:
     if strengths.open:
         with strengths, server_wide.errors_shown():
             strength_sweep.draw(context)
+    if strength_finder.pushes():
+        finder = st.expander("Find strength", icon=":material/target:", key="steer.more.find", on_change="rerun")
+        if finder.open:
+            with finder, server_wide.errors_shown():
+                strength_finder.draw(context)
     prompts = st.expander("Over a prompt set", icon=":material/playlist_play:", key="steer.more.set", on_change="rerun")
     if prompts.open:
         with prompts, server_wide.errors_shown():

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from neurons.core.percent import percent
+from neurons.core.percent import column_share, percent
+from neurons.core.steers import Steer
 from neurons.core.tasks import Task
-from neurons.core.types import Steer
 from neurons.models.chat import single_token
 from neurons.tracing.sentence import visible
 from neurons.tracing.sweeps import Sweep, sweep
-from pages.shared import progress_row, sampling_settings, server_wide, steer_state, untrusted
+from pages.shared import figures, progress_row, sampling_settings, server_wide, steer_state, untrusted
 from pages.shared.palette import colour
 from pages.shared.tables import downloads
 from pages.shared.trace_context import TraceContext
@@ -97,7 +97,7 @@ def _settings(context: TraceContext, *, busy: bool) -> None:
 
 
 def _start(context: TraceContext, steers: tuple[Steer, ...], strengths: list[float], tokens: int, offset: int, text: str) -> None:
-    loaded = server_wide.model()
+    loaded = context.answerer
     if loaded is None:
         return
     token_id = single_token(loaded, text) if text else None
@@ -147,8 +147,10 @@ def _result(found: Sweep) -> None:
     if frame["changed_words"].notna().any():
         changed = base.encode(y=alt.Y("changed_words:Q", scale=alt.Scale(domain=[0, 1])))
         picture += changed.mark_line(color=colour("selection"), strokeDash=[2, 2])
-    st.altair_chart(picture.properties(height=240), key="steer.sweep.chart", width="stretch")
+    figures.chart(picture.properties(height=240), key="steer.sweep.chart", stem="strength-sweep")
     st.caption("Solid: probability of the token. Grey dashes: unsteered. Dotted: share of the answer's words that change.")
+    shares = ("probability", "changed_words")
+    shown = frame.assign(**{name: frame[name].astype(float).map(column_share) for name in shares})
     columns = {
         "strength": st.column_config.NumberColumn("Strength", format="%.3g", width=70),
         "probability": st.column_config.NumberColumn("Probability", format="percent", width=80),
@@ -161,7 +163,7 @@ def _result(found: Sweep) -> None:
     if frame["answer"].isna().all():
         columns.pop("answer"), columns.pop("changed_words")
     st.dataframe(
-        frame,
+        shown,
         column_order=list(columns),
         column_config=columns,
         hide_index=True,

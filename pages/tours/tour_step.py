@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import pandas as pd
 import streamlit as st
 
+from neurons.core.boundary import checked
 from neurons.core.percent import percent
 from neurons.core.types import Message, Sampling
+from neurons.repair.saved import Fixed, Unchanged, read_repair
+from neurons.repair.spec import RepairSpec
 from neurons.runs.steering import parse_steers
-from neurons.tours.tours import Action, Show, Step, fact
-from pages.shared import address, live_answer, progress_row, server_wide, steer_state, untrusted
+from neurons.statistics.paired import Difference
+from neurons.tours.answers import prompt_set
+from neurons.tours.tours import TOURS, Action, Show, Step, fact
+from pages.shared import address, filled, live_answer, progress_row, server_wide, steer_state, untrusted
+from pages.shared.descriptions import headlines_for
 from pages.shared.live_answer import Answering
+from pages.shared.neuron_link import MEANING, link_column, links, meanings
 
 _ASK = Sampling(max_new_tokens=40)
 _ASKED = "tours.asked"
 _PLACE = "tour"
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """A figure of a comparison that is a rate."""
+
+    plain: float
+    steered: float
+    difference: Difference
 
 
 def shows(tour: str, step: Step) -> None:
@@ -56,55 +73,59 @@ def _text(value: Any) -> str:
 def _table(show: Show, rows: list[Mapping[str, Any]], key: str) -> None:
     st.caption(show.label)
     frame = pd.DataFrame([{heading: row.get(name) for name, heading in show.columns} for row in rows])
-    st.dataframe(frame, hide_index=True, key=key, height="auto" if len(frame) <= 12 else 440)
+    columns: dict[str, Any] = {}
+    if "Neuron" in frame:
+        names = frame["Neuron"].astype(str)
+        known = headlines_for(model.ref) if (model := server_wide.model()) is not None else {}
+        frame["Neuron"] = links(names)
+        if any(name in known for name in names):
+            frame.insert(1, "What it means", meanings(names, [known.get(name, "") for name in names]))
+        columns = {"Neuron": link_column(), "What it means": MEANING}
+    st.dataframe(frame, hide_index=True, key=key, height="auto" if len(frame) <= 12 else 440, column_config=columns)
 
 
-def _repair(data: Mapping[str, Any], key: str) -> None:
+def _repair(content: Mapping[str, Any], key: str) -> None:
     """The outcome of a repair, as it was measured."""
-    untrusted.draw([(data["message"], "positive" if data["found"] else "negative")], key=f"{key}.message")
+    data = read_repair(content)
+    untrusted.draw([(data.message, "positive" if data.found else "negative")], key=f"{key}.message")
     rows = []
-    if data["heldout"]:
-        rows.append(_worth("this fix", data["neurons"], data["heldout"], data["controls"]))
-    if data["random"]["draws"]:
-        rows.append(
-            _worth(
-                f"random neurons ({data['random']['draws']} draws)", data["neurons"], data["random"]["heldout"], data["random"]["controls"]
-            )
-        )
-    rows += [_worth(name, b["neurons"], b["heldout"], b["controls"]) for name, b in data["baselines"].items()]
+    if data.heldout is not None and data.controls is not None:
+        rows.append(_worth("this fix", data.neurons, data.heldout, data.controls))
+    draws = data.random
+    if draws.heldout is not None and draws.controls is not None:
+        rows.append(_worth(f"random neurons ({draws.draws} draws)", data.neurons, draws.heldout, draws.controls))
+    rows += [_worth(name, b.neurons, b.heldout, b.controls) for name, b in data.baselines.items()]
     if rows:
         st.dataframe(pd.DataFrame(rows), hide_index=True, key=key, height="auto")
         st.caption("Held-out wordings were never seen by the search; a control is unchanged when every token of its answer is the same.")
 
 
-def _worth(name: str, neurons: int, held: Mapping[str, Any], controls: Mapping[str, Any]) -> dict[str, Any]:
+def _worth(name: str, neurons: int, held: Fixed, controls: Unchanged) -> dict[str, Any]:
     return {
-        "steer": name,
-        "neurons": neurons,
-        "held-out fixed": f"{held['fixed']} of {held['total']}",
-        "controls unchanged": f"{controls['unchanged']} of {controls['total']}",
+        "Steer": name,
+        "Neurons": neurons,
+        "Held-out wordings fixed": held.words,
+        "Controls unchanged": controls.words,
     }
 
 
 def _difference(data: Mapping[str, Any], key: str) -> None:
     """A rate with and without a steer."""
-    figure = data["figure"]
-    change = figure["difference"]
+    figure = checked(_Rates, data["figure"])
+    change = figure.difference
     with st.container(horizontal=True):
-        st.metric("Right, unsteered", percent(figure["plain"]), border=True)
-        st.metric("Right, steered", percent(figure["steered"]), percent(change["value"], signed=True), border=True)
-        if change["low"] is not None:
+        st.metric("Right, unsteered", percent(figure.plain), border=True)
+        st.metric("Right, steered", percent(figure.steered), percent(change.value, signed=True), border=True)
+        if change.low is not None and change.high is not None:
             st.metric(
                 "95% interval of the difference",
-                f"{percent(change['low'], signed=True)} to {percent(change['high'], signed=True)}",
+                f"{percent(change.low, signed=True)} to {percent(change.high, signed=True)}",
                 border=True,
-                help=change["method"],
+                help=change.method,
             )
-        if change["p_value"] is not None:
-            st.metric("McNemar's exact p", f"{change['p_value']:.3g}", border=True)
-        st.metric(
-            "Gained, lost", f"{change['gained']}, {change['lost']}", border=True, help="Questions that only the one side answers right"
-        )
+        if change.p_value is not None:
+            st.metric("McNemar's exact p", f"{change.p_value:.3g}", border=True)
+        st.metric("Gained, lost", f"{change.gained}, {change.lost}", border=True, help="Questions that only the one side answers right")
 
 
 def actions(tour: str, step: Step) -> None:
@@ -127,10 +148,10 @@ def _do(tour: str, action: Action) -> None:
     if action.kind == "ask":
         _ask(str(value))
     elif action.kind == "steer":
-        steer_state.add_all(parse_steers(value.get("steer", value)))
+        steer_state.replace_all(parse_steers(value.get("steer", value)))
         address.go_to_cards()
     elif action.kind == "repair":
-        _fill_repair(value["spec"])
+        _fill_repair(read_repair(value).to_spec())
     else:
         _fill_comparison(tour, value)
 
@@ -155,27 +176,14 @@ def _opens(task: Answering) -> None:
     st.caption(f"{len(task.live)} tokens so far; the trace opens when the answer is complete.")
 
 
-def _fill_repair(spec: Mapping[str, Any]) -> None:
+def _fill_repair(spec: RepairSpec) -> NoReturn:
     """Put a repair into the fields of the Repair page."""
-
-    def text(value: Any) -> str:
-        return str(value if not isinstance(value, dict) else next(iter(value.values())))
-
-    controls = [c if isinstance(c, str) else c["prompt"] for c in spec["controls"]]
-    st.session_state["repair.prompt"] = spec["prompt"]
-    st.session_state["repair.wanted"] = text(spec["wanted"])
-    st.session_state["repair.unwanted"] = text(spec["unwanted"] or "")
-    st.session_state["repair.paraphrases"] = "\n".join(spec["paraphrases"])
-    st.session_state["repair.controls.source"] = "My own"
-    st.session_state["repair.controls"] = "\n".join(controls)
-    address.go("repair")
+    unwanted = spec.unwanted.text if spec.unwanted is not None else ""
+    filled.repair(spec.prompt, spec.wanted, unwanted=unwanted, paraphrases=spec.paraphrases, controls=spec.controls)
 
 
-def _fill_comparison(tour: str, value: Mapping[str, Any]) -> None:
-    """Put prompts and the tour's steer into the Statistics page."""
-    found = fact(tour, "repair")
-    steer_state.add_all(parse_steers(found["steer"]))
-    st.session_state["stats.source"] = "typed here"
-    st.session_state["stats.prompts"] = "\n".join(row["prompt"] for row in value["rows"])
-    st.session_state["stats.text"] = found["spec"]["wanted"] if isinstance(found["spec"]["wanted"], str) else ""
-    address.go("experiments")
+def _fill_comparison(tour: str, value: Mapping[str, Any]) -> NoReturn:
+    """Put the tour's prompts and its steer into the Statistics page."""
+    steer_state.replace_all(read_repair(fact(tour, "repair")).steers)
+    title = next(one.title for one in TOURS if one.id == tour)
+    filled.comparison_of_set(f"tour {title}", prompt_set(value["rows"]))

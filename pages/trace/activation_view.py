@@ -16,9 +16,11 @@ from neurons.tracing.ranking import Ranking, rank_activations
 from neurons.tracing.replay import recompute
 from neurons.tracing.sentence import visible
 from pages.shared import neuron_table, server_wide, strip, trace_context
+from pages.shared.descriptions import headlines_of
+from pages.shared.kept import kept
+from pages.shared.neuron_link import MEANING, link_column, links, meanings
 from pages.shared.trace_context import TraceContext
 from pages.trace import cluster_choice
-from pages.trace.attribution_view import describe
 from traces.schema import TraceRecord
 from traces.store import Evicted
 
@@ -26,7 +28,8 @@ _THRESHOLD = "trace.threshold"
 DEFAULT_THRESHOLD = 0.5
 _WORDS_SHOWN = 6
 COLUMNS: dict[str, Any] = {
-    "neuron": st.column_config.TextColumn("Neuron", width=80, help="layer:index and side: + is the positive side, - the negative"),
+    "link": link_column(help="layer:index and side, + when its activation is positive; opens what is known of it in a new tab"),
+    "meaning": MEANING,
     "normalised": st.column_config.NumberColumn(
         "Strength", format="%.2f", width=70, help="The peak over the tokens, normalised: 1.0 is as strong as the threshold text above says"
     ),
@@ -38,7 +41,6 @@ COLUMNS: dict[str, Any] = {
     ),
     "tokens": st.column_config.NumberColumn("Tokens", width=60, help="At how many of the selected tokens it passes the threshold"),
     "text": st.column_config.TextColumn("Fires on", width=200, help="Those tokens, in order"),
-    "description": st.column_config.TextColumn("Description", width=220, help="What the neuron responds to, from the model's atlas"),
 }
 
 
@@ -81,10 +83,10 @@ def _ranked(context: TraceContext) -> tuple[Ranking, pd.DataFrame]:
     return _ranking(server_wide.store().root.as_posix(), context.id, positions, threshold, known)
 
 
-@st.cache_resource(show_spinner="Ranking the neurons", max_entries=12)
+@kept("Ranking the neurons")
 def _ranking(root: str, trace_id: str, positions: tuple[int, ...], threshold: float, atlas: str) -> tuple[Ranking, pd.DataFrame]:
     """The ranking and its table, shared: not to be written to. `atlas` says which atlas and descriptions it rests on, "" for none."""
-    loaded = server_wide.model()
+    loaded = server_wide.model_with(server_wide.store().load(trace_id).model.weights_hash)
     quantiles = quantiles_for(loaded) if atlas and loaded is not None else None
     found = rank_activations(trace_context.activations_of(trace_id), tokens=positions or None, quantiles=quantiles, threshold=threshold)
     return found, table(found, server_wide.store().load(trace_id))
@@ -99,7 +101,9 @@ def table(found: Ranking, record: TraceRecord) -> pd.DataFrame:
         " ".join(words[i] for i in places[:_WORDS_SHOWN]) + (" …" if len(places) > _WORDS_SHOWN else "")
         for places in frame.pop("positions")
     ]
-    frame["description"] = describe(record.model, frame["neuron"])
+    frame["description"] = headlines_of(record.model, frame["neuron"])
+    frame["link"] = links(frame["neuron"])
+    frame["meaning"] = meanings(frame["neuron"], frame["description"])
     frame["signed"] = frame["activation"]
     frame["strength"] = frame["normalised"]
     return frame.set_index(pd.Index(frame["neuron"].to_numpy(object)))

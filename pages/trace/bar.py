@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from neurons.core.errors import NeuronscopeError
-from pages.shared import sampling_settings, server_wide, untrusted
+from pages.shared import desk, reports, sampling_settings, server_wide, untrusted
 from pages.shared.address import address
 from pages.shared.trace_context import VIEW_KEY, VIEWS, TraceContext
+from pages.trace import other_model
+from traces.schema import TraceRecord
 
 _HELP = (
     "What tints the tokens and fills the tabs. Activation: how strongly the neurons fire. Attribution: what caused the token you click. "
@@ -22,13 +27,19 @@ _FINISH = {
 }
 
 
-def draw(context: TraceContext | None) -> None:
-    """One thin row."""
+LAYOUT_KEY = "trace.layout"
+LAYOUTS = {"both": ":material/splitscreen_right:", "conversation": ":material/left_panel_open:", "tabs": ":material/right_panel_open:"}
+
+
+def draw(context: TraceContext | None) -> DeltaGenerator | None:
+    """One thin row; returns the box of the trace's name, for what is known of it only later."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="trace.bar"):
-        loaded = server_wide.model()
+        loaded = context.answerer if context is not None else server_wide.model()
         name = loaded.ref.name if loaded else "model is loading"
-        with st.popover(untrusted.escape(name), icon=":material/deployed_code:", key="trace.bar.model"):
-            _model(context)
+        model = st.popover(untrusted.escape(name), icon=":material/deployed_code:", key="trace.bar.model", on_change="rerun")
+        if model.open:  # what is on this machine is looked up only then
+            with model:
+                _model(context)
         with st.popover(
             sampling_settings.label(), icon=":material/tune:", key="trace.bar.sampling", help="System prompt and sampling settings"
         ):
@@ -43,37 +54,49 @@ def draw(context: TraceContext | None) -> None:
             help=_HELP,
             persist_state="session",
         )
-        if context is not None:
-            with st.popover(
-                untrusted.escape(_title(context)),
-                icon=":material/bookmark:",
-                key="trace.bar.name",
-                help="Name, note, tags and link of this trace",
-            ):
-                _about(context)
+        st.segmented_control(
+            "Layout",
+            list(LAYOUTS),
+            key=LAYOUT_KEY,
+            default="both",
+            required=True,
+            format_func=LAYOUTS.__getitem__,
+            label_visibility="collapsed",
+            help="Conversation and tabs side by side, or one of them over the whole window",
+            persist_state="session",
+        )
+        if context is None:
+            return None
+        about = st.popover(
+            untrusted.escape(_title(context)),
+            icon=":material/bookmark:",
+            key="trace.bar.name",
+            help="Name, note, tags, link, report and figure of this trace",
+        )
+        with about:
+            _about(context.record)
+        return about
 
 
 def _title(context: TraceContext) -> str:
     text = context.record.name or " ".join(context.record.prompt.split()) or context.id
-    return text if len(text) <= 34 else text[:33] + "…"
+    return text if len(text) <= 22 else text[:21].rstrip() + "…"  # the bar is one line at 1440 pixels
 
 
 def _model(context: TraceContext | None) -> None:
-    loaded = server_wide.model()
+    loaded = context.answerer if context is not None else server_wide.model()
     if loaded is not None:
         ref = loaded.ref
         neurons = ref.n_layers * ref.n_neurons
         st.text(
             f"{ref.name}\n{ref.architecture}, {ref.dtype} on {ref.device}\n{ref.n_layers} layers x {ref.n_neurons:,} = {neurons:,} neurons"
         )
-    if context is not None and loaded is not None and context.loaded is None:
-        st.warning("This trace was made by another model (or other weights).", icon=":material/warning:")
-        st.text(f"{context.record.model.name}, weights {context.record.model.weights_hash[:12]}")
+    if context is not None:
+        other_model.ask_another(context)
     st.caption("One model is shared by everyone who uses this server. Switch it on the Models page.")
 
 
-def _about(context: TraceContext) -> None:
-    record = context.record
+def _about(record: TraceRecord) -> None:
     how = record.sampling.how if record.sampling.greedy else f"{record.sampling.how}, seed {record.sampling.seed}"
     when = record.created[:16].replace("T", " ")
     tokens = f"{len(record.prompt_ids)} + {len(record.answer_ids)} tokens in {record.seconds:.1f} s"
@@ -89,11 +112,14 @@ def _about(context: TraceContext) -> None:
             server_wide.show_error(error)
         else:
             st.rerun()
-    st.caption("Link to this trace, with the selected tokens and the view:")
-    query = {"trace": record.id}
-    if "token" in st.query_params:
-        query["token"] = st.query_params["token"]
-    if context.view != "activation":
-        query["view"] = context.view
-    base = str(st.context.url or "").split("?")[0].rstrip("/")
-    st.code(base + address("trace", **query) if base.count("/") == 2 else address("trace", **query), language=None)
+    reports.button(record.id, key="trace.report")
+
+
+def link(context: TraceContext) -> None:
+    """The link to copy. Drawn last, when all that it brings back is in the address."""
+    st.caption("Link to this trace as it is shown now: selected tokens, view, metric, tab and steer cards.")
+    query = {"trace": context.id}
+    query |= {name: st.query_params[name] for name in ("token", "view", desk.PARAMETER) if name in st.query_params}
+    shown = urlsplit(str(st.context.url or ""))
+    server = f"{shown.scheme}://{shown.netloc}" if shown.netloc else ""
+    st.code(server + address("trace", **query), language=None)

@@ -23,11 +23,11 @@ function draw(view) {
   for (const [name, value] of Object.entries(data.palette[light ? "light" : "dark"])) root.style.setProperty(`--ns-${name}`, value);
   root.style.maxHeight = `${data.height}px`;
   const stays = view.shown === data.key ? root.scrollTop : 0;
-  const focused = view.shown === data.key ? root.querySelector(".nc-card:focus")?.dataset.number : null;
+  const focused = view.shown === data.key ? root.querySelector(".nc-card:has(.label:focus)")?.dataset.number : null;
   view.shown = data.key;
   root.replaceChildren(...data.cards.map((card) => cardOf(view, card)));
   root.scrollTop = stays;
-  if (focused) root.querySelector(`[data-number="${focused}"]`)?.focus({ preventScroll: true });
+  if (focused) root.querySelector(`[data-number="${focused}"] .label`)?.focus({ preventScroll: true });
 }
 
 function cardOf(view, card) {
@@ -35,21 +35,17 @@ function cardOf(view, card) {
   const box = element("div", "nc-card");
   const chosen = data.chosen === card.number;
   box.dataset.number = card.number;
-  box.tabIndex = 0;
-  box.setAttribute("role", "button");
-  box.setAttribute("aria-pressed", String(chosen));
+  box.setAttribute("role", "group");
   box.setAttribute("aria-label", card.spoken);
   box.classList.toggle("faint", card.faint);
   box.classList.toggle("chosen", chosen);
   const show = () => tint({ trace_id: data.trace_id, tint: card.tint, scale: data.scale });
   const hide = () => tint(null);
-  Object.assign(box, { onpointerenter: show, onpointerleave: hide, onfocus: show, onblur: hide });
-  box.onclick = (event) => { if (!event.target.closest("a, button")) view.send(card.number, "choose"); };
-  box.onkeydown = (event) => {
-    if (event.target === box && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); view.send(card.number, "choose"); }
-  };
+  Object.assign(box, { onpointerenter: show, onpointerleave: hide });
+  box.onclick = (event) => { if (!event.target.closest("a, .row button")) view.send(card.number, "choose"); };
   const head = element("div", "head", box);
-  element("span", "label", head, card.label);
+  const name = element("button", "label", head, card.label);
+  Object.assign(name, { type: "button", onfocus: show, onblur: hide, ariaPressed: String(chosen) });
   element("span", "size", head, card.aside);
   if (card.bar !== null) {
     const track = element("div", "track", box);

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from neurons.concepts.clusters import NOISE, Cluster
+from neurons.concepts.clusters import STABLE, Cluster
+from neurons.concepts.density import NOISE
 from neurons.concepts.steers import STRENGTHS
+from neurons.core.percent import percent
 from pages.shared.neuron_link import neuron_address
 from pages.trace import cards
 from pages.trace.cluster_data import By, Clusters
@@ -27,7 +29,13 @@ _HINTS: dict[By, str] = {
     "activation": "Sum of the members' strength (activation, 1.0 is as strong as 1 in 100,000 tokens of the atlas's corpus). ",
     "attribution": "Sum of the members' attributions: above 0 the cluster promoted the token, below 0 it suppressed it. ",
 }
-_COHERENCE = "Coherence: how much more alike the members are (mean cosine) than all neurons clustered; 0 is no better than chance."
+_COHERENCE = "Coherence: how much more alike the members are (mean cosine) than all neurons clustered; 0 is no better than chance. "
+_MADE = {
+    "concept": "Its members' strongest concept is sure and is this one, or of this field.",
+    "likeness": "Found by likeness (HDBSCAN). Stability: how much of it comes back when a fifth of the other neurons is left out; "
+    f"under {STABLE:g} it is unstable.",
+    "noise": "No concept of theirs is sure, and they are like no group.",
+}
 
 
 def draw(found: Clusters, *, trace_id: str, key: str, by: By, chosen: int | None, height: int) -> None:
@@ -54,15 +62,26 @@ def _card(found: Clusters, cluster: Cluster, tint_T: np.ndarray[Any, Any], by: B
         label=label,
         aside=f"{size} neuron{'s' if size != 1 else ''}",
         spoken=f"{'Noise' if noise else 'Cluster'}: {label}, {size} neurons",
-        facts="Noise: like no group." if noise else f"{by} {said(cluster.weight, by)}, coherence {cluster.coherence:.2f}",
-        hint="HDBSCAN leaves these neurons in no cluster" if noise else _HINTS[by] + _COHERENCE,
+        facts=_facts(cluster, by),
+        hint=_HINTS[by] + ("" if noise else _COHERENCE) + _MADE[cluster.kind],
         tint=cards.rounded(tint_T),
         members=[(str(side), neuron_address(side), text, said(weight, by)) for side, weight, text in found.members(cluster, _MEMBERS)],
         size=size,
         bar=None if noise else round(cluster.weight / largest, 3),
-        faint=noise,
-        buttons=() if noise else BUTTONS,
+        faint=noise or cluster.unstable,
+        buttons=BUTTONS,
     )
+
+
+def _facts(cluster: Cluster, by: By) -> str:
+    """Total and share; how alike; how stable."""
+    parts = [f"{by} {said(cluster.weight, by)} ({percent(cluster.share)} of all)"]
+    if cluster.number == NOISE:
+        return f"Noise: {parts[0]}"
+    parts.append(f"coherence {cluster.coherence:.2f}")
+    if cluster.stability is not None:
+        parts.append(f"{'unstable' if cluster.unstable else 'stability'} {cluster.stability:.2f}")
+    return ", ".join(parts)
 
 
 def label_of(cluster: Cluster) -> str:

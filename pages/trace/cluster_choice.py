@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from neurons.concepts.clusters import NOISE, Cluster
+from neurons.concepts.clusters import Cluster
 from neurons.concepts.sets import Concept, SavedConcepts
 from neurons.concepts.steers import STRENGTHS, Action
 from neurons.core.errors import NeuronscopeError
 from neurons.core.names import MAX_NAME
-from neurons.core.types import ModelRef, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import ModelRef
 from pages.shared import server_wide, steer_state, untrusted
 from pages.shared.strip import Strip
 from pages.shared.trace_context import TraceContext
@@ -93,9 +94,9 @@ def hear(context: TraceContext) -> None:
             names = frozenset(map(str, cluster.sides))
             label = cluster_cards.label_of(cluster)
             choose(Chosen(context.id, key, cluster.number, label, question.by, names, found.tint_CT[row]))
-    elif action in ("suppress", "strengthen") and cluster.number != NOISE:
+    elif action in ("suppress", "strengthen"):
         steer(cluster, action)
-    elif action == "keep" and cluster.number != NOISE:
+    elif action == "keep":
         keep(cluster, context.record.model, context.id)
 
 
@@ -103,7 +104,8 @@ def steer(cluster: Cluster, action: Action) -> None:
     """A card in the Steer tab."""
     sides = cluster.sides[:_MOST]
     steer_state.add(Steer(sides, "set", STRENGTHS[action], name=f"{action.capitalize()} {cluster.label}"[:120]))
-    st.toast(f"{action.capitalize()}: {len(sides)} neurons are on a new card in the Steer tab.", icon=":material/tune:")
+    most = f" (the strongest of {len(cluster.sides):,})" if len(sides) < len(cluster.sides) else ""
+    st.toast(f"{action.capitalize()}: {len(sides)} neurons{most} are on a new card in the Steer tab.", icon=":material/tune:")
 
 
 def keep(cluster: Cluster, ref: ModelRef, trace_id: str) -> None:

@@ -12,11 +12,17 @@ from numpy.typing import NDArray
 
 from neurons.atlas.store import Atlas
 from neurons.concepts.active import active_sides, attributed_sides
-from neurons.concepts.clusters import Cluster, Clustering, ClusterSettings, cluster_sides
+from neurons.concepts.clusters import Cluster, Clustering, cluster_sides
+from neurons.concepts.density import ClusterSettings
 from neurons.core.quantile_table import NORM_LEVEL
 from neurons.core.types import ModelRef, NeuronSide
+from neurons.detectors.store import Detectors
+from neurons.tracing.words import word_positions
 from pages.shared import atlas_index, server_wide, trace_context
+from pages.shared.detectors import detectors_of
+from pages.shared.kept import kept
 from traces.attributions import StoredAttribution
+from traces.store import Evicted
 
 By = Literal["activation", "attribution"]
 
@@ -37,6 +43,8 @@ class Question:
     settings: ClusterSettings
     atlas: str
     """Identifies the atlas and its descriptions."""
+    detectors: str
+    """Identifies the named concepts; "" where the model has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +56,11 @@ class Clusters:
     """Normalised activation, or summed attribution, of each side."""
     tint_CT: NDArray[np.float32]
     """A row a cluster, scaled so that its largest is 1 in size: mean normalised activation, or summed attribution with its sign."""
-    description_of: dict[NeuronSide, str]
+    headline_of: dict[NeuronSide, str]
 
     def members(self, cluster: Cluster, most: int) -> list[tuple[NeuronSide, float, str]]:
-        """The strongest sides of a cluster: side, weight, description."""
-        return [(side, self.weight_of[side], self.description_of.get(side, "")) for side in cluster.sides[:most]]
+        """The strongest sides of a cluster: side, weight, headline."""
+        return [(side, self.weight_of[side], self.headline_of.get(side, "")) for side in cluster.sides[:most]]
 
 
 def clusters(question: Question, ref: ModelRef) -> Clusters:
@@ -60,7 +68,7 @@ def clusters(question: Question, ref: ModelRef) -> Clusters:
     return _clusters(question, ref)
 
 
-@st.cache_resource(show_spinner="Clustering the neurons by what they do", max_entries=8)
+@kept("Clustering the neurons by what they do")
 def _clusters(question: Question, _ref: ModelRef) -> Clusters:
     index = atlas_index.open_index(_ref)
     stored: StoredAttribution | None = None
@@ -70,16 +78,27 @@ def _clusters(question: Question, _ref: ModelRef) -> Clusters:
     else:
         acts_LTI = trace_context.activations_of(question.trace_id)
         active = active_sides(acts_LTI, norm_of(index.atlas), tokens=question.tokens or None, top=question.top)
-    clustering = cluster_sides(index, active.sides, weights=active.weights, settings=question.settings)
+    detectors = detectors_of(_ref)
+    spoken = () if detectors is None else _spoken(detectors, question.trace_id)
+    clustering = cluster_sides(index, active.sides, weights=active.weights, settings=question.settings, detectors=detectors, spoken=spoken)
     weights = dict(zip(active.sides, active.weights, strict=True))
     known = [side for cluster in clustering.clusters for side in cluster.sides]
-    described = dict(zip(known, index.table["description"].iloc[index.rows(known)].astype(str), strict=True))
+    described = dict(zip(known, index.table["headline"].iloc[index.rows(known)].astype(str), strict=True))
     if stored is not None:
         tokens = len(server_wide.store().load(question.trace_id).token_ids)
         tint_CT = attributed_tints(clustering, stored, tokens)
     else:
         tint_CT = activation_tints(clustering, acts_LTI, norm_of(index.atlas))
     return Clusters(clustering, weights, tint_CT, described)
+
+
+def _spoken(detectors: Detectors, trace_id: str) -> tuple[int, ...]:
+    """The languages that a trace's words are in; none where its activations are gone."""
+    try:
+        acts_LTI = trace_context.activations_of(trace_id)
+    except Evicted:
+        return ()
+    return detectors.spoken(acts_LTI, word_positions(server_wide.store().load(trace_id)))
 
 
 def norm_of(atlas: Atlas) -> NDArray[np.float32]:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
+from typing import cast
 
 import streamlit as st
 
 from neurons.core.errors import Cancelled, InvalidInput
-from neurons.core.percent import percent
+from neurons.core.percent import becomes
 from neurons.core.tasks import Task
-from neurons.detectors.causes import ConceptCause, measure_causes
+from neurons.detectors.causes import Asked, ConceptCause, measure_causes
 from neurons.detectors.store import Detectors
 from neurons.runs.steering import compile_edits
 from neurons.tracing.words import word_positions
 from pages.shared import progress_row, server_wide, untrusted
+from pages.shared.kept import STORE
 from pages.shared.trace_context import TraceContext
 
 PATIENCE = 0.3
 """Seconds that a page waits before it shows progress and a stop button instead."""
-_KEPT = 64
 _WAITING = "trace.causes.task"
 _STOPPED = "trace.causes.stopped"
 
@@ -35,10 +35,9 @@ class MeasuringCauses(Task[Causes]):
     key: Key
 
 
-@st.cache_resource(show_spinner=False, max_entries=2)
-def _measured(root: str) -> OrderedDict[Key, Causes]:
-    """What was measured last, for every browser of this server."""
-    return OrderedDict()
+def _place(trace: str, token: int) -> tuple[str, str, str, int]:
+    """Where the lexicon's fingerprint and the causes of a token are kept, for every browser of this server."""
+    return "causes", server_wide.store().root.as_posix(), trace, token
 
 
 def causes(context: TraceContext, detectors: Detectors, token: int) -> Causes | None:  # noqa: RET503 (a rerun never returns)
@@ -47,33 +46,33 @@ def causes(context: TraceContext, detectors: Detectors, token: int) -> Causes | 
     Raises `InvalidInput` where nothing can be measured, `Evicted` without activations.
     """
     key = (context.id, token, detectors.lexicon)
-    kept = _measured(server_wide.store().root.as_posix())
-    if key in kept:
-        return kept[key]
+    lexicon, kept = STORE.find(_place(context.id, token), ("", ()))
+    if lexicon == detectors.lexicon:
+        return cast("Causes", kept)
     if st.session_state.get(_STOPPED) == key:
         st.caption(f"Measuring what caused token {token} was stopped.")
         st.button("Measure it", icon=":material/play_arrow:", key="trace.causes.again", on_click=_again)
         return None
-    waited = server_wide.server().task(st.session_state.get(_WAITING), MeasuringCauses)
-    task = waited if waited is not None and waited.key == key else _running(key) or _start(context, detectors, key)
+    server = server_wide.server()
+    waited = server.task(st.session_state.get(_WAITING), MeasuringCauses)
+    begun = waited if waited is not None and waited.key == key else server.running(MeasuringCauses, lambda one: one.key == key)
+    task = begun or _start(context, detectors, key)
     st.session_state[_WAITING] = task.id
     if not task.wait(PATIENCE):
         progress_row.watch(task, key="trace.causes")
         return None
     st.session_state.pop(_WAITING, None)
     try:
-        kept[key] = task.result()
+        STORE.put(_place(context.id, token), (detectors.lexicon, task.result()))
     except Cancelled:
         st.session_state[_STOPPED] = key
-    while len(kept) > _KEPT:
-        kept.popitem(last=False)
     st.rerun()  # the sentence above the tabs says it too
 
 
 def known(context: TraceContext, token: int) -> Causes | None:
     """The causes of a token where they were measured already."""
-    kept = _measured(server_wide.store().root.as_posix())
-    return next((found for (trace, at, _), found in reversed(kept.items()) if (trace, at) == (context.id, token)), None)
+    kept = STORE.find(_place(context.id, token))
+    return None if kept is None else cast("Causes", kept[1])
 
 
 def sentence(context: TraceContext, found: Causes) -> list[untrusted.Part]:
@@ -88,7 +87,7 @@ def sentence(context: TraceContext, found: Causes) -> list[untrusted.Part]:
             (f" ({without(context, cause)})", ""),
         ]
     for number, cause in enumerate(against):
-        begin = ("; " if promoted else " Though ") if number == 0 else " and "
+        begin = ("; " if promoted else " Written although ") if number == 0 else " and "
         parts += [(begin, ""), (cause.concept.name, "negative")]
     if against:
         parts.append((" stood against it", ""))
@@ -101,16 +100,11 @@ def without(context: TraceContext, cause: ConceptCause) -> str:
     """What taking a concept out does, as people say it."""
     instead = context.words([cause.instead_id])[0]
     comes = f", then “{instead.strip() or instead}”" if cause.instead_probability > cause.probability_without else ""
-    return f"without it {percent(cause.probability)} becomes {percent(cause.probability_without)}{comes}"
+    return f"without it {becomes(cause.probability, cause.probability_without)}{comes}"
 
 
 def _again() -> None:
     st.session_state.pop(_STOPPED, None)
-
-
-def _running(key: Key) -> MeasuringCauses | None:
-    tasks = (task for task in server_wide.server().tasks() if isinstance(task, MeasuringCauses))
-    return next((task for task in tasks if task.key == key and task.running), None)
 
 
 def _start(context: TraceContext, detectors: Detectors, key: Key) -> MeasuringCauses:
@@ -122,9 +116,8 @@ def _start(context: TraceContext, detectors: Detectors, key: Key) -> MeasuringCa
 
     def work() -> Causes:
         edits = compile_edits(loaded, record.steers, len(record.prompt_ids))
-        return measure_causes(
-            loaded, detectors, record.token_ids, token, acts_LTI, word_positions(record), edits=edits, progress=task.progress
-        )
+        asked = Asked(record.token_ids, token, acts_LTI, word_positions(record), edits=edits)
+        return measure_causes(loaded, detectors, asked, progress=task.progress)
 
     server_wide.server().start(task, work)
     return task

@@ -8,12 +8,14 @@ import numpy as np
 import streamlit as st
 
 from neurons.concepts.sets import Concept
-from neurons.concepts.steers import default_size
+from neurons.concepts.steers import Action, default_size
 from neurons.core.errors import NeuronscopeError
-from neurons.core.types import Steer
+from neurons.core.steers import Steer
 from neurons.detectors.store import Detectors
 from pages.shared import steer_state
+from pages.shared.detectors import needed
 from pages.shared.trace_context import TraceContext
+from pages.steer import concept_making
 from pages.trace import cards, cluster_choice, concept_data
 from pages.trace.cluster_choice import Chosen
 from pages.trace.cluster_data import By
@@ -48,7 +50,7 @@ def hear(context: TraceContext) -> None:
     if event.get("trace_id") != context.id or event.get("key") != key or not isinstance(number, int) or number not in shown:
         return
     try:
-        detectors = concept_data.detectors_of(context.record.model.weights_hash, context.record.model)
+        detectors = needed(context.record.model)
     except NeuronscopeError:
         return  # the tab meets it again, and shows it there
     label, tint = shown[number]
@@ -61,15 +63,25 @@ def hear(context: TraceContext) -> None:
             by: By = "activation" if scale == "amount" else "attribution"
             cluster_choice.choose(Chosen(context.id, key, number, label, by, names, np.asarray(tint, dtype=np.float32), what="concept"))
     elif action in ("suppress", "strengthen"):
-        steer_state.add(steer_of(detectors, number, action))
-        st.toast(f"{action.capitalize()}: a new card is in the Steer tab.", icon=":material/tune:")
+        _steer(context, detectors, number, "suppress" if action == "suppress" else "strengthen")
     elif action == "keep":
         sides = concept_data.sides_of(detectors, number)
         cluster_choice.save(label, Concept.of(sides, ref=context.record.model, origin="lexicon"))
 
 
+def _steer(context: TraceContext, detectors: Detectors, number: int, action: Action) -> None:
+    """From the concept's sentences, where the model is here and the lexicon still has it; else from its detector's neurons."""
+    loaded = context.loaded
+    concept = concept_making.concept_of(detectors.labels[number].key)
+    if loaded is not None and concept is not None:
+        concept_making.begin(loaded, concept, action)
+        return
+    steer_state.add(steer_of(detectors, number, action))
+    st.toast(f"{action.capitalize()}: a new card is in the Steer tab.", icon=":material/tune:")
+
+
 def steer_of(detectors: Detectors, number: int, action: str) -> Steer:
-    """A concept strengthened, or its neurons held at their usual level, which is what the measured causes do."""
+    """Its detector's neurons raised, or held at their usual level, which is what the measured causes do."""
     sides = concept_data.sides_of(detectors, number)
     name = f"{action.capitalize()} {detectors.labels[number].name}"[:120]
     if action == "strengthen":

@@ -9,14 +9,17 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from neurons.core.errors import NeuronscopeError, NotFound
+from neurons.core.percent import percent
 from neurons.detectors.causes import ConceptCause
 from neurons.detectors.records import ActiveConcept
 from neurons.detectors.store import Detectors
-from neurons.tracing.words import meant_positions
+from neurons.tracing.words import meant_positions, word_positions
 from pages.shared import server_wide, strip
-from pages.shared.descriptions import descriptions_for
+from pages.shared.descriptions import headlines_for
+from pages.shared.detectors import needed
 from pages.shared.neuron_link import neuron_address
 from pages.shared.trace_context import TraceContext
+from pages.steer import concept_making
 from pages.trace import cards, concept_causes, concept_choice, concept_data
 from traces.store import Evicted
 
@@ -24,8 +27,8 @@ KEY = concept_choice.KEY
 _AROUND = 215  # pixels beside the strip that are not cards
 _MEMBERS = 3
 BUTTONS = (
-    cards.Button("suppress", "Suppress", "A steer that holds its neurons at their usual level, on a card of the Steer tab"),
-    cards.Button("strengthen", "Strengthen", "A steer that raises its strongest neurons, on a card of the Steer tab"),
+    cards.Button("suppress", "Suppress", "A steer that keeps its neurons from going beyond their usual level, on a card of the Steer tab"),
+    cards.Button("strengthen", "Strengthen", "A steer that pushes its neurons as texts about it do, on a card of the Steer tab"),
     cards.Button("keep", "Keep", "Save its neurons as a concept of your own"),
 )
 _RARITY = "Compared with pieces of the atlas's corpus of about the same length: how many of them show the concept as much."
@@ -37,15 +40,16 @@ _CAUSE = (
 
 def draw(context: TraceContext) -> None:
     """The cards of the selection, or of what caused the token in the attribution view; or what is missing."""
+    concept_making.watch(key="trace.concepts.making")
     try:
-        detectors = concept_data.detectors_of(context.record.model.weights_hash, context.record.model)
+        detectors = needed(context.record.model)
         if context.view == "attribution":
             _causes(context, detectors)
         else:
             _active(context)
     except NotFound as error:
         st.info("Which concepts this model's neurons stand for is not known yet.", icon=":material/category:")
-        server_wide.show_error(error)
+        st.text(str(error))
     except Evicted:
         st.info("The activations of this trace were removed to keep the disk budget.", icon=":material/inventory_2:")
         st.caption("The Neurons tab computes them again.")
@@ -64,8 +68,8 @@ def _active(context: TraceContext) -> None:
     if not found.rows:
         st.info("No concept of the lexicon stands out here. Select more tokens, or look at the Neurons tab.", icon=":material/category:")
         return
-    described = descriptions_for(context.record.model)
-    largest = max(np.log(row.rarity + 1) for row in found.rows)
+    described = headlines_for(context.record.model)
+    largest = max(map(_length, found.rows))
     shown = [
         _card(
             row,
@@ -74,13 +78,18 @@ def _active(context: TraceContext) -> None:
             facts=rarity_text(row.rarity, row.level),
             hint=_RARITY,
             tint_T=tint_T,
-            bar=float(np.log(row.rarity + 1) / largest),
+            bar=_length(row) / largest,
             faint=row.rarity < 20,
         )
         for row, tint_T in zip(found.rows, found.tint_CT, strict=True)
     ]
     _show(context, shown, question=f"active {tokens}", scale="amount")
     _about(found.left_out, found.corpus_tokens, found.note)
+
+
+def _length(concept: ActiveConcept) -> float:
+    """What a card's bar shows: what the cards are ordered by."""
+    return float(np.log(concept.rarity + 1)) if concept.level == "token" else concept.strength
 
 
 def _causes(context: TraceContext, detectors: Detectors) -> None:
@@ -95,10 +104,11 @@ def _causes(context: TraceContext, detectors: Detectors) -> None:
     if not measured:
         st.info("No concept of the lexicon stands out before this token, so none can be measured.", icon=":material/category:")
         return
-    described = descriptions_for(context.record.model)
+    described = headlines_for(context.record.model)
     largest = max(abs(cause.effect) for cause in measured) or 1.0
     ordered = sorted(measured, key=lambda one: (not one.is_cause, -abs(one.effect)))
-    tint_CT = concept_data.tints(tuple(cause.concept for cause in ordered), len(context.record.token_ids))
+    pieces = context.record.pieces
+    tint_CT = concept_data.tints(tuple(cause.concept for cause in ordered), pieces, len(word_positions(context.record)))
     shown = [
         _card(
             cause.concept,
@@ -137,7 +147,7 @@ def _card(
         hint=hint,
         tint=cards.rounded(tint_T),
         members=[
-            (str(side), neuron_address(side), described.get(str(side), ""), f"{share:.0%}") for side, share in concept.neurons[:_MEMBERS]
+            (str(side), neuron_address(side), described.get(str(side), ""), percent(share)) for side, share in concept.neurons[:_MEMBERS]
         ],
         size=len(concept.neurons),
         bar=round(bar, 3),

@@ -10,6 +10,7 @@ from neurons.core.percent import percent
 from neurons.runs.lens import Lens, logit_lens
 from neurons.tracing.sentence import visible
 from pages.shared import server_wide
+from pages.shared.kept import kept
 from pages.shared.trace_context import TraceContext
 
 _TOP = 4
@@ -47,12 +48,12 @@ def draw(context: TraceContext) -> None:
     )
 
 
-@st.cache_resource(show_spinner="Reading each layer", max_entries=32)
+@kept("Reading each layer")
 def _lens(root: str, trace_id: str, token: int) -> Lens:
-    loaded = server_wide.model()
-    if loaded is None:
-        raise InvalidInput("the model is still loading; try again in a moment")
     record = server_wide.store().load(trace_id)
+    loaded = server_wide.model_with(record.model.weights_hash)
+    if loaded is None:
+        raise InvalidInput("the trace's model is not loaded; try again when it is")
     return logit_lens(loaded, record.token_ids, [token], k=_TOP, steers=record.steers, prompt_tokens=len(record.prompt_ids))
 
 

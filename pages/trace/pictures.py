@@ -15,9 +15,9 @@ import streamlit as st
 
 from neurons.core.errors import NeuronscopeError
 from neurons.tracing.sentence import visible
-from pages.shared import palette, server_wide, strip, strip_views
+from pages.shared import figures, palette, server_wide, strip, strip_views
 from pages.shared.trace_context import STRIP_KEY, TraceContext
-from pages.trace import activation_view, lens_table
+from pages.trace import activation_view, attribution_view, lens_table
 from traces.attributions import StoredAttribution
 
 _MARKS = 6_000
@@ -42,9 +42,13 @@ def window(context: TraceContext, rows: int, stop: int) -> list[int]:
 
 def _layers(context: TraceContext, attribution: StoredAttribution | None) -> None:
     if context.view == "attribution":
-        mass_LT = attribution.mass_LT if attribution is not None else None
+        if attribution is None:
+            st.markdown("**Where the attribution comes from**")
+            attribution_view.missing(context)
+            return
+        mass_LT = attribution.mass_LT
         title, unit = "Where the attribution comes from", "absolute attribution"
-        missing = "Click a token in the attribution view first: then this shows which layers and tokens it comes from."
+        missing = "This attribution was stored without its sums over layers and tokens."
     else:
         mass_LT = strip_views.activation_mass(context)
         title, unit = "Which layers are active where", "activation, times the layer's mean"
@@ -66,7 +70,10 @@ def _layers(context: TraceContext, attribution: StoredAttribution | None) -> Non
 
 def _neurons(context: TraceContext, attribution: StoredAttribution | None) -> None:
     st.markdown("**The strongest neurons over the tokens**")
-    if context.view == "attribution" and attribution is not None:
+    if context.view == "attribution":
+        if attribution is None:
+            st.caption("Drawn once the attribution is there.")
+            return
         names, value_NT, unit = _strongest_attributed(attribution)
         shown = window(context, len(names), value_NT.shape[1])
     else:
@@ -151,6 +158,7 @@ def _link(context: TraceContext, chart: alt.Chart, *, key: str, height: int) -> 
     event: Any = st.altair_chart(
         chart.properties(height=height), key=f"{key}.{context.id}", on_select="rerun", selection_mode="cell", width="stretch"
     )
+    figures.offer_chart(chart.properties(height=height), key=key, stem=f"{key.rpartition('.')[2]}-{context.id}")
     cells = event.selection.get("cell") or []
     token = cells[0].get("token") if cells else None
     heard = f"{key}.heard"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import streamlit as st
 
 from neurons.core.types import AttributionRow, Metric, NeuronSide
 from neurons.tracing.sentence import explain_token, facts_at
 from pages.shared import strip, untrusted
-from pages.shared.descriptions import descriptions_for
+from pages.shared.descriptions import headlines_for
 from pages.shared.trace_context import STRIP_KEY, VIEW_KEY, TraceContext
 from pages.trace import concept_causes
+from pages.trace.deciding import deciding_token
 from traces.attributions import StoredAttribution
 
 
@@ -22,7 +24,7 @@ def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
     facts = facts_at(position, ids=record.token_ids, pieces=record.pieces, prompt_tokens=len(record.prompt_ids), arrays=context.facts)
     rows: Sequence[AttributionRow] = attribution.rows(500) if attribution is not None else ()
     metric: Metric = attribution.info.target.metric if attribution is not None else "prob"
-    known = descriptions_for(record.model)
+    known = headlines_for(record.model)
 
     def note(row: AttributionRow) -> str:
         return known.get(str(NeuronSide(row.layer, row.index, row.polarity)), "")
@@ -31,6 +33,8 @@ def draw(context: TraceContext, attribution: StoredAttribution | None) -> None:
     if measured is not None:
         rows = ()
     parts: list[untrusted.Part] = []
+    if context.loaded is None:  # while its model is loading the runner-up has no name yet
+        facts = replace(facts, topk_ids_K=None)
     parts += explain_token(facts, word=lambda i: context.words([i])[0], rows=rows, metric=metric, source=context.word, note=note)
     if measured is not None:
         parts += concept_causes.sentence(context, measured)
@@ -46,7 +50,7 @@ def _try(context: TraceContext) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("Try:")
         if len(record.answer_ids) and context.view != "attribution":
-            why = "Opens the attribution view on the answer's least expected token"
+            why = "Opens the attribution view on the word that decided the answer"
             _offer("What caused the answer?", "account_tree", why, context, (_telling(context),), "attribution")
         if asked is not None:
             why = "Selects the tokens of the question in the activation view"
@@ -61,16 +65,9 @@ def _offer(label: str, icon: str, why: str, context: TraceContext, ranges: strip
 
 
 def _telling(context: TraceContext) -> tuple[int, int]:
-    """The answer's least expected word among its first 40 tokens: where a cause is worth asking for."""
-    first = len(context.record.prompt_ids)
-    token = first + deciding(context.record.pieces[first : first + 40], context.facts.get("logprob", ())[first : first + 40])
+    """The word that decided the answer: where a cause is worth asking for."""
+    token = deciding_token(context)
     return token, token + 1
-
-
-def deciding(pieces: Sequence[str], logprobs: Sequence[float]) -> int:
-    """Which of an answer's tokens decided it: the least expected one that holds a letter or a digit; the first where none is known."""
-    words = [n for n, piece in enumerate(pieces[: len(logprobs)]) if any(letter.isalnum() for letter in piece)]
-    return min(words, key=lambda n: logprobs[n], default=0)
 
 
 def _look(context: TraceContext, ranges: strip.Ranges, view: str) -> None:

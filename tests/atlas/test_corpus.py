@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from neurons.atlas.chat_corpus import ChatSettings, generate_conversations, read_conversations
 from neurons.atlas.chat_prompts import draw_prompts
-from neurons.atlas.corpus import MIN_TOKENS, SKIP, WINDOW, Corpus, Document, Source, build_corpus
+from neurons.atlas.corpus import MIN_TOKENS, SKIP, WINDOW, Corpus, Cutting, Document, Source, build_corpus
 from neurons.atlas.own_corpus import build_own_corpus
 from neurons.atlas.readers import Read, Skipped, read_corpus
 from neurons.core.errors import InvalidFile, InvalidInput, StoreError
@@ -34,7 +36,7 @@ def test_windows_hold_the_text_once_and_mask_their_start() -> None:
         encode=lambda text: ids,
         start_ids=[256],
         n_vocab=259,
-        held_out=0,
+        cutting=Cutting(held_out=0),
     )
     assert corpus.length_S.max() <= WINDOW
     text_windows = [corpus.sequence(n) for n in range(corpus.n_sequences) if corpus.document_S[n] == 0]
@@ -60,7 +62,9 @@ def test_whole_documents_of_every_source_are_held_out() -> None:
 
 def test_a_shared_prefix_counts_in_one_document_of_sixteen() -> None:
     documents = [Document(0, str(n), ids=tuple(range(60)), prefix=30) for n in range(64)]
-    corpus = build_corpus(documents, [Source("s", "chat", "", "")], encode=lambda text: [], start_ids=[], n_vocab=259, held_out=0)
+    corpus = build_corpus(
+        documents, [Source("s", "chat", "", "")], encode=lambda text: [], start_ids=[], n_vocab=259, cutting=Cutting(held_out=0)
+    )
     assert sorted(corpus.start_S.tolist()) == [SKIP] * 4 + [30] * 60
 
 
@@ -138,6 +142,16 @@ def test_a_good_file_beside_bad_ones_is_used_and_the_bad_ones_are_counted(tmp_pa
         build_own_corpus(tiny_model(), [str(tmp_path / "none")])
 
 
+def test_a_corpus_says_which_column_was_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f'id,text\n1,"{PROSE}"\n2,"{PROSE}"\n', encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"content": PROSE}) + "\n", encoding="utf-8")
+    (tmp_path / "c.txt").write_text(PROSE, encoding="utf-8")
+    built = build_own_corpus(tiny_model(), [str(tmp_path), str(tmp_path / "c.txt")], held_out=0)
+    folder, lone = (source.origin for source in built.corpus.sources)
+    assert folder == f"{tmp_path}, columns 'text' and 'content'"
+    assert lone == str(tmp_path / "c.txt")
+
+
 def test_prompts_are_varied_and_the_same_each_time() -> None:
     prompts = draw_prompts(440)
     assert prompts == draw_prompts(440)
@@ -157,8 +171,30 @@ def test_conversations_are_generated_once_and_resumed(tmp_path: Path) -> None:
     conversations = list(read_conversations(path))
     assert len(conversations) == 6
     assert all(0 <= i < 259 for one in conversations for i in one.ids)
+    torch.manual_seed(123)  # the program's own generator has no part in it
+    again = tmp_path / "again.jsonl"
+    generate_conversations(loaded, again, settings)
+    assert again.read_text() == first
+    generate_conversations(loaded, tmp_path / "other.jsonl", replace(settings, seed=1))
+    assert (tmp_path / "other.jsonl").read_text() != first
     with pytest.raises(InvalidInput, match="no chat template"):
         generate_conversations(tiny_model(chat=False), path, settings)
     path.write_text("[1]\n")
     with pytest.raises(InvalidFile, match="line 1"):
         list(read_conversations(path))
+
+
+def test_conversations_end_at_the_end_marker(tmp_path: Path) -> None:
+    loaded, path = tiny_model(), tmp_path / "chat.jsonl"
+    hot = ChatSettings(conversations=16, max_new_tokens=60, batch=16, temperature=5.0, top_p=1.0)
+    generate_conversations(loaded, path, hot)
+    answers = [one.ids for one in read_conversations(path)]
+    assert len({len(ids) for ids in answers}) > 1, "some answers end before the others"
+    assert not any(ids[-1] in loaded.eos_ids and ids[-2] in loaded.eos_ids for ids in answers), "no padding is left in"
+
+
+def test_conversations_that_are_text_in_a_table_are_conversations(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Tell me of the sea. " * 4}, {"role": "assistant", "content": "It's wide."}]
+    pd.DataFrame({"messages": [json.dumps(turns), str(turns)]}).to_parquet(tmp_path / "a.parquet")
+    found = list(read_corpus(str(tmp_path / "a.parquet")))
+    assert [[message.content for message in one.messages] for one in found if isinstance(one, Read)] == [[t["content"] for t in turns]] * 2

@@ -14,7 +14,7 @@ import torch
 
 from neurons.atlas.collect import collect, prepare
 from neurons.atlas.collection import Collection, merge
-from neurons.atlas.ray_cluster import collect_on_ray
+from neurons.atlas.ray_cluster import Workers, collect_on_ray
 from neurons.core.errors import ModelError
 from tests.support.atlases import SETTINGS, tiny_corpus
 from tests.support.tiny_models import tiny_model
@@ -62,7 +62,9 @@ def assert_equal(one: Collection, two: Collection) -> None:
 def test_two_actors_find_what_one_process_finds(tmp_path: Path, alone: Collection) -> None:
     prepare(tiny_model(), alone.corpus, tmp_path, settings=SETTINGS)
     seen: list[int] = []
-    collect_on_ray(tmp_path, actors=2, shards=5, threads=1, load=tiny_model, progress=lambda done, total, text: seen.append(done))
+    collect_on_ray(
+        tmp_path, workers=Workers(actors=2, shards=5, threads=1), load=tiny_model, progress=lambda done, total, text: seen.append(done)
+    )
     assert seen == [0, 1, 2, 3, 4, 5]
     merge(tmp_path)
     assert_equal(alone, Collection(tmp_path))
@@ -83,7 +85,7 @@ def test_a_killed_actor_changes_nothing(tmp_path: Path, alone: Collection) -> No
 
         threading.Thread(target=wait, daemon=True).start()
 
-    collect_on_ray(tmp_path, actors=2, shards=2, threads=1, checkpoint_seconds=0.0, load=tiny_model, on_start=watch)
+    collect_on_ray(tmp_path, workers=Workers(actors=2, shards=2, threads=1, checkpoint_seconds=0.0), load=tiny_model, on_start=watch)
     assert killed
     merge(tmp_path)
     assert_equal(alone, Collection(tmp_path))
@@ -99,4 +101,4 @@ def dying_model():  # type: ignore[no-untyped-def]
 def test_a_shard_that_always_kills_its_worker_is_named(tmp_path: Path, alone: Collection) -> None:
     prepare(tiny_model(), alone.corpus, tmp_path, settings=SETTINGS)
     with pytest.raises(ModelError, match="lost its worker 3 times"):
-        collect_on_ray(tmp_path, actors=1, shards=2, threads=1, load=dying_model)
+        collect_on_ray(tmp_path, workers=Workers(actors=1, shards=2, threads=1), load=dying_model)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from neurons.atlas.arrays import ArrayFile, write_arrays
 from neurons.atlas.build import finish
 from neurons.atlas.collection import Collection
 from neurons.atlas.finalise import FinaliseSettings, read_ranks
-from neurons.atlas.heldout import record_heldout
-from neurons.atlas.reading import exemplar_passages, range_passages
+from neurons.atlas.probe import start_id
+from neurons.atlas.reading import neuron_acts, range_passages
 from neurons.atlas.removal import remove_folder
 from neurons.atlas.store import Atlas, atlas_folder, damaged_atlases, list_atlases, open_atlas, open_folder
 from neurons.atlas.writer import NEURONS
@@ -28,11 +29,14 @@ from neurons.concepts.search import SearchIndex
 from neurons.core.errors import InvalidFile, InvalidInput, NotFound, StoreError
 from neurons.core.types import NeuronSide
 from neurons.describing.imported import import_descriptions
+from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import run_forward
 from neurons.storage.manifest import entry_of
 from neurons.storage.sealed import seal
+from neurons.storage.table_files import write_rows
 from tests.support.atlases import SETTINGS, collected, tiny_corpus
-from tests.support.tiny_models import tiny_model
+from tests.support.every_class import small_model
+from tests.support.tiny_models import tiny_model, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +53,8 @@ def atlas(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Atlas:
     return finish(tiny_model(), folder, target=target, settings=FinaliseSettings(exemplars=6))
 
 
-def text(token: int) -> str:
-    return chr(token) if token < 128 else "?"
+def text(ids: Sequence[int]) -> tuple[str, ...]:
+    return tuple(chr(token) if token < 128 else "?" for token in ids)
 
 
 def some_descriptions(count: int = 5) -> pd.DataFrame:
@@ -136,11 +140,10 @@ def test_projection_and_probe_equal_their_definitions(atlas: Atlas) -> None:
 def test_exemplars_are_found_again_in_the_model(atlas: Atlas) -> None:
     loaded = tiny_model()
     for neuron in (NeuronSide(0, 5, "+"), NeuronSide(2, 11, "-")):
-        passages = exemplar_passages(loaded, atlas, neuron, count=3)
-        exemplars = atlas.exemplars(neuron.layer, neuron.index, neuron.polarity)
-        for passage, exemplar in zip(passages, exemplars, strict=False):
-            assert passage.acts_T[passage.peak] == pytest.approx(exemplar.value, rel=1e-3)
-            assert passage.ids == exemplar.ids
+        for exemplar in atlas.exemplars(neuron.layer, neuron.index, neuron.polarity)[:3]:
+            [acts_T] = neuron_acts(loaded, atlas.corpus, [exemplar.sequence], neuron)
+            assert acts_T[exemplar.position] == pytest.approx(exemplar.value, rel=1e-3)
+            assert exemplar.ids == tuple(atlas.corpus.sequence(exemplar.sequence)[exemplar.start :][: len(exemplar.ids)])
             assert exemplar.ids[exemplar.peak] == atlas.corpus.sequence(exemplar.sequence)[exemplar.position]
     spread = range_passages(loaded, atlas, NeuronSide(0, 5), count=5, windows=4)
     values = [passage.value for passage in spread]
@@ -207,6 +210,13 @@ def test_damage_is_noticed(atlas: Atlas, tmp_path: Path, name: str) -> None:
 
 def test_an_archive_from_elsewhere_is_checked(atlas: Atlas, tmp_path: Path) -> None:
     good = exchange.export_zip(atlas, tmp_path / "good.zip")
+    data = bytearray(good.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    [offset] = struct.unpack_from("<I", data, end + 16)
+    struct.pack_into("<I", data, end + 16, offset + 1000)  # then zipfile takes every file to begin 1000 bytes earlier
+    (tmp_path / "early.zip").write_bytes(data)
+    with pytest.raises(InvalidFile, match="begin before it"):
+        exchange.import_zip(tmp_path / "early.zip", tmp_path / "target", ref=atlas.ref)
     with zipfile.ZipFile(good) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
 
@@ -273,36 +283,17 @@ def test_everything_can_be_written_out(home: Path, atlas: Atlas, tmp_path: Path)
     assert len(neurons) == 2 * own.n_layers * own.n_neurons
     assert neurons.query("layer == 0 and index == 2 and polarity == '+'").description.item() == "word 2"
     for name in ("n.csv", "n.parquet", "n.jsonl"):
-        assert exchange.write_rows(tmp_path / name, neurons.to_dict("records")) == len(neurons)
+        assert write_rows(tmp_path / name, neurons.to_dict("records")) == len(neurons)
     explained = list(exchange.neuronpedia_explanations(own, model_id="tiny"))
     assert explained[0]["layer"] == "0-mlp"
-    exchange.write_rows(tmp_path / "e.jsonl", explained)
+    write_rows(tmp_path / "e.jsonl", explained)
     assert len(exchange.read_descriptions(tmp_path / "e.jsonl", own.ref).table) == 5
     exemplars = list(exchange.exemplar_table(own, text, count=2))
     assert len(exemplars) == 4 * own.n_layers * own.n_neurons
     activations = next(exchange.neuronpedia_activations(own, text, model_id="tiny"))
     assert activations["values"][activations["maxValueTokenIndex"]] == activations["maxValue"]
     with pytest.raises(InvalidInput, match="write to a"):
-        exchange.write_rows(tmp_path / "n.xlsx", [])
-
-
-def test_held_out_truth_is_the_model_s(tmp_path: Path) -> None:
-    loaded, corpus = tiny_model(), tiny_corpus(80)
-    truth = record_heldout(loaded, corpus, tmp_path, tokens=300)
-    assert len(truth.ids_T) >= 300
-    assert corpus.held_S[truth.sequence_T].all()
-    row = 17
-    ids = corpus.sequence(int(truth.sequence_T[row]))
-    found = {}
-    run_forward(loaded, torch.from_numpy(ids)[None], record=lambda n, a: found.update({n: a[0].clone()}))
-    assert np.allclose(truth.acts(1)[row], found[1][truth.position_T[row]].numpy(), rtol=2e-3, atol=1e-3)
-    assert truth.ids_T[row] == ids[truth.position_T[row]]
-    assert truth.previous_T[row] == ids[truth.position_T[row] - 1]
-    again = record_heldout(loaded, corpus, tmp_path, tokens=300)
-    assert np.array_equal(again.ids_T, truth.ids_T)
-    with pytest.raises(InvalidInput, match="no held-out"):
-        record_heldout(loaded, tiny_corpus(8, held_out=0), tmp_path / "none")
-    assert replace(loaded.ref) == loaded.ref
+        write_rows(tmp_path / "n.xlsx", [])
 
 
 def rebuilt(files: dict[str, bytes], path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
@@ -361,7 +352,8 @@ def test_figures_that_do_not_belong_to_the_model_are_not_installed(home: Path, a
         arrays = {key: file.read(key) for key in file.names}
         attributes = file.attributes
     arrays[name] = make(arrays[name])
-    write_arrays(tmp_path / NEURONS, {key: value for key, value in arrays.items() if value is not None}, attributes=attributes)
+    kept = {key: value for key, value in arrays.items() if value is not None}
+    write_arrays(tmp_path / NEURONS, kept, dimensions={}, attributes=attributes)
     with zipfile.ZipFile(exchange.export_zip(atlas, tmp_path / "good.zip")) as archive:
         files = {key: archive.read(key) for key in archive.namelist()}
     files[NEURONS] = (tmp_path / NEURONS).read_bytes()
@@ -405,3 +397,28 @@ def test_every_changed_bit_of_a_manifest_is_noticed(atlas: Atlas, tmp_path: Path
         (target / "manifest.json").write_bytes(bytes(spoiled))
         with pytest.raises(StoreError):
             open_folder(target)
+
+
+@pytest.mark.parametrize("kind", ["nemotron_h", "zamba2"])
+def test_layers_without_neurons_are_left_empty(kind: str, tmp_path: Path) -> None:
+    """Hybrids have layers without an MLP: the atlas of the others is theirs."""
+    loaded = LoadedModel.wrap(small_model(kind), tiny_tokenizer(), id=kind, name=kind, weights_hash="0" * 64)
+    corpus = tiny_corpus()
+    bare = [site.layer for site in loaded.sites if not site.width]
+    full = next(site.layer for site in loaded.sites if site.width)
+    assert bare
+    collected(loaded, corpus, tmp_path / "collection")
+    atlas = finish(loaded, tmp_path / "collection", target=tmp_path / "atlas", settings=FinaliseSettings(exemplars=3))
+    assert not atlas.mean_LI()[bare].any()
+    assert not atlas.extremes(bare[0]).any()
+    assert atlas.exemplars(bare[0], 0, "+") == ()
+    assert atlas.token_stats(bare[0], 0, "-").ids == ()
+    (best, *_) = atlas.exemplars(full, 0, "+")
+    ids = torch.from_numpy(atlas.corpus.sequence(best.sequence))[None]
+    found: dict[int, Any] = {}
+    run_forward(loaded, ids, record=lambda layer, acts: found.update({layer: acts[0].clone()}))
+    assert float(found[full][best.position, 0]) == pytest.approx(best.value, rel=2e-3)
+    told = atlas.probe_stats(full, 0, "+")
+    pair = torch.tensor([[start_id(loaded), told.ids[0]]])
+    run_forward(loaded, pair, record=lambda layer, acts: found.update({layer: acts[0].clone()}))
+    assert float(found[full][1, 0]) == pytest.approx(told.values[0], rel=2e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from neurons.attribution.ablation import batch_replace
 from neurons.attribution.attribute import Attribution, attribute, top_rows
 from neurons.attribution.metrics import METRICS, check_target
 from neurons.core.errors import Cancelled, InvalidInput
-from neurons.core.types import NeuronSide, Steer, TargetSpec, TokenScope
+from neurons.core.steers import Steer, TokenScope
+from neurons.core.types import NeuronSide, TargetSpec
 from neurons.models.loaded import LoadedModel
 from neurons.models.sites import Part
 from neurons.runs.hooks import run_forward
@@ -48,6 +50,8 @@ def metric_value_double(logits_BV: torch.Tensor, target: TargetSpec) -> torch.Te
         return chosen
     if target.metric == "contrast":
         return chosen - logits_V[target.against_id]
+    if target.metric == "logodds":
+        return torch.logit(torch.softmax(logits_V, -1)[target.token_id])
     return torch.log_softmax(logits_V, -1)[target.token_id] if target.metric == "logprob" else torch.softmax(logits_V, -1)[target.token_id]
 
 
@@ -202,3 +206,18 @@ def test_two_threads_attribute_the_same_model_without_mixing() -> None:
         thread.join()
     for number in (0, 1):
         assert all(np.array_equal(got, expected[number]) for got in results[number])
+
+
+def test_what_is_stored_says_how_it_was_computed() -> None:
+    from neurons.tracing.saved_attributions import storable
+
+    loaded = tiny_model()
+    found = attribute(loaded, list(range(60, 72)), TargetSpec(11), method="ig")
+    extra = storable(found).info.extra
+    assert extra["steps"] == found.steps > 0
+    assert extra["gap"] == found.gap
+    assert extra["convergence"] == found.convergence != ""
+    assert "stands_in" not in extra
+    told = storable(replace(found, stands_in="grad stands in for refined", gap=None)).info.extra
+    assert told["stands_in"] == "grad stands in for refined"
+    assert "gap" not in told

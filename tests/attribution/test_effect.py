@@ -10,10 +10,11 @@ import torch
 
 from neurons.attribution.ablation import Place, plan, prepare
 from neurons.attribution.attribute import attribute, top_rows
-from neurons.attribution.effect import agreement, measure_effects, measure_sets
+from neurons.attribution.effect import EffectOptions, agreement, measure_effects, measure_sets
 from neurons.attribution.metrics import metric_value
 from neurons.core.errors import Cancelled, InvalidInput
-from neurons.core.types import NeuronSide, Steer, TargetSpec, TokenScope
+from neurons.core.steers import Steer, TokenScope
+from neurons.core.types import NeuronSide, TargetSpec
 from neurons.models.layers import decoder_layers
 from neurons.models.loaded import LoadedModel
 from neurons.models.sites import Part
@@ -71,7 +72,7 @@ def test_passes_from_the_middle_equal_whole_passes(arch: str) -> None:
 def test_steers_stay_on_and_yield_to_the_ablation(arch: str) -> None:
     loaded = tiny_model(arch)
     places = [Place(1, 5, 3), Place(1, 5, 12), Place(2, 4, 14), Place(0, 3, 14)]
-    result = measure_effects(loaded, IDS, TARGET, places, steers=STEERS, prompt_tokens=10)
+    result = measure_effects(loaded, IDS, TARGET, places, EffectOptions(steers=STEERS, prompt_tokens=10))
     baseline = by_hand(loaded, [], steers=STEERS)
     assert baseline != pytest.approx(by_hand(loaded, []), abs=1e-4)
     assert [row.effect for row in result.rows] == pytest.approx([baseline - by_hand(loaded, [p], steers=STEERS) for p in places], abs=1e-4)
@@ -82,7 +83,7 @@ def test_steers_stay_on_and_yield_to_the_ablation(arch: str) -> None:
 def test_all_tokens_sets_and_means(arch: str) -> None:
     loaded = tiny_model(arch)
     baseline = by_hand(loaded, [])
-    everywhere = measure_effects(loaded, IDS, TARGET, [NeuronSide(1, 5), NeuronSide(2, 7)], scope="all")
+    everywhere = measure_effects(loaded, IDS, TARGET, [NeuronSide(1, 5), NeuronSide(2, 7)], EffectOptions(scope="all"))
     assert [row.effect for row in everywhere.rows] == pytest.approx(
         [baseline - by_hand(loaded, [Place(*n)]) for n in ((1, 5), (2, 7))], abs=1e-4
     )
@@ -90,9 +91,11 @@ def test_all_tokens_sets_and_means(arch: str) -> None:
     one, two = [Place(0, 1, 4), Place(2, 8, 14), Place(1, 1, 9)], [Place(1, 3)]
     sets = measure_sets(loaded, IDS, TARGET, [one, [], one + one])
     assert sets == pytest.approx([baseline - by_hand(loaded, one), 0.0, baseline - by_hand(loaded, one)], abs=1e-4)
-    assert measure_sets(loaded, IDS, TARGET, [two], scope="all")[0] == pytest.approx(baseline - by_hand(loaded, two), abs=1e-4)
+    assert measure_sets(loaded, IDS, TARGET, [two], EffectOptions(scope="all"))[0] == pytest.approx(
+        baseline - by_hand(loaded, two), abs=1e-4
+    )
     means = np.full((3, loaded.n_neurons), 0.7, dtype=np.float32)
-    mean = measure_effects(loaded, IDS, TARGET, [Place(1, 2, 14)], ablation="mean", means_LI=means)
+    mean = measure_effects(loaded, IDS, TARGET, [Place(1, 2, 14)], EffectOptions(ablation="mean", means_LI=means))
     assert mean.rows[0].effect == pytest.approx(baseline - by_hand(loaded, [Place(1, 2, 14)], value=0.7), abs=1e-4)
 
 
@@ -101,7 +104,9 @@ def test_batches_of_any_size_give_the_same() -> None:
     places = some_places(loaded, 10)
     whole = [row.effect for row in measure_effects(loaded, IDS, TARGET, places).rows]
     for batch in (1, 3):
-        assert [row.effect for row in measure_effects(loaded, IDS, TARGET, places, batch=batch).rows] == pytest.approx(whole, abs=1e-4)
+        assert [row.effect for row in measure_effects(loaded, IDS, TARGET, places, EffectOptions(batch=batch)).rows] == pytest.approx(
+            whole, abs=1e-4
+        )
 
 
 def test_a_model_that_cannot_be_entered_midway_is_measured_by_whole_passes() -> None:
@@ -135,7 +140,7 @@ def test_nothing_is_left_on_the_model() -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        measure_effects(loaded, IDS, TARGET, some_places(loaded), batch=2, progress=stop)
+        measure_effects(loaded, IDS, TARGET, some_places(loaded), EffectOptions(batch=2), progress=stop)
     assert not any("forward" in vars(module) for module in loaded.model.modules())
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in loaded.model.modules())
     assert by_hand(loaded, []) == before
@@ -144,7 +149,14 @@ def test_nothing_is_left_on_the_model() -> None:
 def test_progress_counts_every_row() -> None:
     loaded = tiny_model("llama")
     seen: list[tuple[int, int | None]] = []
-    measure_effects(loaded, IDS, TARGET, some_places(loaded, 5), batch=4, progress=lambda done, total, _message: seen.append((done, total)))
+    measure_effects(
+        loaded,
+        IDS,
+        TARGET,
+        some_places(loaded, 5),
+        EffectOptions(batch=4),
+        progress=lambda done, total, _message: seen.append((done, total)),
+    )
     assert seen[0] == (0, 12)
     assert seen[-1] == (12, 12)
 
@@ -164,7 +176,7 @@ def test_progress_counts_every_row() -> None:
 )
 def test_wrong_questions_are_refused(rows: list[Any], options: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
-        measure_effects(tiny_model("llama"), IDS, TARGET, rows, **options)
+        measure_effects(tiny_model("llama"), IDS, TARGET, rows, EffectOptions(**options))
 
 
 def test_the_plan_covers_every_case_once_and_splits_where_it_pays() -> None:

@@ -9,7 +9,8 @@ import torch
 from neurons.attribution.attribute import attribute, top_rows
 from neurons.attribution.paths import upstream, walk
 from neurons.core.errors import InvalidInput
-from neurons.core.types import AttributionRow, NeuronSide, Steer, TargetSpec
+from neurons.core.steers import Steer
+from neurons.core.types import AttributionRow, NeuronSide, TargetSpec
 from neurons.models.loaded import LoadedModel
 from neurons.models.sites import Part
 from neurons.runs.hooks import run_forward

@@ -15,13 +15,14 @@ from torch.nn import functional
 from neurons.attribution import methods, refine
 from neurons.attribution.ablation import Place
 from neurons.attribution.attribute import METHODS, attribute, top_rows
-from neurons.attribution.effect import agreement, measure_effects
+from neurons.attribution.effect import EffectOptions, agreement, measure_effects
 from neurons.attribution.metrics import METRICS, check_target, effect_from_latent, from_latent, latent_value, metric_value
 from neurons.attribution.rules import backward_rules, halved
 from neurons.attribution.single_token import attention_answers
 from neurons.attribution.unembedding import make_unembedding
 from neurons.core.errors import ModelError
-from neurons.core.types import AttributionRow, NeuronSide, Steer, TargetSpec, TokenScope
+from neurons.core.steers import Steer, TokenScope
+from neurons.core.types import AttributionRow, NeuronSide, TargetSpec
 from neurons.models.layers import decoder_layers
 from neurons.runs.attention_tap import AttentionCall, AttentionTap
 from neurons.runs.hooks import run_forward
@@ -39,7 +40,7 @@ def changed_entries(arch: str, target: TargetSpec, **options: Any) -> tuple[Any,
     plain = attribute(loaded, IDS, target, method="logodds", **options)
     places = np.argwhere(found.attr_LTI != plain.attr_LTI)
     rows = [AttributionRow(int(i), int(n), int(t), "+", 0.0, float(found.attr_LTI[i, t, n])) for i, t, n in places]
-    effects = [row.effect for row in measure_effects(loaded, IDS, target, rows, **options).rows]
+    effects = [row.effect for row in measure_effects(loaded, IDS, target, rows, EffectOptions(**options)).rows]
     return found, plain, rows, effects
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from neurons.atlas.store import SHIPPED
-from tests.browser.conftest import PATIENCE, Tab
+from tests.support.browser import PATIENCE, Tab
 
 _MANIFEST = SHIPPED / "manifest.json"
 
@@ -83,7 +84,7 @@ def test_a_cluster_tints_filters_and_is_kept(tab: Tab, open_tab: Callable[..., T
 def test_the_keyboard_reaches_the_cards(tab: Tab) -> None:
     page = clusters(tab, "Attribution")
     before = tints(page)
-    page.locator(".nc-card").first.focus()
+    page.locator(".nc-card .label").first.focus()
     page.wait_for_timeout(200)
     assert tints(page) != before
     page.keyboard.press("Enter")
@@ -123,34 +124,42 @@ def test_the_atlas_is_shown_and_wandered_through(tab: Tab, open_tab: Callable[..
     page.wait_for_timeout(1_500)
     tab.shoot("atlas")
     page.get_by_role("tab", name="Map").click()
-    expect(page.get_by_text(re.compile("described neuron sides, the clearest of every layer"))).to_be_visible(timeout=PATIENCE)
+    canvas = page.locator(".ns-map canvas")
+    expect(page.locator(".ns-map canvas[data-seen='92160']")).to_be_visible(timeout=2 * PATIENCE)  # placed once for each server
     tab.settle()
-    page.wait_for_timeout(1_500)
     tab.shoot("atlas-map")
     assert "tab=map" in page.url
-    place = page.evaluate(_POINT)
-    page.mouse.move(*place)
-    expect(page.locator("#vg-tooltip-element")).to_contain_text("Fires on", timeout=PATIENCE)
-    page.mouse.click(*place)
-    page.wait_for_url(re.compile(r"/neurons\?neuron="), timeout=PATIENCE)
+    far = shown(page)
+    assert {"Mathematics", "Code"} < far
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    for _ in range(10):
+        page.mouse.wheel(0, -240)
+        page.wait_for_timeout(40)
+    expect(canvas).to_have_attribute("data-seen", re.compile(r"^\d{1,4}$"), timeout=PATIENCE)
+    assert len(shown(page) - far) > 5  # more names, and none of them twice
+    page.get_by_role("button", name="The whole map").click()
+    expect(page.locator(".ns-map canvas[data-seen='92160']")).to_be_visible(timeout=PATIENCE)
+    page.get_by_role("textbox", name="Search").fill("football matches")
+    page.get_by_role("textbox", name="Search").press("Enter")
+    expect(page.get_by_text("Lit: 200 neuron sides")).to_be_visible(timeout=PATIENCE)
+    tab.settle()
+    page.wait_for_timeout(500)
+    tab.shoot("atlas-map-search")
+    assert any(re.match(r"\d+:\d+[+-] ", name) for name in shown(page))
+    canvas.focus()
+    page.keyboard.press("ArrowUp")
+    expect(page.locator(".ns-map .tip")).to_contain_text("Click to open it", timeout=PATIENCE)
+    name = page.locator(".ns-map .tip .name").inner_text()
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: parse_qs(urlsplit(url).query).get("neuron") == [name], timeout=PATIENCE)
 
     narrow = open_tab(dark=True, viewport={"width": 1024, "height": 768})
     narrow.open("/atlas?tab=build")
     expect(narrow.page.get_by_role("button", name="Build", exact=True)).to_be_visible(timeout=PATIENCE)
 
 
-_POINT = """() => {
-  const all = [...document.querySelectorAll("[data-testid='stVegaLiteChart'] canvas")];
-  const canvas = all.find((one) => one.getBoundingClientRect().width > 0);
-  const box = canvas.getBoundingClientRect();
-  const ink = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-  const step = canvas.width / box.width;
-  const ground = [...ink.slice(0, 4)].join();
-  for (let y = Math.floor(box.height / 2); y < box.height * 0.8; y++)
-    for (let x = Math.floor(box.width / 3); x < box.width * 0.66; x++) {
-      const here = 4 * (Math.round(y * step) * canvas.width + Math.round(x * step));
-      if ([...ink.slice(here, here + 4)].join() !== ground && ink[here + 3] > 100) return [box.left + x + 1, box.top + y + 1];
-    }
-  return null;
-}"""
-"""A place on the map where there is ink."""
+def shown(page: Page) -> set[str]:
+    """The names that are written on the map."""
+    return set((page.locator(".ns-map canvas").get_attribute("data-names") or "").split("\n"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Tab, start_app, stop_app
+from tests.support.browser import Tab, start_app, stop_app
 
 
 def test_a_deep_link_is_the_first_address_of_a_fresh_server(open_tab: Callable[..., Tab], tmp_path: Path) -> None:

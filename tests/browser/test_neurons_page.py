@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from neurons.atlas.store import SHIPPED
-from tests.browser.conftest import PATIENCE, Tab
+from tests.support.browser import PATIENCE, Tab
 
 _MANIFEST = SHIPPED / "manifest.json"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import PATIENCE, Tab
 from tests.browser.test_steering_journey import shorten
+from tests.support.browser import PATIENCE, Tab
 
 pytestmark = pytest.mark.browser
 

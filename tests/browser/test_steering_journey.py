@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PATIENCE, Tab
+from tests.support.browser import PATIENCE, Tab
 
 pytestmark = pytest.mark.browser
 
@@ -80,7 +80,9 @@ def test_suppress_compare_find_and_replay(tab: Tab, open_tab: Callable[..., Tab]
     page.get_by_role("button", name="Suppress").click()
     tab.settle()
     page.get_by_role("tab", name="Steer").click()
-    expect(page.get_by_text("Suppresses 1 neuron: activation 0 at every token.")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Suppresses 1 neuron: activation 0 at every token.").first).to_be_visible(timeout=PATIENCE)
+    if not page.get_by_role("button", name=re.compile("delete")).is_visible():  # a card is one line until it is opened
+        page.get_by_text("Suppresses 1 neuron: activation 0 at every token.").first.click()
     page.get_by_role("button", name=re.compile("delete")).click()
     expect(page.get_by_role("button", name="Undo")).to_be_visible(timeout=PATIENCE)
 
@@ -89,7 +91,7 @@ def test_suppress_compare_find_and_replay(tab: Tab, open_tab: Callable[..., Tab]
     page.reload()
     tab.ready()
     type_steer(tab, ISTANBUL, "says Istanbul")
-    expect(page.get_by_text("Suppresses 3 neurons: activation 0 at every token.")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Suppresses 3 neurons: activation 0 at every token.").first).to_be_visible(timeout=PATIENCE)
     tab.shoot("steer-cards")
     run_steered(tab)
     columns = page.locator(".ns-bubble.assistant")

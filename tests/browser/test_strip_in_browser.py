@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import App, Tab, start_app, stop_app
+from tests.support.browser import App, Tab, start_app, stop_app
 
 pytestmark = pytest.mark.browser
 
@@ -74,7 +74,7 @@ def test_click_drag_and_ctrl(page: Page) -> None:
     _token(page, 11).click()
     _token(page, 15).click(modifiers=["Shift"])
     _says(page, "left [11:16]")
-    page.get_by_role("button", name="Model").first.click()
+    page.locator(".ns-who", has_text="Model").first.click()
     _says(page, f"left [8:{22}]")
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import PATIENCE, Tab
+from tests.support.browser import PATIENCE, Tab
 
 pytestmark = pytest.mark.browser
 

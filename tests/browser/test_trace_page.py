@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import PATIENCE, Tab
+from tests.support.browser import PATIENCE, Tab
 
 pytestmark = pytest.mark.browser
 
@@ -157,6 +157,8 @@ def test_stop_regenerate_edit_and_clear(tab: Tab) -> None:
 
 def test_a_second_turn_keeps_the_first(tab: Tab) -> None:
     page = _asked(tab)
+    page.get_by_text("Go on", exact=True).click()
+    expect(page.get_by_text("Sent with the 2 turns before it")).to_be_visible()
     tab.ask("And of France?")
     expect(page.locator(".ns-bubble.user")).to_have_count(2)
     expect(page.locator(".ns-bubble.assistant").last).to_contain_text("Paris")

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import PATIENCE, Tab
 from tests.browser.test_steering_journey import ISTANBUL, QUESTION, ask, type_steer
+from tests.support.browser import PATIENCE, Tab
 from traces.store import TraceStore
 
 pytestmark = pytest.mark.browser

@@ -15,15 +15,17 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from typer.testing import CliRunner
 
 import neurons
+from neurons.checking.chat import check_vocabulary
 from neurons.checking.check import check_model, known_check
 from neurons.checking.load import checked, load_model
-from neurons.checking.loop import length_dependent
+from neurons.checking.loop import check_loop, length_dependent
 from neurons.checking.methods import check_methods
 from neurons.checking.writes import check_tokens, check_writes
 from neurons.cli.main import app
-from neurons.core.errors import ModelError, UnsupportedModel
+from neurons.core.errors import InvalidInput, ModelError, UnsupportedModel
 from neurons.core.progress import no_progress
 from neurons.core.types import Message, Sampling, TargetSpec
+from neurons.models.chat import encode_prompt
 from neurons.models.findings import USUAL, Running
 from neurons.models.loaded import LoadedModel
 from neurons.runs.generation import generate
@@ -80,8 +82,8 @@ EXPECTED = {
 }
 
 
-def odd_model(kind: str) -> LoadedModel:
-    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**{**BASE, **ODD[kind]}), dtype=torch.float32).eval()
+def odd_model(kind: str, dtype: torch.dtype = torch.float32) -> LoadedModel:
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**{**BASE, **ODD.get(kind, {})}), dtype=dtype).eval()
     some = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weights in model.parameters():
@@ -119,6 +121,22 @@ def test_what_the_usual_loop_gets_wrong_is_run_another_way(kind: str, home: Path
     )
     (answers,) = (finding for finding in model.findings if finding.what == "answers")
     assert answers.status == "otherwise"
+
+
+@pytest.mark.parametrize("kind", ["jamba", "phi3"])
+def test_coarse_rounding_hides_no_wrong_loop(kind: str, home: Path) -> None:
+    running, _ = check_loop(odd_model(kind, torch.bfloat16), no_progress)
+    assert (running.piece, running.cached) == (EXPECTED[kind].piece, EXPECTED[kind].cached)
+
+
+@pytest.mark.parametrize("arch", ["llama", "gpt2"])
+def test_coarse_rounding_is_no_wrong_loop(arch: str, home: Path) -> None:
+    loaded = tiny_model(arch, **(LONG if arch == "llama" else {}))
+    loaded = LoadedModel.wrap(loaded.model.to(torch.bfloat16), loaded.tokenizer, id=arch, name=arch, weights_hash="b" * 64)
+    assert loaded.ref.dtype == "bfloat16"
+    check = check_model(loaded)
+    assert check.refusal == ""
+    assert check.running == USUAL
 
 
 @pytest.mark.parametrize("kind", ["jamba", "phi3"])
@@ -181,6 +199,25 @@ def test_what_stands_outside_the_neurons_is_measured(home: Path) -> None:
     assert found.figure is not None
     assert 0.05 < found.figure < 0.95
     assert "not written by the neurons shown" in found.said
+
+
+@pytest.mark.parametrize("arch", ["bloom", "mpt"])
+def test_a_residual_that_the_mlp_adds_itself_is_not_its_own_writing(arch: str, home: Path) -> None:
+    found = check_writes(odd_model(arch), no_progress)
+    assert (found.status, found.said.split(" neurons ")[-1]) == ("right", "write all of the MLPs' output")
+
+
+def test_a_tokenizer_of_another_model_is_refused_by_its_tokens(home: Path) -> None:
+    loaded = tiny_model("llama")
+    assert check_vocabulary(loaded).status == "right"
+    embedding = loaded.model.get_input_embeddings()
+    embedding.weight = nn.Parameter(embedding.weight[:200].clone())
+    found = check_vocabulary(loaded)
+    assert found.status == "refused"
+    assert "256, 258 have no row in its weights (200 rows)" in found.said
+    assert check_model(loaded).refusal == found.said
+    with pytest.raises(InvalidInput, match=r"token 25\d of the tokenizer; this model knows tokens 0 to 199"):
+        encode_prompt(loaded, [Message("user", "hello")])
 
 
 def test_rows_of_another_matrix_are_refused(home: Path) -> None:
@@ -252,7 +289,7 @@ def test_loading_checks_once(folder: Path) -> None:
 
     model = load_model(str(folder), device="cpu", progress=listen)
     assert any("checking the model" in message for message in said)
-    assert [finding.what for finding in model.findings][:2] == ["weights", "answers"]
+    assert [finding.what for finding in model.findings][:3] == ["weights", "vocabulary", "answers"]
     said.clear()
     assert load_model(str(folder), device="cpu", progress=listen).findings == model.findings
     assert not any("checking the model" in message for message in said)

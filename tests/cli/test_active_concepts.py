@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from neurons.cli.main import app
 from neurons.core.types import Sampling
 from neurons.detectors.build import build_detectors
-from neurons.detectors.causes import measure_causes
+from neurons.detectors.causes import Asked, measure_causes
 from neurons.detectors.store import Detectors
 from neurons.models.load import load_model
 from neurons.models.loaded import LoadedModel
@@ -58,7 +58,9 @@ def test_what_caused_a_token(case: tuple[LoadedModel, Detectors, TraceRecord]) -
     loaded, detectors, record = case
     answer = run(record.id, "--by", "attribution")
     first = len(record.prompt_ids)
-    truth = measure_causes(loaded, detectors, record.token_ids, first, activations_of(None, record, TraceStore()), word_positions(record))
+    truth = measure_causes(
+        loaded, detectors, Asked(record.token_ids, first, activations_of(None, record, TraceStore()), word_positions(record))
+    )
     rows = answer["rows"]
     assert [(row["name"], row["is_cause"]) for row in rows] == [(c.concept.name, c.is_cause) for c in truth[:10]]  # type: ignore[attr-defined]
     assert [row["effect"] for row in rows] == pytest.approx([c.effect for c in truth[:10]], abs=1e-3)  # type: ignore[attr-defined]

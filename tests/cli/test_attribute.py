@@ -108,7 +108,6 @@ def test_contrast_and_restrictions(traced: dict[str, Any]) -> None:
         (["--token", "9999"], "not in this trace"),
         (["--metric", "loss"], "unknown"),
         (["--method", "magic"], "unknown"),
-        (["--against", "two words"], "the first is 't'"),
         (["--against", ""], "empty"),
         (["--metric", "contrast"], "second token"),
         (["--metric", "prob", "--against", "z"], "measured in logits"),

@@ -43,7 +43,7 @@ def test_the_lexicon_is_listed_and_checked(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "own.json"
     path.write_text('{"field": "x", "concepts": [{"key": "a"}]}', encoding="utf-8")
     checked = run("lexicon", "check", path, status=1)
-    assert "concept 'a': name: Field required" in checked["problems"]
+    assert "concept 'a': name: is missing" in checked["problems"]
 
 
 def test_from_an_atlas_to_the_concepts_of_a_trace(model: Path, texts: Path) -> None:

@@ -20,6 +20,7 @@ from starlette.datastructures import Headers
 from neurons.cli.run import allowed_hosts, app_script, command, free_port
 from neurons.core.errors import InvalidInput
 from pages.serving.guard import refusal
+from tests.support.ports import unused_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, default_model: object) -> Iterator[int]:
     """The app, started as a user would from a folder that has nothing to do with it; its port."""
-    port = free_port("127.0.0.1", None)
+    port = unused_port()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     arguments = [sys.executable, "-m", "neurons.cli.main", "run", "--no-browser", "--port", str(port)]
     process = subprocess.Popen(arguments, cwd=tmp_path_factory.mktemp("elsewhere"), env=environment, stdout=subprocess.PIPE, text=True)

@@ -228,3 +228,17 @@ def test_default_model_as_a_process(home: Path) -> None:
     report = process("traces", "replay", traced["trace_id"][:7])
     assert report["same"] is True
     assert report["activations"] == "same"
+
+
+def test_pinned_traces_keep_their_activations_unless_somebody_says_so(traced: dict[str, Any]) -> None:
+    cli("traces", "pin", traced["trace_id"])
+    assert "pinned" in cli("traces", "evict", traced["trace_id"], status=2)["error"]
+    assert TraceStore().activation_state(traced["trace_id"]) == "stored"
+    assert cli("traces", "evict", traced["trace_id"], "--pinned")["freed_bytes"] > 0
+
+
+def test_the_hint_after_deleting_restores_all_of_it(traced: dict[str, Any], model: str) -> None:
+    second = cli("trace", "More?", "--model", model, "--max-new-tokens", "2")["trace_id"]
+    said = text("traces", "delete", traced["trace_id"], second)
+    command = said.partition("undo: neuronscope ")[2].rstrip(")\n ").split()
+    assert set(cli(*command)["restored"]) == {traced["trace_id"], second}

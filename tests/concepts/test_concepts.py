@@ -17,7 +17,8 @@ from neurons.cli.main import app
 from neurons.concepts.active import active_sides, attributed_sides
 from neurons.concepts.contrast import NEUTRAL, auroc, contrast, effect_size, text_strengths
 from neurons.concepts.embed import embed_query, embedder
-from neurons.concepts.map2d import Map2D, draw_map, lay_out
+from neurons.concepts.map2d import Map2D, draw_map, lay_out, place_all
+from neurons.concepts.map_labels import label_map, sides_by_name
 from neurons.concepts.neighbours import by_description, by_meaning, by_places, by_weights
 from neurons.concepts.search import Filters, SearchIndex, open_search
 from neurons.concepts.sets import Concept, SavedConcepts, read_concept
@@ -126,7 +127,9 @@ def test_keywords_must_all_stand_there(ready: tuple[LoadedModel, Atlas]) -> None
     index = open_search(ready[0].ref)
     found = index.search("", top=1000, filters=Filters(keyword='"E" WORDS'))
     assert found
-    assert all('"e"' in h.description and "words" in h.description for h in found)
+    rows = index.table.iloc[[index.row(hit.side) for hit in found]]
+    said = rows[["headline", "description", "second", "theme"]].agg("\n".join, axis=1).str.lower()
+    assert all('"e"' in text and "words" in text for text in said)
     assert index.search("", filters=Filters(keyword="qqqqq")) == ()
 
 
@@ -277,9 +280,9 @@ def test_sizes_follow_the_model(ready: tuple[LoadedModel, Atlas], default_model:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("a b", ("a b", 0.75)), ("a=0.5", ("a", 0.5)), ("x=y", ("x=y", 0.75)), ("a==1", ("a=", 1.0)), (" a = -1 ", ("a", -1.0))],
+    [("a b", ("a b", None)), ("a=0.5", ("a", 0.5)), ("x=y", ("x=y", None)), ("a==1", ("a=", 1.0)), (" a = -1 ", ("a", -1.0))],
 )
-def test_a_strength_may_follow_the_text(given: str, expected: tuple[str, float]) -> None:
+def test_a_strength_may_follow_the_text(given: str, expected: tuple[str, float | None]) -> None:
     assert split_strength(given, "strengthen") == expected
 
 
@@ -373,6 +376,47 @@ def test_the_map_is_bounded_seeded_and_stored(ready: tuple[LoadedModel, Atlas]) 
     assert lay_out(np.zeros((2, 5), np.float32)).shape == (2, 2)
 
 
+def test_every_side_has_its_place_between_those_most_like_it(ready: tuple[LoadedModel, Atlas]) -> None:
+    space = SearchIndex(ready[1]).space
+    drawn = draw_map(space, np.ones(len(space.vector_NK), dtype=bool), points=100)
+    every = place_all(space, drawn)
+    assert np.array_equal(every.row_M, np.arange(len(space.vector_NK)))
+    assert np.array_equal(every.xy_M2[drawn.row_M], drawn.xy_M2)
+    vectors = space.vector_NK.astype(np.float64) - space.vector_NK.astype(np.float64).mean(0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for row in np.setdiff1d(every.row_M, drawn.row_M)[::29]:
+        like = vectors[drawn.row_M] @ vectors[row]
+        near = np.argsort(-like)[:6]
+        weights = np.exp(20 * like[near])
+        wanted = weights @ drawn.xy_M2[near] / weights.sum()
+        assert every.xy_M2[row] == pytest.approx(wanted, abs=1e-4)
+    nowhere = place_all(space, Map2D(np.zeros(0, np.int64), np.zeros((0, 2), np.float32)))
+    assert not nowhere.xy_M2.any()
+
+
+def test_a_name_stands_where_its_sides_gather_and_a_scattered_one_nowhere() -> None:
+    random = np.random.default_rng(0)
+    xy = random.uniform(-1, 1, (20_000, 2)).astype(np.float32)
+    near = np.flatnonzero(np.linalg.norm(xy - [0.5, -0.5], axis=1) < 0.08)
+    here = random.permutation(near)[:60]
+    anywhere = random.permutation(len(xy))[:60]
+    labels = label_map(
+        xy, {("concept", "boats"): here, ("concept", "of chance"): anywhere, ("field", "Sea"): here, ("concept", "few"): here[:3]}
+    )
+    assert [(label.kind, label.text) for label in labels] == [("field", "Sea"), ("concept", "boats")]
+    for label in labels:
+        assert (label.x, label.y) == pytest.approx((0.5, -0.5), abs=0.1)
+        assert label.overall == pytest.approx(60 / 20_000)
+        assert label.share > 5 * label.overall
+
+
+def test_headlines_give_names_without_single_tokens() -> None:
+    zeros = np.zeros(4, np.int64)
+    headlines = ['numbers, mostly "7", after "the"', "numbers", 'word pieces "a"', ""]
+    found = sides_by_name(zeros, zeros, zeros.astype(bool), headlines, None)
+    assert {key: rows.tolist() for key, rows in found.items()} == {("headline", "numbers"): [0, 1]}
+
+
 # -- commands -----------------------------------------------------------------------------------------------------------------
 
 
@@ -424,3 +468,15 @@ def test_the_scores_command_shows_medians(ready: tuple[LoadedModel, Atlas]) -> N
     assert code == 0
     assert len(answer["rows"]) == 4
     assert answer["rows"][-1]["layer"] == -1
+
+
+def test_example_texts_come_from_tables_too(tmp_path: Path) -> None:
+    from neurons.cli.concepts import _texts
+
+    (tmp_path / "e.csv").write_text('id,text\n1,"one, with a comma"\n2,two\n', encoding="utf-8")
+    assert _texts(tmp_path / "e.csv", quiet=True) == ["one, with a comma", "two"]
+    (tmp_path / "e.txt").write_text("eins\u2028zwei\n\ndrei\n", encoding="utf-16")
+    assert _texts(tmp_path / "e.txt", quiet=True) == ["eins\u2028zwei", "drei"]
+    (tmp_path / "e.tsv").write_text("a\tb\nx\ty\n", encoding="utf-8")
+    with pytest.raises(InvalidInput):
+        _texts(tmp_path / "e.tsv", quiet=True)

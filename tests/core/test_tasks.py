@@ -42,9 +42,12 @@ def test_a_task_goes_from_waiting_to_done_and_is_found_by_its_kind(tasks: Tasks)
     assert second.standing().state == "queued"
     with pytest.raises(RuntimeError, match="has not ended"):
         first.result()
+    assert tasks.running(Counting, lambda task: task.until == 4) is second
+    assert tasks.running(Counting, lambda task: task.until == 5) is None
     go.set()
     assert first.wait(20)
     assert second.wait(20)
+    assert tasks.running(Counting, lambda task: True) is None
     assert (first.result(), second.result(), first.standing().state) == (3, 4, "done")
     assert tasks.find(first.id, Counting) is first
     assert tasks.all() == (first, second)

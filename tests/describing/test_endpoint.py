@@ -54,7 +54,9 @@ def test_a_good_answer_gives_the_candidates_that_parse() -> None:
         (chat_reply(GOOD, finish="length"), "cut off"),
         (chat_reply("I think it likes dogs."), "no JSON"),
         (chat_reply('{"descriptions": ["about dogs", 7, null]}'), "no candidate"),
-        (chat_reply('{"descriptions": "dogs"}'), "no JSON"),
+        (chat_reply('{"descriptions": "dogs"}'), "no candidate"),
+        (chat_reply('{"description": ["numbers"]}'), "wrong key"),
+        (chat_reply("{}"), "wrong key"),
         (chat_reply("[" * 5000), "no JSON"),
         ((200, {"choices": []}), "null"),
         ((200, {"object": "something else"}), "null"),
@@ -140,13 +142,13 @@ def test_corpus_text_cannot_break_out_of_the_prompt() -> None:
 
 def test_candidates_over_the_word_limit_are_rejected() -> None:
     long = "; ".join(f'strongly "w{n}", "v{n}"' for n in range(20))
-    assert read_candidates(json.dumps({"descriptions": [long]}), finish_reason="stop") == ((), 1, "no candidate")
+    assert read_candidates(json.dumps({"descriptions": [long]}), finish_reason="stop")[:3] == ((), 1, "no candidate")
 
 
 def test_cost_and_time_are_predicted() -> None:
     expected = forecast(Endpoint("http://x/v1", "m", price_in=1, price_out=2, concurrency=2), ["x" * 3500], 1000, seconds_each=4)
     assert expected.prompt_tokens == 1_000_000
-    assert expected.seconds == 2000
+    assert expected.seconds == 4000
     assert expected.cost == pytest.approx(1 + 2 * expected.answer_tokens / 1e6)
 
 
@@ -248,13 +250,32 @@ def test_what_a_person_wrote_or_locked_is_not_asked_about(ready: tuple[LoadedMod
         assert done.replaced == done.kept == done.failed == 0
 
 
-def test_a_run_is_predicted_from_its_own_prompts(ready: tuple[LoadedModel, Atlas]) -> None:
+def test_a_forecast_is_within_a_factor_of_two(ready: tuple[LoadedModel, Atlas], home: Path, tmp_path: Path) -> None:
+    """An endpoint that takes its time, several requests at once: what was forecast from a few sides against the whole run."""
     loaded, atlas = ready
-    sides = [NeuronSide(0, n, "+") for n in range(40)]
-    expected = predict_run(atlas, piece_table(loaded), sides, Endpoint("http://x/v1", "m"), seconds_each=1.0)
-    assert expected.sides == 40
-    assert expected.prompt_tokens > 40 * 200
-    assert expected.seconds == 10
+    sides = [NeuronSide(0, n, "+") for n in range(24)]
+
+    def answer(request: dict[str, Any], n: int) -> Reply:
+        time.sleep(0.2)
+        return chat_reply(GOOD)
+
+    with serving(answer) as server:
+        client = Client(endpoint(server.url, concurrency=4))
+        expected = predict_run(client, atlas, piece_table(loaded), sides)
+        begun = time.monotonic()
+        client.pace(["x" * 3500] * len(sides))
+        took = time.monotonic() - begun
+    assert expected.sides == 24
+    assert expected.prompt_tokens > 24 * 200
+    assert expected.seconds is not None
+    assert 0.5 < expected.seconds / took < 2
+
+
+def test_a_wrong_key_is_said_as_that() -> None:
+    with serving(lambda request, n: chat_reply('{"description": ["numbers"], "why": "they are"}')) as server:
+        client = Client(endpoint(server.url))
+        client.ask("about a neuron")
+    assert client.tally.told() == [('wrong key: "descriptions" was asked for, the answer has "description", "why"', 1)]
 
 
 def test_the_real_default_model_behind_a_server(default_model: LoadedModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from neurons.models.chat import encode_prompt
 from neurons.models.loaded import LoadedModel
 from neurons.runs.hooks import run_forward
 from neurons.storage.jobs import JobRunner
+from neurons.storage.manifest import MANIFEST
 from tests.support.atlases import tiny_corpus
 from tests.support.lexicons import letter_lexicon
 from tests.support.tiny_models import ARCHITECTURES, tiny_model
@@ -74,7 +76,9 @@ def test_a_texts_score_is_its_tokens_mean(loaded: LoadedModel, made: Detectors) 
     acts_LTI, own = acts_of(loaded, "efghefgh")
     score_TC = made.score(acts_LTI, own)
     assert score_TC.shape == (len(own), len(made))
-    assert np.allclose(score_TC.mean(0), made.score_text(acts_LTI, own), atol=1e-4)
+    together = made.active(acts_LTI, own, len(made))
+    assert together
+    assert [row.strength for row in together] == pytest.approx([score_TC.mean(0)[row.number] for row in together], abs=1e-4)
     a = made.arrays
     by_hand = acts_LTI.transpose(1, 0, 2).reshape(acts_LTI.shape[1], -1)[own][:, a.neuron_CK[2]] @ a.weight_CK[2] + a.bias_C[2]
     assert np.allclose(score_TC[:, 2], by_hand, atol=1e-4)
@@ -114,6 +118,18 @@ def test_saved_ones_open_again_and_damage_is_told(loaded: LoadedModel, made: Det
     assert near is not None
     assert "other weights" in near.note_for(tiny_model(seed=3).ref)
     assert open_detectors(tiny_model("gpt2").ref) is None
+    told = json.loads((folder / MANIFEST).read_text())
+    ((name, entry),) = told.pop("files").items()
+    del told["sha256"]
+    sealed = (folder / MANIFEST).read_bytes()
+    (folder / MANIFEST).write_text(json.dumps({**told, "version": 1, "file": {"name": name, **entry}}))
+    of_the_first_version = open_detectors(loaded.ref)
+    assert of_the_first_version is not None
+    assert np.array_equal(of_the_first_version.arrays.weight_CK, made.arrays.weight_CK)
+    (folder / MANIFEST).write_bytes(sealed.replace(b'"found": ', b'"found": 1', 1))
+    with pytest.raises(StoreError, match="checksum"):
+        open_detectors(loaded.ref)
+    (folder / MANIFEST).write_bytes(sealed)
     file = next(folder.glob("detectors-*.zarr.zip"))
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1

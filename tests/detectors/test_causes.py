@@ -9,7 +9,7 @@ import torch
 from neurons.core.errors import Cancelled, InvalidInput
 from neurons.core.types import Message
 from neurons.detectors.build import build_detectors
-from neurons.detectors.causes import ConceptCause, measure_causes
+from neurons.detectors.causes import Asked, CauseSearch, ConceptCause, measure_causes
 from neurons.detectors.store import Detectors
 from neurons.models.chat import encode_prompt
 from neurons.models.loaded import LoadedModel
@@ -43,7 +43,7 @@ def given(loaded: LoadedModel) -> tuple[tuple[int, ...], np.ndarray, list[int]]:
 
 def causes(loaded: LoadedModel, made: Detectors, **named: object) -> tuple[ConceptCause, ...]:
     ids, acts_LTI, own = given(loaded)
-    return measure_causes(loaded, made, ids, len(ids), acts_LTI, own, token_id=65, **named)  # type: ignore[arg-type]
+    return measure_causes(loaded, made, Asked(ids, len(ids), acts_LTI, own, token_id=65), **named)  # type: ignore[arg-type]
 
 
 def test_an_effect_is_what_plain_hooks_say(loaded: LoadedModel, made: Detectors) -> None:
@@ -87,7 +87,7 @@ def test_rows_are_ordered_seeded_and_have_their_control(loaded: LoadedModel, mad
     found = causes(loaded, made)
     assert [abs(c.effect) for c in found] == sorted((abs(c.effect) for c in found), reverse=True)
     assert found == causes(loaded, made)
-    assert (found[0].random_low, found[0].random_high) != (causes(loaded, made, seed=1)[0].random_low, 0)
+    assert (found[0].random_low, found[0].random_high) != (causes(loaded, made, search=CauseSearch(seed=1))[0].random_low, 0)
     assert all(c.random_low <= c.random_high for c in found)
     assert all(c.is_cause == (c.effect < c.random_low or c.effect > c.random_high) for c in found)
 
@@ -95,9 +95,9 @@ def test_rows_are_ordered_seeded_and_have_their_control(loaded: LoadedModel, mad
 def test_bad_targets_are_refused_and_a_stop_stops(loaded: LoadedModel, made: Detectors) -> None:
     ids, acts_LTI, own = given(loaded)
     with pytest.raises(InvalidInput, match="not in this text"):
-        measure_causes(loaded, made, ids, len(ids), acts_LTI, own)
+        measure_causes(loaded, made, Asked(ids, len(ids), acts_LTI, own))
     with pytest.raises(InvalidInput, match="no word stands before"):
-        measure_causes(loaded, made, ids, own[0], acts_LTI, own)
+        measure_causes(loaded, made, Asked(ids, own[0], acts_LTI, own))
 
     def stop(done: int, total: int | None, message: str) -> None:
         raise Cancelled("stopped")
@@ -111,5 +111,5 @@ def test_bad_targets_are_refused_and_a_stop_stops(loaded: LoadedModel, made: Det
 def test_every_architecture_runs(arch: str, home: object) -> None:
     other = tiny_model(arch)
     detectors = build_detectors(other, letter_lexicon(), settings=SETTINGS, corpus=tiny_corpus())
-    found = causes(other, detectors, random=3)
+    found = causes(other, detectors, search=CauseSearch(random=3))
     assert all(np.isfinite(c.effect) for c in found)

@@ -76,7 +76,7 @@ def test_they_name_what_new_sentences_are_about(default_model: LoadedModel, dete
     places = []
     for key, means_LI in zip(SENTENCES.values(), means_NLI, strict=True):
         row_numbers = [row.key for row in detectors.active(means_LI[:, None].numpy(), [0], len(detectors))]
-        score_C = detectors.score_text(means_LI[:, None].numpy())
+        [score_C] = detectors.score(means_LI[:, None].numpy())
         right = detectors.keys.index(key)
         assert (key in row_numbers) == (bool(detectors.found[right]) and score_C[right] > 0)
         places.append(int((score_C > score_C[right]).sum()))

@@ -69,6 +69,20 @@ def test_importing_the_engine_costs_nothing() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_navigation_is_drawn_before_the_libraries_are_loaded() -> None:
+    code = (
+        "import sys, pages.shared.browser_history, pages.shared.composing, pages.shared.palette, pages.serving.page_list\n"
+        "print([m for m in ('torch', 'transformers', 'pandas', 'xarray', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
+    assert done.stdout.strip().endswith("[]")
+    early = [line for line in (ROOT / "pages/navigation.py").read_text(encoding="utf-8").splitlines() if line.startswith("from pages")]
+    assert early == [
+        "from pages.serving.page_list import HOME, PAGES",
+        "from pages.shared import browser_history, composing, palette",
+    ], "what the navigation imports at its top is loaded before anything is seen"
+
+
 def test_public_names_exist() -> None:
     import neurons
 

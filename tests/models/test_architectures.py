@@ -160,6 +160,28 @@ def test_unsupported_model_says_what_was_looked_for_and_found() -> None:
     assert "in_proj" in str(caught.value), "the message lists the modules that are there"
 
 
+@pytest.mark.parametrize("kept", ["packed", "int8", "fp8", "qweight", "turned"])
+def test_quantised_weights_are_refused_by_name(kept: str) -> None:
+    """Packed as bitsandbytes has 4 bits, whole numbers and fp8 with scales beside them, GPTQ without a weight, one turned round."""
+    model = tiny_torch_model("llama")
+    down: Any = model.model.layers[1].mlp.down_proj
+    with torch.no_grad():
+        given = down.weight.detach()
+        if kept == "qweight":
+            down.qweight = torch.nn.Buffer(torch.zeros(6, 32, dtype=torch.int32))
+            del down.weight
+        else:
+            kinds = {
+                "packed": torch.zeros(given.numel() // 2, 1, dtype=torch.uint8),
+                "int8": (given * 100).to(torch.int8),
+                "fp8": given.to(torch.float8_e4m3fn),
+                "turned": given.T.contiguous(),
+            }
+            down.weight = torch.nn.Parameter(kinds[kept], requires_grad=False)
+    with pytest.raises(UnsupportedModel, match=r"keeps quantised weights .* load a copy that is not quantised"):
+        find_sites(model)
+
+
 def test_other_architectures_are_found_by_their_names() -> None:
     config = OPTConfig(vocab_size=64, hidden_size=16, ffn_dim=40, num_hidden_layers=2, num_attention_heads=2, word_embed_proj_dim=16)
     sites = find_sites(AutoModelForCausalLM.from_config(config))

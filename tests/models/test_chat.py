@@ -6,7 +6,8 @@ import pytest
 
 from neurons.core.errors import InvalidInput
 from neurons.core.types import Message
-from neurons.models.chat import decode, encode_prompt, encode_text, single_token, token_pieces
+from neurons.models.chat import contrast_token, decode, encode_prompt, encode_text, single_token, token_pieces
+from neurons.models.loaded import LoadedModel
 from tests.support.tiny_models import tiny_model
 
 
@@ -78,3 +79,19 @@ def test_single_token_names_the_first_piece(default_model) -> None:
         single_token(default_model, " Antananarivo is far")
     with pytest.raises(InvalidInput, match="empty"):
         single_token(default_model, "")
+
+
+def test_a_text_of_several_tokens_is_contrasted_by_its_first(default_model: LoadedModel) -> None:
+    istanbul = single_token(default_model, " Istanbul")
+    first = encode_text(default_model, " Ankara", bos=False)[0]
+    for typed in (" Ankara", "Ankara"):
+        token, note = contrast_token(default_model, typed, beside=istanbul)
+        assert token == first
+        assert "contrasted with its first, ' Ank'" in note
+    assert contrast_token(default_model, " Paris", beside=istanbul) == (single_token(default_model, " Paris"), "")
+    token, note = contrast_token(default_model, "Paris", beside=istanbul)
+    assert (token, note) == (single_token(default_model, " Paris"), "'Paris' is read as ' Paris'")
+    with pytest.raises(InvalidInput, match="very token that is explained"):
+        contrast_token(default_model, " Ankara", beside=first)
+    with pytest.raises(InvalidInput, match="empty"):
+        contrast_token(default_model, "", beside=istanbul)

@@ -8,8 +8,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,6 +16,7 @@ from transformers import BartConfig, BartForConditionalGeneration
 from neurons.core.errors import ModelError, UnsupportedModel
 from neurons.models.load import load_model
 from neurons.runs.hooks import run_forward
+from tests.support.gguf_files import write_gguf
 from tests.support.tiny_models import tiny_tokenizer, tiny_torch_model
 
 Tensors = dict[str, torch.Tensor]
@@ -107,54 +106,6 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path, home: Path) -> None:
     tiny_tokenizer().save_pretrained(tmp_path / "bart")
     with pytest.raises(ModelError, match="is an encoder-decoder"):
         load_model(str(tmp_path / "bart"), device="cpu")
-
-
-def write_gguf(path: Path, *, scaling: dict[str, object] | None = None, freqs: list[float] | None = None, ends: int | None = None) -> Path:
-    """The tiny Llama (4 heads of 8) as a GGUF file, its rows in llama.cpp's order."""
-    model = tiny_torch_model("llama", tie_word_embeddings=False, num_key_value_heads=4)
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("tiny")
-    writer.add_block_count(3)
-    writer.add_context_length(512)
-    writer.add_embedding_length(32)
-    writer.add_feed_forward_length(48)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(4)
-    writer.add_rope_dimension_count(8)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(1e-6)
-    for key, value in (scaling or {}).items():
-        (writer.add_string if isinstance(value, str) else writer.add_float32)(f"llama.rope.scaling.{key}", value)  # type: ignore[arg-type, operator]
-    tokens = [chr(33 + number) if number < 90 else f"t{number}" for number in range(257)] + ["<s>", "</s>"]
-    tokens[100] = "ab"
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([1] * 257 + [3, 3])
-    writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(257)
-    writer.add_eos_token_id(258)
-    if ends is not None:
-        writer.add_eot_token_id(ends)
-    if freqs is not None:
-        writer.add_tensor("rope_freqs.weight", np.asarray(freqs, np.float32))
-    names = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-             "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
-             "post_attention_layernorm": "ffn_norm"}  # fmt: skip
-    for name, value in model.state_dict().items():
-        array = value.numpy()
-        if name.startswith("model.layers."):
-            _, _, number, rest = name.split(".", 3)
-            if "q_proj" in rest or "k_proj" in rest:
-                array = array.reshape(4, 2, 4, 32).swapaxes(1, 2).reshape(32, 32)
-            target = f"blk.{number}.{names[rest.removesuffix('.weight')]}.weight"
-        else:
-            target = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}[name]  # fmt: skip
-        writer.add_tensor(target, np.ascontiguousarray(array))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 IDS = torch.arange(40, 80)[None]

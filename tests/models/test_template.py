@@ -12,7 +12,7 @@ from neurons.core.errors import InvalidInput
 from neurons.core.types import Message
 from neurons.models.chat import decode, encode_prompt, prepends_space, single_token
 from neurons.models.loaded import LoadedModel
-from neurons.models.template import as_turns, render
+from neurons.models.template import as_turns, render, wants_lists
 from tests.support.tiny_models import tiny_torch_model
 
 # ruff: noqa: E501
@@ -124,8 +124,18 @@ def test_contents_that_change_the_template_are_refused_with_control_tokens(loade
 
 def test_a_template_that_takes_no_system_text_says_so(loaded: LoadedModel) -> None:
     loaded.tokenizer.chat_template = "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}"
-    with pytest.raises(InvalidInput, match="drops the system turn"):
+    with pytest.raises(InvalidInput, match="drops or changes the system turn"):
         encode_prompt(loaded, [Message("system", "Be concise."), Message("user", "hi")])
+
+
+@pytest.mark.parametrize("how", ["[:12]", " | lower", " | title", " | reverse", " | truncate(9)", " | length"])
+def test_a_template_that_changes_texts_is_refused_and_never_given_lists(loaded: LoadedModel, how: str) -> None:
+    """Given the list that others take, such a template prints its brackets."""
+    template = "{% for m in messages %}<s>{{ m.role }}\n{{ m.content" + how + " }}</s>\n{% endfor %}<s>assistant\n"
+    loaded.tokenizer.chat_template = template
+    assert not wants_lists(loaded)
+    with pytest.raises(InvalidInput, match="drops or changes the user turn"):
+        encode_prompt(loaded, [Message("user", "What is the capital of Turkey?")])
 
 
 def test_a_token_with_its_space_is_one_token(loaded: LoadedModel) -> None:

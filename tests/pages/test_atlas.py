@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -22,11 +26,11 @@ from neurons.core.errors import InvalidInput, NotFound
 from neurons.core.types import NeuronSide
 from neurons.describing import atlas_jobs
 from neurons.describing.rescore import summarise
-from pages.atlas import atlas_list, build_form, exchange_form, map_view, overview, running
+from pages.atlas import atlas_list, build_form, exchange_form, overview, running
 from pages.shared import job_progress, server_wide
-from tests.support.app_pages import loaded, open_page, plain, saved, texts, until
+from tests.support.app_pages import given, loaded, open_page, plain, saved, texts, until
 from tests.support.described_pages import installed
-from tests.support.endpoint_server import GOOD, chat_reply, serving
+from tests.support.endpoint_server import GOOD, Reply, chat_reply, serving
 
 pytestmark = pytest.mark.usefixtures("app_home")
 TEXT = "It rained all day, and the river rose slowly over the fields. The court heard the case on Monday; the judge said little. " * 60
@@ -86,25 +90,55 @@ def test_the_overview_shows_what_the_atlas_holds() -> None:
     assert f"{atlas.tokens:,} tokens of {atlas.info.documents:,} documents" in plain(app)
 
 
+def unpacked(text: str) -> bytes:
+    return gzip.decompress(base64.b64decode(text))
+
+
 @pytest.mark.usefixtures("described")
-def test_the_map_has_the_atlas_points_and_opens_a_neuron() -> None:
+def test_the_map_has_every_described_side() -> None:
     atlas = installed()
-    drawn, frame, table = Map2D.load(atlas.embeddings()), map_view.points(atlas), atlas.descriptions()
+    drawn, table = Map2D.load(atlas.embeddings()), atlas.descriptions()
     assert drawn is not None
-    assert frame is not None
     assert table is not None
-    assert len(frame) == len(drawn.row_M) > 0
-    for n in (0, len(frame) - 1):
-        row = table.iloc[int(drawn.row_M[n])]
-        assert frame["neuron"].iloc[n] == f"{row['layer']}:{row['index']}{row['polarity']}"
-        assert frame["kind"].iloc[n] == row["kind"]
-        assert frame["x"].iloc[n] == pytest.approx(float(drawn.xy_M2[n, 0]), abs=1e-4)
-    for by in ("kind", "layer"):
-        spec = map_view.scatter(frame.assign(found=True), by, list(frame["kind"].unique()[:4])).to_dict()
-        assert spec["encoding"]["color"]["field"] == ("shade" if by == "kind" else "layer")
     app = open_page("atlas", tab="map")
     assert not app.exception
-    assert f"{len(frame):,} of 288 described neuron sides" in texts(app)
+    assert "All 288 described neuron sides" in texts(app)
+    data = given(app, "atlas.map")
+    lines = [line.split("\t") for line in unpacked(data["lines"]).decode().split("\n")]
+    names = table["layer"].astype(str) + ":" + table["index"].astype(str) + table["polarity"]
+    assert [line[0] for line in lines] == names.tolist()
+    assert [line[2] for line in lines] == table["kind"].tolist()
+    places = np.frombuffer(unpacked(data["places"]), "<u2").reshape(-1, 2) / 65535 * 2 - 1
+    assert places[drawn.row_M] == pytest.approx(drawn.xy_M2, abs=1e-4)
+    assert list(unpacked(data["layers"])) == table["layer"].tolist()
+    kinds = table["kind"].value_counts().index
+    shades = [data["shades"][kind] for kind in unpacked(data["kinds"])]
+    coloured = dict(data["legend"])
+    assert shades == [coloured.get(kind, coloured["other"]) for kind in table["kind"]]
+    assert list(coloured)[:-1] == list(kinds[:3])
+    assert data["lit"] is None
+
+
+@pytest.mark.usefixtures("described")
+def test_a_search_is_lit_on_the_map_and_listed() -> None:
+    table = installed().descriptions()
+    assert table is not None
+    app = open_page("atlas", tab="map")
+    word = str(table["headline"].iloc[0]).split()[0].strip('",')
+    app.segmented_control(key="atlas.map.way").set_value("words")
+    app.text_input(key="atlas.map.words").set_value(word).run()
+    assert not app.exception
+    lit = given(app, "atlas.map")["lit"]
+    holds = table["headline"].fillna("").str.casefold().str.contains(word.casefold(), regex=False)
+    assert lit == [row for row, found in enumerate(holds) if found]
+    assert any(f"Lit: {len(lit)} neuron sides" in expander.label for expander in app.expander)
+    app.segmented_control(key="atlas.map.by").set_value("layer").run()
+    data = given(app, "atlas.map")
+    assert len(set(data["shades"])) == 3
+    assert data["lit"] == lit
+    app.text_input(key="atlas.map.words").set_value("no headline says this").run()
+    assert given(app, "atlas.map")["lit"] == []
+    assert "Nothing is lit" in texts(app)
 
 
 def test_a_plain_atlas_asks_to_be_described(plain_folder: Path) -> None:
@@ -199,7 +233,7 @@ def test_build_describe_and_score_from_the_page(tmp_path: Path) -> None:
     app = open_page("atlas", tab="build")
     assert "A collection of this model is kept" in texts(app)
 
-    params = {"tokens": 6_000, "held": 1_000, "secondary": False}
+    params = atlas_jobs.DescribeParameters(tokens=6_000, held=1_000)
     running.start(atlas_jobs.DESCRIBE, params, title="describing")
     with pytest.raises(InvalidInput):
         running.start(atlas_jobs.SCORE, params, title="scoring")
@@ -244,6 +278,7 @@ def test_a_language_model_is_asked_to_its_end() -> None:
     with serving(lambda request, n: chat_reply(None if n % 2 else GOOD)) as server:
         app.text_input(key="atlas.ask.url").set_value(server.url)
         app.text_input(key="atlas.ask.model").set_value("m").run()
+        app.radio(key="atlas.ask.what").set_value("detail")
         app.number_input(key="atlas.ask.concurrency").set_value(1)
         app.text_input(key="atlas.ask.neurons").set_value("0:1, 0:2, 1:3-, 2:4+").run()
         app.button(key="atlas.ask.go").click().run()
@@ -261,6 +296,35 @@ def test_a_language_model_is_asked_to_its_end() -> None:
     assert not app.exception
     assert "Of 4 neurons" in plain(app)
     assert "2 got no usable answer" in plain(app)
+
+
+@pytest.mark.usefixtures("described")
+def test_headlines_by_a_language_model() -> None:
+    """A wrong key for one of two neurons is said as that; a judge that says yes to everything finds nothing better."""
+    written = iter(['{"headline": ["sport"]}', '{"headlines": ["sport and its teams"]}'])
+
+    def answer(request: dict[str, Any], n: int) -> Reply:
+        prompt = str(request["messages"][0]["content"])
+        if prompt.startswith("You describe"):
+            return chat_reply(next(written))
+        return chat_reply(json.dumps([1] * len(re.findall(r"^\d+\. ", prompt, re.MULTILINE))) if "Below are" in prompt else "yes")
+
+    app = open_page("atlas", tab="describe")
+    with serving(answer) as server:
+        app.text_input(key="atlas.ask.url").set_value(server.url)
+        app.text_input(key="atlas.ask.model").set_value("m").run()
+        app.number_input(key="atlas.ask.concurrency").set_value(1)
+        app.text_input(key="atlas.ask.neurons").set_value("2:1, 2:2").run()
+        app.button(key="atlas.ask.go").click().run()
+        assert not app.exception
+        job = finished(app, atlas_jobs.ASK)
+    assert (job.result["asked"], job.result["replaced"], job.result["kept"], job.result["failed"]) == (2, 0, 1, 1)
+    assert [row["error"] for row in job_progress.runner().rows(job.id)] == [
+        'wrong key: "headlines" was asked for, the answer has "headline"'
+    ]
+    app = open_page("atlas", tab="describe")
+    assert not app.exception
+    assert "1 kept the one they had (it was judged as good)" in plain(app)
 
 
 @pytest.mark.usefixtures("described")

@@ -11,10 +11,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from neurons.concepts.active import active_sides
-from neurons.concepts.clusters import NOISE, ClusterSettings, cluster_sides
+from neurons.concepts.clusters import cluster_sides
+from neurons.concepts.density import NOISE, ClusterSettings
 from neurons.concepts.search import SearchIndex
 from neurons.concepts.sets import SavedConcepts
+from neurons.core.percent import percent
 from neurons.core.types import NeuronSide
+from neurons.tracing.words import word_positions
 from pages.shared import server_wide
 from pages.shared.neuron_link import neuron_address
 from pages.trace import cluster_cards
@@ -23,11 +26,11 @@ from tests.support.described_pages import installed
 from traces.schema import TraceRecord
 
 pytestmark = pytest.mark.usefixtures("app_home")
-SETTINGS = ClusterSettings(3, 2, "eom", 20)
+SETTINGS = ClusterSettings(3, 2, "broad", 20)
 
 
 def tab(record: TraceRecord, **query: str) -> AppTest:
-    """The Clusters tab with settings that find groups among few neurons."""
+    """The Clusters tab with settings that find groups among few neurons; "eom" is what an earlier version kept for "broad"."""
     app = open_page("trace", trace=record.id, **query)
     app.session_state["trace.tab"] = "Clusters"
     for name, value in (("size", 3), ("samples", 2), ("method", "eom"), ("components", 20), ("top", 250)):
@@ -67,13 +70,22 @@ def test_cards_are_the_engines_clusters(record: TraceRecord) -> None:
     assert not app.exception
     acts_LTI = server_wide.store().read(record.id, "activations")
     norm_2LI = installed().quantile(1e-5)
-    active = active_sides(acts_LTI, norm_2LI, top=250)
+    active = active_sides(acts_LTI, norm_2LI, tokens=word_positions(record), top=250)
     truth = cluster_sides(SearchIndex(installed()), active.sides, weights=active.weights, settings=SETTINGS)
     shown = cards(app)["cards"]
     assert [card["size"] for card in shown] == [len(cluster.sides) for cluster in truth.clusters]
     assert [card["number"] for card in shown][-1] == NOISE
     first, cluster = shown[0], truth.clusters[0]
     assert first["label"] == cluster.label
+    assert app.session_state["trace.clusters.method"] == "broad"
+    assert [card["faint"] for card in shown] == [c.unstable or c.number == NOISE for c in truth.clusters]
+    assert f"{percent(cluster.share)} of all" in first["facts"]
+    assert cluster.stability is not None
+    assert first["facts"].endswith(f"stab{'ility' if cluster.stability >= 0.6 else 'le'} {cluster.stability:.2f}")
+    assert f"{percent(truth.clusters[-1].share)} of all" in shown[-1]["facts"]
+    assert [button["action"] for button in shown[-1]["buttons"]] == ["suppress", "strengthen", "keep"]
+    assert any("part from each other" in expander.label for expander in app.expander)
+    assert "neuronscope atlas concepts" in texts(app).replace("\\", "")
     assert [row[0] for row in first["members"]] == [str(side) for side in cluster.sides[:4]]
     assert first["members"][0][1] == neuron_address(cluster.sides[0])
     expected = np.zeros(acts_LTI.shape[1])
@@ -117,7 +129,8 @@ def test_one_click_steers_and_keeps(record: TraceRecord) -> None:
     assert names == [label, f"{label} 2"]
     assert SavedConcepts().load(label).sides == steers[0].neurons
     click(app, NOISE, "suppress", "e")
-    assert len(app.session_state["steer.cards"]) == 2
+    assert app.session_state["steer.cards"][-1].steer.name == "Suppress in no cluster"
+    assert len(app.session_state["steer.cards"]) == 3
 
 
 @pytest.mark.usefixtures("described")

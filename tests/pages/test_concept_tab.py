@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from streamlit.testing.v1 import AppTest
 
 from neurons.concepts.sets import SavedConcepts
 from neurons.detectors.build import build_detectors
-from neurons.detectors.causes import measure_causes
+from neurons.detectors.causes import Asked, measure_causes
+from neurons.detectors.records import ActiveConcept
 from neurons.detectors.store import Detectors, detectors_folder
 from neurons.tracing.words import word_positions
 from pages.shared import server_wide, trace_context
-from pages.trace import concept_tab
+from pages.trace import concept_data, concept_tab
 from tests.detectors.test_build import SETTINGS
 from tests.support.app_pages import given, loaded, open_page, saved, texts, until
 from tests.support.atlases import tiny_corpus
@@ -63,6 +65,15 @@ def test_the_cards_are_what_is_active_over_the_words(made: Detectors, record: Tr
     assert not any(card["tint"][position] for card in data["cards"] for position in template)
 
 
+def test_at_most_one_of_five_tokens_is_tinted_and_no_word_of_grammar() -> None:
+    pieces = [" the", " dog", " barked", ",", " and", " ran", " to", " a", " red", " house", ".", "\n"] * 2
+    rows = (ActiveConcept(0, "dogs", "dogs", "Animals", 9.0, 1e5, "text", tuple((n, 1e4) for n in range(len(pieces))), ()),)
+    tinted = np.flatnonzero(concept_data.tints(rows, pieces, len(pieces))[0])
+    assert tinted.tolist() == [1, 2, 5, 8]  # four of 24: the strongest that say something
+    assert not concept_data.tints((replace(rows[0], tokens=((1, 20.0),)),), pieces, len(pieces)).any()
+    assert concept_data.tints((replace(rows[0], tokens=((0, 1e4),)),), pieces, 1)[0, 0] == 1  # the only one that was read
+
+
 def test_a_card_filters_steers_and_keeps(made: Detectors, record: TraceRecord) -> None:
     app = open_page("trace", trace_tab="Concepts", trace=record.id)
     number = cards(app)["cards"][0]["number"]
@@ -85,7 +96,7 @@ def test_causes_are_measured_in_the_attribution_view(made: Detectors, record: Tr
     data = cards(app.run())
     assert data["scale"] == "diverging"
     acts_LTI = np.asarray(trace_context.activations_of(record.id))
-    truth = measure_causes(loaded(), made, record.token_ids, token, acts_LTI, word_positions(record))
+    truth = measure_causes(loaded(), made, Asked(record.token_ids, token, acts_LTI, word_positions(record)))
     assert {card["label"] for card in data["cards"]} == {cause.concept.name for cause in truth}
     assert all(("no more than chance" in card["facts"]) == card["faint"] for card in data["cards"])
     sure = [card["faint"] for card in data["cards"]]

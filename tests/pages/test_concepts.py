@@ -77,7 +77,7 @@ def test_words_find_what_the_engine_finds_and_are_saved() -> None:
     assert app.query_params["concept"] == "rivers"
     table = next(frame.value for frame in app.dataframe if "link" in frame.value)
     row = SearchIndex(installed()).table.iloc[SearchIndex(installed()).row(truth[0])]
-    assert table["description"].iloc[0] == row["description"]
+    assert table["headline"].iloc[0] == row["headline"]
     extreme = installed().quantile(STEER_LEVEL)[int(truth[0].polarity == "-"), truth[0].layer, truth[0].index]
     assert table["extreme"].iloc[0] == pytest.approx(float(extreme))
     assert table["link"].iloc[0] == neuron_address(truth[0])
@@ -172,6 +172,19 @@ def test_neurons_are_taken_out() -> None:
     assert [str(side) for side in SavedConcepts().load("a").sides] == ["0:1+", "0:3+"]
 
 
+def test_what_was_kept_from_the_lexicon_is_steered_by_its_sentences() -> None:
+    SavedConcepts().save("dogs", Concept.of([NeuronSide(0, 1)], ref=loaded().ref, origin="lexicon"))
+    app = open_page("concepts", concept="dogs")
+    app.button(key="concepts.sentences.suppress").click().run()
+    until(lambda: not any(task.running for task in server_wide.server().tasks()))
+    app.run()
+    assert not app.exception
+    [card] = app.session_state["steer.cards"]
+    assert (card.steer.name, card.steer.mode) == ("Suppress dogs", "cap")
+    SavedConcepts().save("mine", Concept.of([NeuronSide(0, 1)], ref=loaded().ref, origin="hand-picked"))
+    assert "concepts.sentences.suppress" not in {button.key for button in open_page("concepts", concept="mine").button}
+
+
 @pytest.mark.usefixtures("described")
 def test_steering_with_a_concept() -> None:
     names = [f"1:{n}" for n in range(40)]
@@ -205,8 +218,8 @@ def test_files_are_imported_and_bad_ones_named() -> None:
     for name, data, said in (
         ("a.json", exported, "2 neurons, kept as 'a 2'"),
         ("list.json", b'["0:1+", "1:2-"]', "2 neurons, kept as 'list'"),
-        ("bad.json", b"{", "is no JSON text"),
-        ("binary.json", b"\xff\xfe\x00", "is no JSON text"),
+        ("bad.json", b"{", "it is not JSON"),
+        ("binary.json", b"\xff\xfe\x00", "it is not UTF-8 text"),
         ("shape.json", b'{"neurons": 3}', "a concept is"),
         ("word.json", b'["one"]', "is not a neuron"),
         ("empty.json", b"[]", "has no neurons"),

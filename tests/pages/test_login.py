@@ -13,9 +13,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from neurons.cli.run import PASSWORD_VARIABLE, free_port
+from neurons.cli.run import PASSWORD_VARIABLE
 from neurons.core.errors import InvalidInput
 from neurons.storage.password import is_password, is_set, set_password
+from tests.support.ports import unused_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "a long secret & more"
@@ -46,7 +47,7 @@ def test_a_poor_password_is_refused_and_the_old_one_stays(home: Path, text: str)
 def server(tmp_path_factory: pytest.TempPathFactory, default_model: object) -> Iterator[int]:
     """The app on all addresses of this machine, with a password; its port."""
     folder = tmp_path_factory.mktemp("open")
-    port = free_port("0.0.0.0", None)
+    port = unused_port("0.0.0.0")
     arguments = [sys.executable, "-m", "neurons.cli.main", "run", "--no-browser", "--port", str(port), "--address", "0.0.0.0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), PASSWORD_VARIABLE: SECRET}
     process = subprocess.Popen([*arguments, "--allow-host", "box"], cwd=folder, env=environment, stdout=subprocess.DEVNULL)

@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from neurons.atlas.project import project_outputs, project_side
-from neurons.atlas.reading import exemplar_passages
+from neurons.atlas.reading import neuron_acts
 from neurons.atlas.store import Atlas, atlas_folder, open_folder
 from neurons.concepts.neighbours import by_places, by_weights
 from neurons.concepts.search import Filters, SearchIndex, open_search
@@ -95,7 +95,7 @@ def test_the_list_holds_every_side_with_the_values_of_the_atlas(ready: Atlas) ->
     assert len(table) == len(truth) == 2 * ready.n_layers * ready.n_neurons
     names = truth["layer"].astype(str) + ":" + truth["index"].astype(str) + truth["polarity"]
     truth = truth.set_index(names).loc[table.index]
-    for column in ("layer", "index", "polarity", "description", "second", "kind"):
+    for column in ("layer", "index", "polarity", "headline", "writes", "description", "second", "kind"):
         assert list(table[column]) == list(truth[column]), column
     for column in ("score", "null", "ceiling"):
         assert np.array_equal(table[column], truth[column], equal_nan=True), column
@@ -192,14 +192,18 @@ def test_what_the_user_says_is_in_the_list(ready: Atlas) -> None:
 # -- names --------------------------------------------------------------------------------------------------------------------
 
 
+def test_a_link_without_a_name_shows_the_list(ready: Atlas) -> None:
+    app = open_page("neurons", neuron="")
+    assert not app.error
+    assert len(app.dataframe[0].value) == len(open_search(ready.ref).table)
+
+
 @pytest.mark.parametrize("text", ["1:5+", "1:5", "1:5 ", "L1/N5"])
 def test_a_neuron_is_named_in_several_ways(ready: Atlas, text: str) -> None:
     assert words(open_page("neurons", neuron=text, view="tokens"), "neurons.title").startswith("Neuron 1:5+")
 
 
-@pytest.mark.parametrize(
-    ("text", "said"), [("banana", "write layer:index"), ("99:0+", "layers 0 to 2"), ("1:48", "neurons 0 to 47"), ("", "write layer:index")]
-)
+@pytest.mark.parametrize(("text", "said"), [("banana", "write layer:index"), ("99:0+", "layers 0 to 2"), ("1:48", "neurons 0 to 47")])
 def test_a_bad_name_is_explained_above_the_list(ready: Atlas, text: str, said: str) -> None:
     app = open_page("neurons", neuron=text)
     assert not app.exception
@@ -218,7 +222,8 @@ def test_addresses() -> None:
 def test_what_the_atlas_says_of_a_neuron(ready: Atlas) -> None:
     app = settle(view("exemplars"))
     row = open_search(ready.ref).table.iloc[open_search(ready.ref).row(S("1:5+"))]
-    assert words(app, "neurons.about.said").startswith(str(row["description"]))
+    assert words(app, "neurons.about.said").startswith(str(row["headline"]))
+    assert str(row["description"]) in words(app, "neurons.about.said")
     assert {metric.label: metric.value for metric in app.metric} == {
         "Score": f"{row['score']:.2f}", "Null": f"{row['null']:.2f}", "Ceiling": f"{row['ceiling']:.2f}",
     }  # fmt: skip
@@ -237,14 +242,15 @@ def test_what_the_atlas_says_of_a_neuron(ready: Atlas) -> None:
 @pytest.mark.parametrize("side", ["1:5+", "1:5-"])
 def test_exemplars_carry_every_tokens_activation(ready: Atlas, bare: LoadedModel, side: str) -> None:
     shown = given(settle(view("exemplars", side)), "neurons.passages")["passages"]
-    truth = exemplar_passages(bare, ready, S(side), count=24)
+    truth = ready.exemplars(S(side).layer, S(side).index, S(side).polarity, context=(24, 8))[:24]
     assert len(shown) == len(truth) == 24
     for drawn, one in zip(shown[:4], truth, strict=False):
         assert len(drawn["text"]) == len(drawn["acts"])
         assert drawn["value"] == f"{one.value:.2f}"
         assert drawn["acts"][drawn["peak"]] == pytest.approx(one.value, rel=1e-2)
         if len(drawn["text"]) == len(one.ids):  # no character over several tokens
-            assert np.allclose(drawn["acts"], one.acts_T, rtol=1e-2, atol=1e-4)
+            [acts_T] = neuron_acts(bare, ready.corpus, [one.sequence], S(side))
+            assert np.allclose(drawn["acts"], acts_T[one.start : one.start + len(one.ids)], rtol=1e-2, atol=1e-4)
         assert one.document in drawn["source"]
     assert abs(shown[0]["tint"][shown[0]["peak"]]) == pytest.approx(1, abs=0.01)
 
@@ -297,7 +303,7 @@ def test_neighbours_are_links_and_the_cluster_comes_on_demand(ready: Atlas, bare
         assert rows[0][2] == f"{near[0].nearness:.2f}"
     index = open_search(ready.ref)
     first = given(app, "neurons.near.output")["rows"][0]
-    assert first[3] == index.table.iloc[index.row(S(first[0]))]["description"]
+    assert first[3] == index.table.iloc[index.row(S(first[0]))]["headline"]
     assert {"meaning", "input", "gate"} <= {e.proto.id.rpartition(".")[2] for e in app.get("bidi_component")}
     app.button(key="neurons.cluster.begin").click().run()
     app = settle(app)
@@ -386,7 +392,7 @@ def test_vote_edit_lock_note_and_undo(ready: Atlas) -> None:
         app.button(key="neurons.undo").click().run()
     assert Edits.of(ready.ref).get(S("1:5+")).description is None
     table = SearchIndex(ready).table
-    assert words(app, "neurons.about.said").startswith(str(table.iloc[SearchIndex(ready).row(S("1:5+"))]["description"]))
+    assert words(app, "neurons.about.said").startswith(str(table.iloc[SearchIndex(ready).row(S("1:5+"))]["headline"]))
 
 
 # -- without an atlas ---------------------------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from neurons.core.progress import Standing
-from neurons.core.types import NeuronSide, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import NeuronSide
 from neurons.prompts.files import pasted
-from neurons.statistics.comparison import JOB_KIND, ComparisonSpec, from_prompt_set, spec_to_json
+from neurons.statistics.comparison import ComparisonSpec, from_prompt_set
+from neurons.statistics.job import JOB_KIND, spec_to_json
 from pages.shared import job_progress, progress_row
 from tests.support.app_pages import SHORT, loaded, open_page, texts, until
 

@@ -8,10 +8,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from neurons.core.errors import InvalidInput
-from neurons.core.types import NeuronSide, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import NeuronSide
 from neurons.prompts import runs
-from neurons.prompts.files import pasted
+from neurons.prompts.files import load_file, pasted
 from neurons.prompts.sets import saved_sets
+from pages import models_page
 from pages.prompts import run_list
 from pages.shared import job_progress, progress_row, server_wide
 from tests.support.app_pages import SHORT, loaded, open_page, plain, texts, until
@@ -127,7 +129,9 @@ def test_a_stopped_run_is_resumed_from_the_page() -> None:
 
 def test_a_run_of_another_model_is_refused_and_says_so() -> None:
 
-    job = runs.start(job_progress.runner(), pasted("one"), run="other", model="some/other-model", weights="0" * 64, sampling=SHORT)
+    job = runs.start(
+        job_progress.runner(), pasted("one"), runs.RunParameters(run="other", model="some/other-model", weights="0" * 64, sampling=SHORT)
+    )
     until(lambda: not job_progress.runner().get(job.id).active)
     ended = job_progress.runner().get(job.id)
     assert ended.state == "failed"
@@ -168,6 +172,24 @@ def test_models_page_shows_the_loaded_model_and_switches(tmp_path: Path) -> None
     assert "prompts of 24 and" in plain(app)
 
 
+def test_a_model_that_comes_while_the_page_is_drawn_is_shown_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other-model"
+    tiny_torch_model("qwen3").save_pretrained(other)
+    tiny_tokenizer().save_pretrained(other)
+    listed = models_page.cached_models
+
+    def slowly(**settings: str | None) -> object:  # a machine with many models takes long to list them
+        until(lambda: server_wide.server().loading is None or not server_wide.server().loading.running)
+        return listed(**settings)
+
+    app = open_page("models")
+    app.text_input(key="models.spec").set_value(str(other)).run()
+    monkeypatch.setattr(models_page, "cached_models", slowly)
+    app.button(key="models.load").click().run()
+    assert not app.exception
+    assert "Qwen3ForCausalLM" in plain(app)
+
+
 def test_a_model_that_does_not_exist_keeps_the_old_one() -> None:
     before = loaded()
     app = open_page("models")
@@ -178,3 +200,15 @@ def test_a_model_that_does_not_exist_keeps_the_old_one() -> None:
     app.run()
     assert "no model folder" in texts(app)
     assert loaded() is before
+
+
+def test_what_is_expected_is_counted_before_and_after_the_steer() -> None:
+    found = load_file(b"prompt,expected\none,zzz\ntwo,\n", name="q.csv").prompts
+    job = run_list.start(found, run="expected", sampling=SHORT, steers=(LOUD,), system=None, record=False)
+    until(lambda: not job_progress.runner().get(job.id).active)
+    app = open_page("prompts", run="expected")
+    assert not app.exception
+    assert "As expected:" in texts(app)
+    assert "0 of 1" in texts(app)
+    table = next(frame for frame in app.dataframe if "outcome" in frame.value)
+    assert table.value["outcome"].dropna().to_list() == ["wrong"]

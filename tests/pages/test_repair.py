@@ -1,4 +1,4 @@
-"""The Repair and Statistics pages on a tiny random model."""
+"""The Repair page on a tiny random model."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from neurons.core.types import Message, NeuronSide, Steer
+from neurons.core.types import Message
 from neurons.models.chat import encode_prompt
 from neurons.repair.experiments import experiments
 from neurons.repair.job import JOB_KIND
 from neurons.runs.hooks import run_forward
-from neurons.statistics.comparison import JOB_KIND as STATISTICS
 from pages.shared import job_progress, server_wide
-from pages.shared.steer_state import Card
 from tests.support.app_pages import loaded, open_page, texts, until
 
 pytestmark = pytest.mark.usefixtures("app_home")
@@ -114,7 +112,7 @@ def test_the_unsteered_answers_can_be_seen_first() -> None:
     until(lambda: not any(job.running for job in server_wide.server().tasks()))
     app.run()
     assert not app.exception
-    assert set(app.dataframe[0].value["part"]) == {"searched with", "held out", "control"}
+    assert set(app.dataframe[0].value["Part"]) == {"searched with", "held out", "control"}
 
 
 def test_a_control_that_is_wrong_already_is_refused() -> None:
@@ -124,44 +122,3 @@ def test_a_control_that_is_wrong_already_is_refused() -> None:
     app.run()
     assert not app.exception
     assert "control 'Hello' is answered wrong without any steer" in texts(app).replace("\\", "")
-
-
-def test_a_comparison_from_start_to_result() -> None:
-    app = open_page("experiments")
-    assert "One answer proves nothing" in texts(app)
-    app.session_state["steer.cards"] = ()
-
-    steer = Steer((NeuronSide(1, 3),), "scale", -4.0)
-    app.session_state["steer.cards"] = (Card("a", steer, steer.neurons),)
-    app.run()
-    app.text_area(key="stats.prompts").set_value("one\ntwo\nthree")
-    app.text_input(key="stats.text").set_value("a")
-    app.number_input(key="stats.random").set_value(1)
-    app.button(key="stats.go").click().run()
-    assert not app.exception
-    (job,) = job_progress.runner().list(STATISTICS)
-    assert job_progress.runner().wait(job.id, timeout=120).state == "done"
-    app = open_page("experiments", job=job.id)
-    assert not app.exception
-    assert app.metric
-    app.text_input(key="stats.name").set_value("kept").run()
-    app.button(key="stats.keep").click().run()
-    assert experiments().names() == ("kept",)
-    app.button(key="stats.delete").click().run()
-    assert not app.exception
-    assert not job_progress.runner().list(STATISTICS)
-    assert app.selectbox(key="stats.run").value == "kept"
-    app.button(key="stats.delete").click().run()
-    assert not experiments().names()
-    assert "One answer proves nothing" in texts(app)
-    app.button(key="stats.restore").click().run()
-    assert experiments().names() == ("kept",)
-
-
-def test_a_comparison_without_a_steer_is_refused() -> None:
-    app = open_page("experiments")
-    app.text_area(key="stats.prompts").set_value("one")
-    app.text_input(key="stats.text").set_value("a")
-    app.button(key="stats.go").click().run()
-    assert not app.exception
-    assert "the steers change nothing" in texts(app).replace("\\", "")

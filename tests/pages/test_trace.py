@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from neurons.attribution.attribute import DEFAULT, attribute
+from neurons.attribution.effect import EffectOptions, measure_effects
 from neurons.concepts.sets import SavedConcepts
-from neurons.core.types import Message, NeuronSide, Steer, TokenScope
+from neurons.core.steers import Steer, TokenScope
+from neurons.core.types import Message, NeuronSide, Sampling
+from neurons.tracing.record import run_trace
 from neurons.tracing.saved_attributions import MOST_ROWS
-from pages.shared import live_answer, server_wide
-from pages.trace import attribution_job, chat, token_sentence
-from tests.support.app_pages import SHORT, loaded, open_page, saved, select, texts, until
+from pages.shared import atlas_index, live_answer, server_wide
+from pages.trace import attribution_job, attribution_view, chat, pictures
+from pages.trace.deciding import deciding, words
+from tests.support.app_pages import SHORT, given, loaded, open_page, plain, saved, select, texts, until
 from traces.schema import TraceRecord
 from traces.store import EXAMPLES, TraceStore
 
@@ -49,6 +57,8 @@ def test_new_conversation_offers_something_to_ask(record: TraceRecord) -> None:
 def test_asking_saves_a_trace_and_opens_it(record: TraceRecord) -> None:
     app = open_page("trace", trace=record.id)
     app.session_state["trace.sampling"] = SHORT
+    app.toggle(key=f"trace.goes_on.{record.id}").set_value(True).run()
+    assert "Sent with the 2 turns before it" in texts(app)
     app.chat_input(key="trace.input").set_value("and you?").run()
     job = live_answer.find(app.query_params["run"], place="trace")
     assert job is not None
@@ -123,6 +133,49 @@ def test_attribution_is_computed_stored_and_restricted(record: TraceRecord) -> N
     assert app.dataframe[0].value["token"].nunique() > 2
 
 
+def test_ticked_rows_are_measured_and_stand_beside_their_estimates(record: TraceRecord) -> None:
+    app = _view(open_page("trace", trace=record.id), "attribution")
+    token = len(record.prompt_ids) + 1
+    _select(app, record, [token, token + 1])
+    assert "effect" not in app.dataframe[0].value
+    assert app.button(key="trace.effects.go").disabled
+    names = list(app.dataframe[0].value.index)
+    select(app, "trace.attr.table", names, 0, 2, 3)
+    app.button(key="trace.effects.go").click().run()
+    until(lambda: all(not task.running for task in server_wide.server().tasks()))
+    app.run()
+    assert not app.exception
+    table = app.dataframe[0].value
+    assert list(table.columns).index("effect") >= 0
+    assert table["effect"].notna().sum() == 3
+    [info] = [info for info in server_wide.store().attributions(record.id) if info.target.token == token]
+    found = server_wide.store().attribution(record.id, info.key)
+    row = found.rows(1)[0]
+    [effect] = measure_effects(loaded(), record.token_ids, info.target, [row], EffectOptions(prompt_tokens=len(record.prompt_ids))).rows
+    assert table["effect"].iloc[0] == pytest.approx(effect.effect)
+    assert "3 rows measured" in texts(app)
+    assert (
+        "effect" in open_page("trace", trace=record.id, token=str(token), view="attribution").dataframe[0].value
+    )  # in another browser too
+
+
+def test_paths_lead_upstream_from_a_row(record: TraceRecord) -> None:
+    app = _view(open_page("trace", trace=record.id), "attribution")
+    token = len(record.prompt_ids) + 1
+    _select(app, record, [token, token + 1])
+    frame = app.dataframe[0].value
+    place = next(number for number, layer in enumerate(frame["layer"]) if layer == 2)
+    select(app, "trace.attr.table", list(frame.index), place)
+    app.button(key="trace.paths.go").click().run()
+    until(lambda: all(not task.running for task in server_wide.server().tasks()))
+    app.run()
+    assert not app.exception
+    edges = app.dataframe[1].value
+    assert {"driver", "meaning", "drives", "driven", "drive"} <= set(edges.columns)
+    assert edges["drives"].iloc[0].startswith(f"2:{frame['index'].iloc[place]}")
+    assert edges["driver"].str.startswith("/neurons?neuron=").all()
+
+
 def test_contrast_asks_for_the_other_token(record: TraceRecord) -> None:
     app = _view(open_page("trace", trace=record.id), "attribution")
     token = len(record.prompt_ids) + 1
@@ -134,16 +187,69 @@ def test_contrast_asks_for_the_other_token(record: TraceRecord) -> None:
     assert found[0].target.against_id not in (None, record.token_ids[token])
 
 
-def test_a_typed_token_that_is_several_is_refused(record: TraceRecord) -> None:
+def test_integrated_gradients_are_chosen_and_say_how_far_they_converged(record: TraceRecord) -> None:
+    app = _view(open_page("trace", trace=record.id), "attribution")
+    token = len(record.prompt_ids) + 1
+    _select(app, record, [token, token + 1])
+    assert {info.method for info in server_wide.store().attributions(record.id)} == {DEFAULT}
+    app.selectbox(key="trace.method").set_value("ig").run()
+    assert not app.exception
+    assert "converged:" in plain(app).casefold()
+    [info] = [info for info in server_wide.store().attributions(record.id) if info.method == "ig"]
+    again = attribute(loaded(), record.token_ids, info.target, method="ig", prompt_tokens=len(record.prompt_ids))
+    assert app.dataframe[0].value["attribution"].abs().max() == pytest.approx(np.abs(again.attr_LTI).max(), rel=1e-4)
+    app.selectbox(key="trace.method").set_value(DEFAULT).run()
+    assert "converged" not in plain(app)
+
+
+def test_a_typed_text_of_several_tokens_is_contrasted_by_its_first_and_that_is_said(record: TraceRecord) -> None:
     token = len(record.prompt_ids) + 1
     app = AppTest.from_string("from pages.trace_page import page\npage()", default_timeout=120)
     app.query_params.update({"trace": record.id, "view": "attribution", "token": str(token)})
     app.session_state["trace.tab"] = "Neurons"
     app.session_state["trace.metric"] = "contrast"
-    app.session_state[f"trace.against.{record.id}.{token}"] = "two words here"
+    app.session_state[f"trace.against.{record.id}.{token}"] = "Zwei words"
     app.run()
     assert not app.exception
-    assert "name one token" in texts(app).replace("\\", "")
+    assert "contrasted with its first, 'Z'" in plain(app) or "contrasted with its first, ' '" in plain(app)
+    found = [info for info in server_wide.store().attributions(record.id) if info.target.metric == "contrast"]
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("tab", ["Clusters", "Pictures"])
+def test_a_tab_says_how_far_the_attribution_is_that_it_waits_for(record: TraceRecord, monkeypatch: pytest.MonkeyPatch, tab: str) -> None:
+    monkeypatch.setattr(attribution_job, "PATIENCE", 0.05)
+    monkeypatch.setattr(atlas_index, "atlas_of", lambda ref: None)
+    monkeypatch.setattr(atlas_index, "stamp", lambda atlas: "none")
+    monkeypatch.setattr(pictures.lens_table, "draw", lambda context: None)  # it needs the model, which is taken
+    with loaded().lock:  # as if another session's answer had the model
+        app = open_page("trace", trace_tab=tab, trace=record.id, view="attribution", token=str(len(record.prompt_ids) + 1))
+        assert not app.exception
+        assert "Click a token" not in plain(app)
+        assert app.button(key="trace.attr.stop")
+        app.button(key="trace.attr.stop").click().run()
+    job = next(task for task in server_wide.server().tasks() if isinstance(task, attribution_job.Attributing))
+    until(lambda: not job.running)
+
+
+def test_a_probability_that_is_nearly_one_is_explained_in_log_odds_and_that_is_said(
+    record: TraceRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attribution_view, "SATURATED", 0.0)  # a random model is sure of nothing
+    token = len(record.prompt_ids) + 1
+    app = open_page("trace", trace=record.id, view="attribution", token=str(token))
+    assert not app.exception
+    assert "log odds instead" in plain(app)
+    (info,) = server_wide.store().attributions(record.id)
+    logit = math.exp(float(server_wide.store().read(record.id, "logprob")[token]))
+    assert info.target.metric == "logodds"
+    assert info.metric_value == pytest.approx(math.log(logit / (1 - logit)), abs=1e-3)
+
+
+def test_the_hover_says_the_entropy(record: TraceRecord) -> None:
+    app = open_page("trace", trace=record.id)
+    bits = float(server_wide.store().read(record.id, "entropy")[3]) / math.log(2)
+    assert given(app, "trace.tokens.strip")["note"][3] == f"entropy {bits:.2f} bits before it"
 
 
 def test_the_first_token_has_no_cause(record: TraceRecord) -> None:
@@ -178,13 +284,21 @@ def test_a_link_names_token_and_view(record: TraceRecord, view: str) -> None:
     assert app.session_state["trace.tokens.selection"]["ranges"] == ((2, 4),)
 
 
+def test_the_link_to_copy_brings_back_what_the_address_does(record: TraceRecord) -> None:
+    app = _select(open_page("trace", trace=record.id, view="surprisal"), record, [3, 4])
+    before = app.code[0].value
+    app.text_input(key="trace.acts.words").set_value("no such words").run()
+    assert app.code[0].value != before
+    assert app.code[0].value.endswith(f"?trace={record.id}&token=3&view=surprisal&kept={app.query_params['kept']}")
+
+
 def test_nonsense_in_the_address_is_survived(record: TraceRecord) -> None:
     app = open_page("trace", trace=record.id, token="x:y", view="magic", run="nothing")
     assert not app.exception
     assert app.session_state["trace.view"] == "activation"
     gone = open_page("trace", trace="000000000000")
     assert not gone.exception
-    assert "there is no trace" in texts(gone).replace("\\", "")
+    assert "names the trace “000000000000”, which is not on this machine" in gone.warning[0].value
 
 
 @pytest.mark.parametrize("view", ["activation", "attribution"])
@@ -258,7 +372,9 @@ def test_the_next_answers_keep_a_steered_trace_s_steers_or_let_them_go() -> None
     app = open_page("trace", trace=steered.id)
     app.session_state["trace.sampling"] = SHORT
     app.button(key="trace.again").click().run()
-    assert _answered(app).steers == steered.steers
+    again = _answered(app)
+    assert again.steers == steered.steers
+    app.toggle(key=f"trace.goes_on.{again.id}").set_value(True).run()
     app.chat_input(key="trace.input").set_value("and you?").run()
     longer = _answered(app)
     (kept,) = longer.steers
@@ -270,7 +386,80 @@ def test_the_next_answers_keep_a_steered_trace_s_steers_or_let_them_go() -> None
     assert _answered(app).steers == ()
 
 
-def test_what_caused_the_answer_asks_for_a_word_never_for_a_space_or_a_stop() -> None:
-    assert token_sentence.deciding(("The", " ", "capital", "\n", " is", " Ankara", "."), (-0.4, -9.0, -0.1, -8.0, -0.1, -2.0, -7.0)) == 5
-    assert token_sentence.deciding(("...", "!"), (-1.0, -3.0)) == 0
-    assert token_sentence.deciding(("8", "."), ()) == 0
+def test_what_caused_the_answer_asks_for_the_word_that_decided_it() -> None:
+    assert deciding(("The", " ", "capital", "\n", " is", " Ankara", "."), (-0.4, -9.0, -0.1, -8.0, -0.1, -2.0, -7.0)) == 5
+    assert deciding(("...", "!"), (-1.0, -3.0)) == 0
+    assert deciding(("8", "."), ()) == 0
+    riddle = "Alice has 2 sisters and 1 brother, Bob. Fill in the blank: The number of Bob's sisters is"
+    said = ("The", " number", " of", " Bob", "'s", " sisters", " is", " ", "2", ".")
+    assert deciding(said, (-1.6, -0.5, -0.1, -0.6, -0.1, -0.2, -0.3, -0.3, -0.4, -0.5), riddle) == 8, "the number, though it was read"
+    minutes = ("The", " time", " it", " takes", " is", " ", "8", " minutes", ".")
+    assert deciding(minutes, (-0.4, -1.4, -0.1, -0.1, -0.2, -0.3, -0.9, -0.1, -0.1), "How long does light take?") == 6
+    assert deciding(minutes, (-0.4, -1.4, -0.1, -0.1, -0.2, -0.3, -0.9, -0.1, -0.1), "What does light do?") == 1
+    assert deciding(("I", "'m", " sorry", " for", " your", " pain"), (-2.0, -0.1, -0.4, -0.2, -0.3, -1.0), "My knee hurts.") == 2
+    assert deciding((" Rome", " is", " Paris", "."), (-0.1, -3.0, -0.9, -4.0), "Rome or Paris?") == 2
+    sure = ("The", " capital", " of", " Turkey", " is", " Istan", "bul", ".")
+    assert deciding(sure, (-3.0, -0.2, -0.1, -0.1, -0.1, -0.01, -0.01, -0.1), "What is the capital of Turkey?") == 5
+    assert words(sure)[-1] == (5, 7, "Istanbul")
+
+
+def test_from_a_wrong_answer_to_repair_and_to_statistics_with_everything_filled_in() -> None:
+    steer = Steer((NeuronSide(1, 3),), "set", 1.0, TokenScope("from question"), "louder", values=(9.0,))
+    steered = saved("What is the capital of Turkey?", steers=[steer])[0]
+    app = open_page("trace", trace=steered.id)
+    app.text_input(key=f"trace.wrong.wanted.{steered.id}").set_value("Ankara").run()
+    app.button(key="trace.wrong.repair").click().run()
+    state = app.session_state
+    assert (state["repair.prompt"], state["repair.wanted"]) == ("What is the capital of Turkey?", "Ankara")
+    assert "Name the capital of Turkey." in state["repair.paraphrases"]
+    app = open_page("trace", trace=steered.id)
+    app.button(key="trace.wrong.statistics").click().run()
+    assert app.session_state["stats.prompts"].splitlines()[0] == "What is the capital of Turkey?"
+    assert app.session_state["steer.cards"][0].steer.neurons == steer.neurons
+
+
+def test_a_new_question_is_a_new_conversation_unless_somebody_goes_on(record: TraceRecord) -> None:
+    app = open_page("trace", trace=record.id)
+    assert "A new conversation, no system prompt of yours" in texts(app)
+    app.chat_input(key="trace.input").set_value("and you?").run()
+    first = _answered(app)
+    assert [message.role for message in first.messages] == ["user"]
+    app.toggle(key=f"trace.goes_on.{first.id}").set_value(True).run()
+    app.chat_input(key="trace.input").set_value("why?").run()
+    second = _answered(app)
+    assert [message.role for message in second.messages] == ["user", "assistant", "user"]
+    assert app.toggle(key=f"trace.goes_on.{second.id}").value  # who goes on goes on going on
+
+
+def test_a_trace_brings_its_system_prompt_and_settings_and_they_go_on_with_it() -> None:
+    settings = Sampling(temperature=0.7, seed=3, max_new_tokens=4)
+    talk = (Message("system", "Be brief."), Message("user", "hello"))
+    made, _ = run_trace(loaded(), talk, sampling=settings, store=server_wide.store())
+    plain = saved("something else")[0]
+    app = open_page("trace", trace=made.id)
+    assert app.session_state["trace.sampling"] == settings
+    assert app.text_area(key="sampling.system").value == "Be brief."
+    assert app.number_input(key="sampling.seed").value == 3
+    app.button(key="trace.again").click().run()
+    again = _answered(app)
+    assert again.messages[0] == Message("system", "Be brief.")
+    assert again.sampling == replace(settings, seed=4)
+    assert app.number_input(key="sampling.seed").value == 4  # the bar says the seed of the answer that is shown
+    app.toggle(key=f"trace.goes_on.{again.id}").set_value(True).run()
+    app.chat_input(key="trace.input").set_value("more").run()
+    longer = _answered(app)
+    assert (longer.messages[0].content, longer.sampling) == ("Be brief.", again.sampling)
+    app.query_params["trace"] = plain.id
+    app.run()
+    assert app.text_area(key="sampling.system").value == ""
+    assert app.session_state["trace.sampling"] == SHORT
+
+
+def test_a_system_prompt_typed_for_one_trace_does_not_act_on_the_next(record: TraceRecord) -> None:
+    other = saved("something else")[0]
+    app = open_page("trace", trace=record.id)
+    app.text_area(key="sampling.system").set_value("Speak like a pirate.").run()
+    assert "with your system prompt" in texts(app)
+    app.query_params["trace"] = other.id
+    app.run()
+    assert "no system prompt of yours" in texts(app)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurons.core.types import NeuronSide, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import NeuronSide
 from neurons.descriptions.edits import Edits
 from neurons.storage.manifest import MANIFEST, entry_of, manifest_bytes, read_manifest
 from neurons.tracing.record import run_pair
@@ -142,11 +143,16 @@ def test_compare_two_traces_by_their_address() -> None:
     assert not app.exception
     assert "Unsteered" in texts(app)
     assert app.selectbox(key="compare.b").value == pair.steered.id
+    assert "the whole vocabulary." in texts(app)
+    assert "A lower bound" not in texts(app)
+    app.button(key="compare.swap").click().run()
+    assert app.selectbox(key="compare.a").value == pair.steered.id
+    assert not app.exception
+    (plain,), (loud,) = saved("compare me"), saved("compare me", steers=[steer])
+    app = open_page("compare", a=plain.id, b=loud.id)
     assert "A lower bound, from the ten likeliest" in texts(app)
     app.button(key="compare.exact").click().run()
     assert "Over the whole vocabulary." in texts(app)
-    app.button(key="compare.swap").click().run()
-    assert app.selectbox(key="compare.a").value == pair.steered.id
     assert not app.exception
 
 
@@ -183,3 +189,12 @@ def test_marks_fall_on_the_tokens_of_words_that_differ() -> None:
     assert all(a.pieces[i] in changed for i, marked in enumerate(marks_a) if marked)
     assert word_changes.marked_tokens(a, a, word_diff(a.answer, a.answer)) == ([False] * len(marks_a),) * 2
     assert any(marks_b) == any(op.b for op in words if op.tag != "equal")
+
+
+def test_a_comparison_is_offered_as_a_figure_and_as_a_report() -> None:
+    first, second = saved("hello there", "good morning")
+    app = open_page("compare", a=first.id, b=second.id)
+    assert not app.exception
+    keys = [element.proto.id for element in app.get("download_button")]
+    for key in ("compare.report", "compare.both.figure.svg"):
+        assert any(name.endswith(key) for name in keys), key

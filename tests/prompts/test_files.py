@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import pandas as pd
 import pytest
 
 from neurons.core.errors import InvalidInput
+from neurons.core.json_text import json_text
 from neurons.prompts.files import Columns, load_file
 from neurons.prompts.sets import from_json, to_json
 from neurons.prompts.shapes import SHAPES
+from neurons.prompts.values import expected_of
 from scripts.prompt_files_doc import TARGET, document
 from tests.support.prompt_files import KNOWN, TOLD_HOW, UNKNOWN, Case
 
@@ -81,3 +87,96 @@ def test_a_byte_order_mark_goes_whatever_the_encoding(encoding: str) -> None:
 
 def test_the_page_about_prompt_files_is_what_these_files_come_to() -> None:
     assert TARGET.read_text(encoding="utf-8") == document(), "run: PYTHONPATH=. python scripts/prompt_files_doc.py"
+
+
+@pytest.mark.parametrize(
+    ("given", "texts"),
+    [
+        (1234567.5, ("1234567.5",)),
+        (3.14159265, ("3.14159265",)),
+        (1e5, ("100000",)),
+        (float("nan"), None),
+        ({"Value": "Lima", "Aliases": ["Lima", "Ciudad de los Reyes"]}, ("Lima", "Ciudad de los Reyes")),
+        ({"text": ["a", "b"]}, ("a", "b")),
+        (True, None),
+    ],
+)
+def test_an_expected_answer_is_what_the_file_says(given: object, texts: tuple[str, ...] | None) -> None:
+    found = expected_of(given)
+    assert (None if found is None else found.texts) == texts
+
+
+def test_expected_answers_that_cannot_be_held_against_are_said() -> None:
+    rows = "".join(json_text({"question": "is it?", "answer": value}) + "\n" for value in (True, False))
+    assert "none with an expected answer" in load_file(rows.encode(), name="b.jsonl").prompts.account
+    assert "expected" not in load_file(b"a?\nb?\n", name="p.txt").prompts.account
+
+
+FRAME = pd.DataFrame({"prompt": ["One?", "Two?", "Drei ü?"], "expected": ["1", None, "3"], "level": [1, 2, 3]})
+
+
+@pytest.mark.parametrize("orient", ["columns", "index-of-lists", "records", "table", "lines"])
+def test_json_tables_of_pandas_are_their_rows(orient: str) -> None:
+    if orient == "index-of-lists":
+        text = json_text(FRAME.astype(object).where(FRAME.notna(), None).to_dict("list"))
+    else:
+        text = FRAME.to_json(orient="records" if orient == "lines" else orient, lines=orient == "lines")  # type: ignore[call-overload]
+    found = load_file(text.encode(), name="a.json").prompts
+    assert [row.prompt for row in found.rows] == list(FRAME["prompt"])
+    assert [row.expected.texts if row.expected else None for row in found.rows] == [("1",), None, ("3",)]
+    assert (found.read, found.errors) == (3, ())
+
+
+def test_one_object_with_lists_is_not_taken_for_columns() -> None:
+    known = {"prompts": ["Say {{a}}", "Tell {{a}}"], "tests": [{"vars": {"a": "x"}}, {"vars": {"a": "y"}}]}
+    assert load_file(json_text(known).encode(), name="a.json").prompts.read == 4
+    with pytest.raises(InvalidInput, match="which column"):
+        load_file(json_text({"a": ["x", "y"], "b": ["z"]}).encode(), name="a.json")
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "said"),
+    [
+        ({"messages": [{"role": "user", "content": "x"}]}, {"messages": None}, "not a list of messages"),
+        ({"conversations": [{"from": "human", "value": "x"}]}, {"conversations": {"from": "human"}}, "not a list of messages"),
+        ([{"role": "user", "content": "x"}], {}, "not a list of messages"),
+        (
+            {"input": {"messages": [{"role": "user", "content": "x"}]}, "preferred_output": [], "non_preferred_output": []},
+            {"input": 7, "preferred_output": 1, "non_preferred_output": {}},
+            'no list of "messages"',
+        ),
+    ],
+)
+def test_a_row_of_another_form_than_its_file_is_named_and_the_rest_is_read(good: Any, bad: Any, said: str) -> None:
+    found = load_file(json_text([good] * 60 + [bad]).encode(), name="p.json")  # beyond the rows that a file's shape is seen from
+    assert [row.messages[-1].content for row in found.prompts.rows] == ["x"] * 60
+    (error,) = found.prompts.errors
+    assert error.row == 61
+    assert said in error.message
+
+
+def test_scores_of_several_kinds_are_named() -> None:
+    task = {"examples": [{"input": "x", "target_scores": {"a": 1, "b": 0}}, {"input": "y", "target_scores": {"a": 1, "b": "no"}}]}
+    found = load_file(json_text(task).encode(), name="task.json")
+    assert [(error.row, error.message) for error in found.prompts.errors] == [(2, "its target scores are not all numbers")]
+
+
+TURNS = [{"role": "user", "content": 'It\'s "so", no?'}, {"role": "assistant", "content": "B"}, {"role": "user", "content": "C, d\nü"}]
+
+
+@pytest.mark.parametrize(
+    "cell", [json_text(TURNS), json_text(TURNS, indent=1), str(TURNS), str(np.array(TURNS)), str(np.array(TURNS)).replace("\n", "\r\n")]
+)
+@pytest.mark.parametrize("told", [False, True])
+def test_conversations_written_into_cells_are_conversations(cell: str, told: bool) -> None:
+    """As JSON, as Python writes a list, as NumPy writes an array: what pandas puts into a CSV file."""
+    frame = pd.DataFrame({"messages": [cell, cell], "expected": ["x", "y"]})
+    found = load_file(frame.to_csv(index=False).encode(), name="a.csv", columns=Columns(prompt="messages") if told else None).prompts
+    assert [[message.content for message in row.messages] for row in found.rows] == [[turn["content"] for turn in TURNS]] * 2
+    assert [row.expected.texts for row in found.rows if row.expected] == [("x",), ("y",)]
+
+
+def test_text_in_brackets_stays_a_text() -> None:
+    for text in ("[{not a list}] of what?", '[{"a": 1}]', "[" * 5000):
+        found = load_file(pd.DataFrame({"messages": [text]}).to_csv(index=False).encode(), name="a.csv").prompts
+        assert [row.prompt for row in found.rows] == [text]

@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from neurons.core.errors import Cancelled, InvalidInput, InvalidSteer
-from neurons.core.types import NeuronSide, Sampling, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import NeuronSide, Sampling
 from neurons.models.loaded import LoadedModel
 from neurons.prompts import runs
 from neurons.prompts.files import load_file
+from neurons.prompts.runs import RunParameters
 from neurons.storage.jobs import JobRunner
 from neurons.tracing.record import run_trace
 from neurons.tracing.sweeps import forced_divergence, sweep
@@ -38,7 +40,7 @@ def runner(tmp_path: Path, tiny: LoadedModel, store: TraceStore) -> Iterator[Job
 
 def test_each_prompt_becomes_a_trace_and_failures_stop_nothing(runner: JobRunner, store: TraceStore) -> None:
     prompts = load_file(CSV, name="x.csv").prompts
-    job = runner.wait(runs.start(runner, prompts, run="first", sampling=SETTINGS, system="Be kind.").id, timeout=60)
+    job = runner.wait(runs.start(runner, prompts, RunParameters(run="first", sampling=SETTINGS, system="Be kind.")).id, timeout=60)
     assert (job.state, job.done, job.total, job.errors) == ("done", 4, 4, 2)
     errors = {row["row"]: row["error"] for row in runner.errors(job.id)}
     assert errors[2] == "the prompt is empty"
@@ -57,7 +59,7 @@ def test_each_prompt_becomes_a_trace_and_failures_stop_nothing(runner: JobRunner
 
 def test_pairs_and_their_summary(runner: JobRunner, store: TraceStore) -> None:
     prompts = load_file(b"One?\nTwo?\n", name="x.txt").prompts
-    job = runner.wait(runs.start(runner, prompts, run="steered", sampling=SETTINGS, steers=[STEER]).id, timeout=60)
+    job = runner.wait(runs.start(runner, prompts, RunParameters(run="steered", sampling=SETTINGS), [STEER]).id, timeout=60)
     assert job.state == "done"
     table = runs.results(store, "steered")
     assert len(table) == 2
@@ -69,7 +71,7 @@ def test_pairs_and_their_summary(runner: JobRunner, store: TraceStore) -> None:
         assert store.load(row.steered).baseline_id == row.trace
         assert store.load(row.steered).steers == (STEER,)
     noop = replace(STEER, mode="scale", values=None)
-    runner.wait(runs.start(runner, prompts, run="noop", sampling=SETTINGS, steers=[noop]).id, timeout=60)
+    runner.wait(runs.start(runner, prompts, RunParameters(run="noop", sampling=SETTINGS), [noop]).id, timeout=60)
     assert runs.summary(store, "noop").differ == 0
     assert runs.summary(store, "noop").pairs == 2
 
@@ -89,13 +91,14 @@ class StopsAfterTwo(TraceStore):
         return saved
 
 
+@pytest.mark.slow
 def test_resume_does_only_what_is_left(tmp_path: Path, tiny: LoadedModel) -> None:
     runner = JobRunner(tmp_path / "jobs")
     store = StopsAfterTwo(tmp_path / "traces", examples=None)
     runs.register(runner, lambda params, progress: tiny, lambda: store)
     prompts = load_file("\n".join(f"Question {n}?" for n in range(1, 7)).encode(), name="x.txt").prompts
     store.stop = lambda: runner.cancel(runner.list()[0].id)
-    job = runs.start(runner, prompts, run="long", sampling=SETTINGS)
+    job = runs.start(runner, prompts, RunParameters(run="long", sampling=SETTINGS))
     stopped = runner.wait(job.id, timeout=60)
     assert stopped.state == "cancelled"
     assert [row["row"] for row in runner.rows(job.id)] == [1, 2]
@@ -114,12 +117,14 @@ def test_resume_does_only_what_is_left(tmp_path: Path, tiny: LoadedModel) -> Non
 
 def test_bad_runs_are_refused_or_fail_with_a_reason(runner: JobRunner) -> None:
     prompts = load_file(b"One?\n", name="x.txt").prompts
-    for wrong in ({"run": " "}, {"run": "x", "sampling": Sampling(top_p=2)}, {"run": "x", "steers": [Steer((), strength=1e9)]}):
+    for wrong, steers in (({"run": " "}, []), ({"sampling": Sampling(top_p=2)}, []), ({}, [Steer((), strength=1e9)])):
         with pytest.raises(InvalidInput):
-            runs.start(runner, prompts, **wrong)
+            runs.start(runner, prompts, RunParameters(**{"run": "x", "sampling": SETTINGS, **wrong}), steers)
     with pytest.raises(InvalidInput):
-        runs.start(runner, replace(prompts, rows=()), run="x")
-    job = runner.wait(runs.start(runner, prompts, run="x", steers=[Steer((NeuronSide(99, 1),), strength=0.0)]).id, timeout=60)
+        runs.start(runner, replace(prompts, rows=()), RunParameters(run="x", sampling=SETTINGS))
+    job = runner.wait(
+        runs.start(runner, prompts, RunParameters(run="x", sampling=Sampling()), [Steer((NeuronSide(99, 1),), strength=0.0)]).id, timeout=60
+    )
     assert (job.state, "layers" in job.message) == ("failed", True)
 
 
@@ -196,6 +201,7 @@ def test_a_switched_off_steer_stays_off_in_a_sweep(tiny: LoadedModel) -> None:
         sweep(tiny, "One?", [replace(STEER, enabled=False)], [1.0], sampling=SETTINGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
 def test_a_run_is_not_gone_on_with_under_other_weights(tmp_path: Path, tiny: LoadedModel, known: bool) -> None:
     """The same name, other weights: told by the hash that the run was begun with, else by its first trace's."""
@@ -205,7 +211,7 @@ def test_a_run_is_not_gone_on_with_under_other_weights(tmp_path: Path, tiny: Loa
     runner = JobRunner(tmp_path / "jobs")
     runs.register(runner, lambda params, progress: tiny, lambda: store)
     store.stop = lambda: runner.cancel(runner.list()[0].id)
-    job = runs.start(runner, prompts, run="long", weights=tiny.ref.weights_hash if known else "", sampling=SETTINGS)
+    job = runs.start(runner, prompts, RunParameters(run="long", weights=tiny.ref.weights_hash if known else "", sampling=SETTINGS))
     assert runner.wait(job.id, timeout=60).state == "cancelled"
     runner.close()
     again = JobRunner(tmp_path / "jobs")

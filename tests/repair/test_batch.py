@@ -9,9 +9,10 @@ import torch
 
 from neurons.core.types import Sampling
 from neurons.models.loaded import LoadedModel
-from neurons.repair.baselines import added_to_residual, random_match
+from neurons.repair.baselines import added_to_residual, random_match, rank_of
 from neurons.repair.batch import Action, Batcher, Row
-from neurons.repair.steers import plan_to_steers, steers_to_plan, told
+from neurons.repair.evaluate import Point
+from neurons.repair.steers import plan_to_steers, told
 from neurons.runs.generation import generate
 from neurons.runs.hooks import run_forward
 from neurons.runs.steering import compile_edits, resolve
@@ -101,10 +102,17 @@ def test_gradients_are_the_change_for_a_small_multiplier() -> None:
         torch.testing.assert_close((after - slopes.value_RK) / step, slopes.add_RKLI[:, :, *neuron], atol=3e-3, rtol=5e-2)
 
 
-def test_plans_and_steers_are_the_same_thing() -> None:
+def test_a_plan_as_steers_does_the_same_to_each_neuron() -> None:
     steers = plan_to_steers(PLAN, "3:512")
     assert {s.mode for s in steers} == {"scale", "add"}
-    assert steers_to_plan(steers) == PLAN
+    done: dict[tuple[int, int], Action] = {}
+    for steer in steers:
+        for side, value in zip(steer.neurons, steer.values or [0.0] * steer.size, strict=True):
+            old = done.get((side.layer, side.index), Action())
+            done[side.layer, side.index] = (
+                Action(steer.strength, old.add) if steer.mode == "scale" else Action(old.mul, steer.strength * value)
+            )
+    assert done == PLAN
     assert all(str(s.tokens) == "3:512" for s in steers)
 
 
@@ -118,3 +126,11 @@ def test_random_match_keeps_number_layers_and_actions() -> None:
     drawn = random_match(loaded, PLAN, random.Random(1))
     assert [layer for layer, _ in sorted(drawn)] == [layer for layer, _ in sorted(PLAN)]
     assert not set(drawn) & set(PLAN)
+
+
+@pytest.mark.parametrize(("turned", "kept", "enough"), [(4, 0.95, True), (5, 1.0, True), (3, 1.0, False), (4, 0.94, False)])
+def test_a_baseline_has_to_do_what_is_asked_of_a_fix(turned: int, kept: float, enough: bool) -> None:
+    """The same shares of questions and controls as for the search: a baseline is neither favoured nor held back."""
+    point = Point(PLAN, True, turned, 5, 0.0, 0.0, round(kept * 100), 100, True)
+    assert rank_of(point, turned / 5, kept) == (enough, turned / 5 + kept)
+    assert point.holds == enough

@@ -204,4 +204,4 @@ def test_decisions_keep_the_answer_before_the_unwanted_text(tiny_problem: Proble
     decision = decide(tiny_problem, question, question.answer_ids, {})
     assert decision.row.ids[: len(question.ids)] == question.ids
     assert len(decision.picks) == len(decision.chosen)
-    assert decision.chosen[: decision.kept] == question.answer_ids[: decision.kept]
+    assert decision.chosen[: decision.turn] == question.answer_ids[: decision.turn]

@@ -18,22 +18,15 @@ from neurons.repair.paraphrases import template_paraphrases
 from neurons.repair.regex_example import examples
 from neurons.repair.rewording import endpoint_paraphrases
 from neurons.repair.spec import load_spec, parse_spec, spec_to_json
-from neurons.statistics.criteria import Criterion, fixed, parse_criterion
+from neurons.statistics.criteria import Criterion, parse_criterion
 from tests.support.endpoint_server import Reply, chat_reply, serving
 from tests.support.repairs import GOOD
 
 
-def test_what_counts_as_fixed() -> None:
-    ankara, istanbul = Criterion("Ankara"), Criterion("Istanbul")
-    assert fixed("The capital is ankara.", ankara, istanbul)
-    assert fixed("Ankara, not Istanbul.", ankara, istanbul)
-    assert not fixed("Istanbul, not Ankara.", ankara, istanbul)
-    assert not fixed("The capital is Ankaran.", ankara)
+def test_a_criterion_is_met_by_whole_words_alone() -> None:
     assert not Criterion("9.1").met("9.11 is larger")
     assert not Criterion("9").met("9.9 is larger")
     assert Criterion("9.9").met("It is 9.9.")
-    assert Criterion("$5", "token").met("costs $50")
-    assert Criterion("yes", "equals").met(" Yes. ")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +91,12 @@ for pattern, text in hard:
         ({"max_neurons": 0}, "max_neurons"),
         ({"tokens": "some"}, "tokens"),
         ({"typo": 1}, "typo"),
+        ({"max_neurons": "20"}, "max_neurons"),
+        ({"max_neurons": 2.5}, "max_neurons"),
+        ({"seed": True}, "seed"),
+        ({"system": 5}, "system"),
+        ({"within": ["nowhere"]}, "neurons"),
+        ({"paraphrases": ["a?"] * 501}, "paraphrases"),
     ],
 )
 def test_bad_specs_name_their_field(change: dict[str, object], field: str) -> None:
@@ -125,6 +124,8 @@ def test_paraphrases_from_an_endpoint() -> None:
 def test_specs_round_trip_and_propose() -> None:
     spec = parse_spec({**GOOD, "within": ["1:2", "0:3-"], "tokens": "answer", "controls": [{"prompt": "d?", "expected": {"regex": "D"}}]})
     assert parse_spec(json.loads(json.dumps(spec_to_json(spec)))) == spec
+    several = parse_spec({**GOOD, "wanted": {"contains": ["Ankara", "Angora"]}, "unwanted": {"regex": ["Istan.ul", "Izmir"]}})
+    assert parse_spec(json.loads(json.dumps(spec_to_json(several)))) == several
     proposed = parse_spec({"prompt": "What is the capital of Turkey?", "wanted": "Ankara"})
     assert proposed.paraphrases_proposed
     assert proposed.controls_proposed

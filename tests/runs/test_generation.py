@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from neurons.core.errors import Cancelled, InvalidInput, ModelError
-from neurons.core.types import Message, NeuronSide, Sampling, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import Message, NeuronSide, Sampling
 from neurons.models.chat import encode_prompt
 from neurons.runs.generation import Decoder, Generation, generate
 from neurons.runs.hooks import run_forward

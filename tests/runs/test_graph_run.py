@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from neurons.attribution.attribute import attribute
-from neurons.core.types import NeuronSide, Steer, TargetSpec, TokenScope
+from neurons.core.steers import Steer, TokenScope
+from neurons.core.types import NeuronSide, TargetSpec
 from neurons.models.loaded import LoadedModel
 from neurons.runs import graph_run
 from neurons.runs.hooks import run_forward
@@ -65,7 +66,7 @@ def test_another_text_steer_or_prompt_is_run_anew(runs: Runs) -> None:
     assert len(runs) == 3
     attribute(loaded, IDS, TargetSpec(12, "logprob"), prompt_tokens=ASKED - 1, steers=(STEER,), share=True)
     assert len(runs) == 4
-    assert len(loaded.kept) == 1
+    assert len(loaded.cached) == 1
 
 
 @pytest.mark.parametrize("case", ["in the prompt", "too early", "too long"])
@@ -75,13 +76,13 @@ def test_what_is_dearer_together_is_run_alone(case: str, monkeypatch: pytest.Mon
     if case == "too long":
         monkeypatch.setattr(graph_run, "SHARED_BYTES", 1_000)
     asked(loaded, ASKED - 1 if case == "in the prompt" else 12, ids=ids)
-    assert not loaded.kept
+    assert not loaded.cached
 
 
 def test_the_run_goes_with_its_model() -> None:
     loaded = tiny_model()
     asked(loaded, 12)
-    model, logits = weakref.ref(loaded.model), weakref.ref(loaded.kept["run"][1].logits_KV)
+    model, logits = weakref.ref(loaded.model), weakref.ref(loaded.cached["run"][1].logits_KV)
     del loaded
     gc.collect()
     assert model() is None
@@ -91,7 +92,7 @@ def test_the_run_goes_with_its_model() -> None:
 def test_what_is_kept_is_what_was_reckoned() -> None:
     loaded = tiny_model("llama", num_hidden_layers=6)
     asked(loaded, 12)
-    graph, seen, bytes_kept = [loaded.kept["run"][1].logits_KV.grad_fn], set(), {}
+    graph, seen, bytes_kept = [loaded.cached["run"][1].logits_KV.grad_fn], set(), {}
     while graph:
         node = graph.pop()
         if node is None or node in seen:
@@ -104,4 +105,4 @@ def test_what_is_kept_is_what_was_reckoned() -> None:
                 bytes_kept[saved.untyped_storage().data_ptr()] = saved.untyped_storage().nbytes()
     weights = {parameter.untyped_storage().data_ptr() for parameter in loaded.model.parameters()}
     kept = sum(count for place, count in bytes_kept.items() if place not in weights)
-    assert 0.3 * kept < graph_run._bytes(loaded, len(IDS), len(IDS) - ASKED + 1) < 3 * kept
+    assert 0.3 * kept < graph_run.run_bytes(loaded, len(IDS), len(IDS) - ASKED + 1) < 3 * kept

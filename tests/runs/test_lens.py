@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from neurons.core.errors import InvalidInput
-from neurons.core.types import NeuronSide, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import NeuronSide
 from neurons.models.layers import decoder_layers
 from neurons.runs.hooks import run_forward
 from neurons.runs.lens import logit_lens

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from neurons.atlas.quantiles import quantiles_for
-from neurons.core.errors import InvalidFile, InvalidInput, InvalidSteer
-from neurons.core.types import Message, NeuronSide, Sampling, Steer, TokenScope
+from neurons.core.errors import Cancelled, InvalidFile, InvalidInput, InvalidSteer
+from neurons.core.steers import Fade, Steer, TokenScope
+from neurons.core.types import Message, ModelRef, NeuronSide, Sampling
 from neurons.models.chat import decode, encode_prompt
 from neurons.models.loaded import LoadedModel
+from neurons.runs.batched import SteeredPrompt, answers, logprobs
 from neurons.runs.generation import generate
 from neurons.runs.hooks import hooked, run_forward
 from neurons.runs.steering import (
@@ -48,14 +50,15 @@ def recorded(loaded: LoadedModel, steers: list[Steer], prompt_tokens: int = 12) 
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("mode", ["set", "scale", "add"])
+@pytest.mark.parametrize("mode", ["set", "scale", "add", "cap"])
 def test_edit_is_exact_and_nothing_before_it_changes(arch: str, mode: str) -> None:
     loaded = tiny_model(arch)
     base, _ = recorded(loaded, [])
     acts, logits = recorded(loaded, [Steer(NEURONS, mode, 0.5, TokenScope("ranges", ((4, 6),)), values=VALUES)])
     for side, value in zip(NEURONS[:2], VALUES[:2], strict=True):
         old = base[1, 4:6, side.index]
-        expected = {"set": torch.full_like(old, 0.5 * value), "scale": old * 0.5, "add": old + 0.5 * value}[mode]
+        capped = old.clamp(max=0.5 * value) if side.polarity == "+" else old.clamp(min=0.5 * value)
+        expected = {"set": torch.full_like(old, 0.5 * value), "scale": old * 0.5, "add": old + 0.5 * value, "cap": capped}[mode]
         assert torch.equal(acts[1, 4:6, side.index], expected)
     assert torch.equal(acts[0], base[0])
     assert torch.equal(acts[:, :4], base[:, :4])
@@ -192,6 +195,73 @@ def test_steered_generate_equals_plain_hooks(arch: str, scope: str, use_cache: b
     assert got == ids
 
 
+FADING = Steer((NeuronSide(1, 3), NeuronSide(2, 5)), "add", 1.0, TokenScope("all"), values=(6.0, -5.0), fade=Fade(2, 0.25))
+CAPPING = Steer((NeuronSide(1, 3), NeuronSide(2, 5, "-")), "cap", 1.0, TokenScope("all"), values=(-0.2, 0.3))
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("steer", [FADING, CAPPING], ids=["fading", "capping"])
+@pytest.mark.parametrize("arch", ["llama", "gpt2", "mixtral"])
+def test_fading_and_capping_equal_plain_hooks(arch: str, steer: Steer, use_cache: bool) -> None:
+    loaded = tiny_model(arch)
+    prompt = encode_prompt(loaded, [Message("user", "Tell me")])
+    ids, total = list(prompt.ids), len(prompt.ids)
+    with steered(loaded, resolve(loaded, [steer]), prompt=prompt):
+        given = {"attention_mask": torch.ones(1, total, dtype=torch.long), "max_new_tokens": 6, "do_sample": False, "use_cache": use_cache}
+        got = loaded.model.generate(torch.tensor([ids]), **given, eos_token_id=None)[0].tolist()
+    ours = generate(loaded, prompt.ids, sampling=Sampling(max_new_tokens=6), steers=[steer], forced_ids=got[total:])
+
+    def hook(channel: int, value: float, positive: bool):
+        def write(_module, args):
+            acts = args[0].clone()
+            rows = acts.view(-1, acts.shape[-1])
+            for t in range(len(rows)):
+                if steer.mode == "add":
+                    rows[t, channel] += value if t < total + 2 else value * 0.25
+                else:
+                    rows[t, channel] = min(rows[t, channel], value) if positive else max(rows[t, channel], value)
+            return (acts, *args[1:])
+
+        return write
+
+    seen: list[torch.Tensor] = []
+    handles = [
+        loaded.sites[side.layer].module.register_forward_pre_hook(hook(side.index, value, side.polarity == "+"))
+        for side, value in zip(steer.neurons, steer.values, strict=True)
+    ]
+    keep = loaded.sites[1].module.register_forward_pre_hook(lambda _m, args: seen.append(args[0].reshape(-1, args[0].shape[-1])[:, 3]))
+    handles.append(keep)
+    for _ in range(6):
+        ids.append(int(loaded.model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    loaded.model(torch.tensor([ids]), use_cache=False)
+    for handle in handles:
+        handle.remove()
+    assert got == ids
+    np.testing.assert_allclose(ours.acts_LTI[1, :, 3], seen[-1].numpy(), atol=2e-3)
+
+
+def test_batched_answers_and_scores_are_those_of_single_runs() -> None:
+    """Rows of different lengths, each with steers of its own, some with several."""
+    loaded = tiny_model()
+    talks = ["Tell me", "Tell me more of it", "a", "Who are you?"]
+    steers = [(FADING,), (CAPPING, replace(FADING, tokens=TokenScope("from question"))), (), (Steer(NEURONS, "set", 0.5, values=VALUES),)]
+    prompts = [encode_prompt(loaded, [Message("user", text)]) for text in talks]
+    rows = [SteeredPrompt(p.ids, resolve(loaded, s, prompt=p)) for p, s in zip(prompts, steers, strict=True)]
+    given = answers(loaded, rows, new_tokens=6)
+    alone = [generate(loaded, row.ids, sampling=Sampling(max_new_tokens=6), steers=row.steers) for row in rows]
+    assert given == [run.answer_ids for run in alone]
+    assert len(set(given)) == len(given)
+    scores = logprobs(loaded, rows, given)
+    np.testing.assert_allclose(scores, [run.logprob_T[len(run.prompt_ids) :].mean() for run in alone], atol=1e-3)
+
+    def stop(done: int, total: int | None, message: str) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        answers(loaded, rows, new_tokens=6, progress=stop)
+    assert not any(site.module._forward_pre_hooks for site in loaded.sites)
+
+
 def test_padded_batches_are_steered_everywhere_or_refused() -> None:
     loaded = tiny_model()
     ids, mask = torch.tensor([[258, 70, 71], [72, 73, 74]]), torch.tensor([[0, 1, 1], [1, 1, 1]])
@@ -204,6 +274,20 @@ def test_padded_batches_are_steered_everywhere_or_refused() -> None:
         loaded.model(ids, attention_mask=mask)
     with pytest.raises(InvalidInput, match="where the prompt ends"), steered(loaded, []):
         pass
+
+
+@pytest.mark.parametrize("steer", [FADING, Steer(NEURONS, "add", 1.0, TokenScope("answer"), values=VALUES)])
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_padding_is_seen_whatever_the_cache_makes_of_the_mask(steer: Steer, cache: str) -> None:
+    """A fade counts tokens of the answer, so that it is no clearer in a padded batch than a scope; a static cache has masks of its own."""
+    loaded = tiny_model()
+    ids, mask = torch.tensor([[258, 70, 71], [72, 73, 74]]), torch.tensor([[0, 1, 1], [1, 1, 1]])
+    everywhere = replace(steer, tokens=TokenScope("all"))
+    how = {"max_new_tokens": 4, "do_sample": False, "cache_implementation": cache, "pad_token_id": 258, "eos_token_id": None}
+    with steered(loaded, [everywhere if steer.fade else steer], prompt_tokens=3):
+        with pytest.raises(InvalidInput, match="padded"):
+            loaded.model.generate(ids, attention_mask=mask, **how)
+        loaded.model.generate(ids[1:], attention_mask=mask[1:], **how)
 
 
 @pytest.mark.parametrize("mode", ["set", "add", "scale"])
@@ -263,7 +347,9 @@ def test_steered_context_for_notebooks() -> None:
         (Steer((NeuronSide(0, 48),)), "neurons 0 to 47"),
         (Steer(NEURONS, "set", float("nan")), "strength is nan"),
         (Steer(NEURONS, "set", 1e30), "strength is 1e"),
-        (Steer(NEURONS, "multiply"), "use set, scale or add"),  # type: ignore[arg-type]
+        (Steer(NEURONS, "multiply"), "use set, scale, add or cap"),  # type: ignore[arg-type]
+        (Steer(NEURONS, "set", 1.0, values=VALUES, fade=Fade()), "mode set cannot fade"),
+        (Steer(NEURONS, "add", 1.0, values=VALUES, fade=Fade(3, float("nan"))), "cannot fade to nan"),
         (Steer(NEURONS, "add", 1.0, values=(1.0,)), "3 neurons but 1 values"),
         (Steer(NEURONS, "add", 1.0), "needs the neurons' quantiles"),
     ],
@@ -290,12 +376,15 @@ def test_file_round_trip_keeps_every_field(tmp_path) -> None:
     steers = (
         Steer(NEURONS, "set", 0.75, TokenScope("ranges", ((3, 9), (12, 14)), with_answer=True), "mine", False, VALUES),
         Steer(NEURONS[:1], "scale", 0.0, TokenScope("answer")),
+        Steer(NEURONS, "cap", 1.0, values=VALUES),
+        Steer(NEURONS, "add", 1.5, values=VALUES, fade=Fade(12, 0.5)),
     )
     path = tmp_path / "steer.json"
     path.write_text(json.dumps(dump_steers(steers, loaded.ref)), encoding="utf-8")
     assert load_steers(path, ref=loaded.ref) == steers
     assert "3:9, 12:14 counted from the prompt's start" in positions_note(steers)
     assert positions_note(steers[1:]) == ""
+    assert [("fade" in one) for one in dump_steers(steers, loaded.ref)["steers"]] == [False, False, False, True]  # else as before
 
 
 @pytest.mark.parametrize(
@@ -317,7 +406,7 @@ def test_lenient_forms_people_write(data, neurons) -> None:
         ("{", InvalidFile, "not JSON"),
         ("[{}]", InvalidSteer, "neurons"),
         ('[{"neurons": ["x"]}]', InvalidSteer, "layer:index"),
-        ('[{"neurons": ["1:2"], "strength": NaN}]', InvalidSteer, "NaN"),
+        ('[{"neurons": ["1:2"], "strength": NaN}]', InvalidFile, "NaN"),
         ('[{"neurons": ["1:2"], "strengh": 2}]', InvalidSteer, "strengh"),
         ('[{"neurons": ["1:2"], "tokens": "9:3"}]', InvalidSteer, "token range"),
         ('[{"neurons": [[1, -2]]}]', InvalidSteer, "not a neuron"),
@@ -329,3 +418,21 @@ def test_lenient_forms_people_write(data, neurons) -> None:
 def test_bad_files_say_what_is_wrong(text: str, error: type[InvalidInput], message: str) -> None:
     with pytest.raises(error, match=message):
         parse_steers_text(text, ref=tiny_model().ref)
+
+
+def test_a_file_of_a_model_that_gained_neurons(gqa_ref: ModelRef) -> None:
+    """Experts became neurons: the same weights take an older file; of others it says what changed and what to do."""
+    steer = Steer((NeuronSide(0, 1),), "scale", 2.0)
+    old = dump_steers([steer], replace(gqa_ref, n_neurons=gqa_ref.n_neurons // 2))
+    assert parse_steers(old, ref=gqa_ref)[0].neurons == steer.neurons
+    old["model"]["weights_hash"] = "f" * 64
+    with pytest.raises(InvalidSteer, match=rf'keep their numbers.*"n_neurons": {gqa_ref.n_neurons} into the file'):
+        parse_steers(old, ref=gqa_ref)
+    old["model"]["n_neurons"] = gqa_ref.n_neurons * 2
+    with pytest.raises(InvalidSteer, match="load that model first"):
+        parse_steers(old, ref=gqa_ref)
+
+
+@pytest.fixture
+def gqa_ref() -> ModelRef:
+    return tiny_model().ref

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 from typer.testing import CliRunner
@@ -15,26 +17,25 @@ from neurons.atlas.quantiles import quantiles_for
 from neurons.cli.main import app as cli
 from neurons.cli.stats import rows_csv
 from neurons.core.errors import Cancelled, InvalidInput
-from neurons.core.types import Message, NeuronSide, Sampling, Steer
+from neurons.core.repetition import repetition
+from neurons.core.steers import Steer
+from neurons.core.types import Message, NeuronSide, Sampling
 from neurons.models.chat import decode, encode_prompt
 from neurons.models.loaded import LoadedModel
 from neurons.prompts.files import load_file, pasted
 from neurons.runs.generation import generate
 from neurons.runs.steering import dump_steers
 from neurons.statistics.comparison import (
-    JOB_KIND,
     ComparisonSpec,
     Conversation,
-    differing,
     from_prompt_set,
-    job_worker,
     measure,
-    spec_from_json,
-    spec_to_json,
 )
 from neurons.statistics.criteria import Criterion
-from neurons.statistics.paired import Rate, newcombe, paired_means, paired_rates, repetition
-from neurons.statistics.summary import summarise, verdict
+from neurons.statistics.job import JOB_KIND, differing, job_worker, spec_from_json, spec_to_json
+from neurons.statistics.paired import Rate, newcombe, paired_means, paired_rates
+from neurons.statistics.rows import read_rows
+from neurons.statistics.summary import Summary, summarise, verdict
 from neurons.storage.jobs import JobRunner
 from tests.support.tiny_models import tiny_model, tiny_tokenizer, tiny_torch_model
 
@@ -87,13 +88,17 @@ def test_the_unit_is_the_prompt() -> None:
     assert Rate.of([True] * 5 + [False], [0] * 5 + [1]) == Rate.of([True, False])
 
 
+def summarise_rows(rows: Sequence[dict[str, Any]]) -> Summary:
+    return summarise(read_rows(rows))
+
+
 def row(prompt: str, seed: int, plain: bool, steered: bool, **more: Any) -> dict[str, Any]:
     facts = {"token_probability": None, "kl": 0.0, "length": 3, "repetition": 0.0, "answer": "x"}
     sides = {"plain": {**facts, "met": plain}, "steered": {**facts, "met": steered}}
     return {"row": f"{prompt}/{seed}", "prompt_id": prompt, "prompt": prompt, "seed": seed, **sides, **more}
 
 
-@pytest.mark.parametrize("prompts", [4, 8, 20, 100])
+@pytest.mark.parametrize("prompts", [4, 8, 20, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_without_an_effect_it_errs_in_at_most_five_of_a_hundred(prompts: int, seeds: int) -> None:
     rng = np.random.default_rng(prompts + seeds)
@@ -111,14 +116,14 @@ def test_without_an_effect_it_errs_in_at_most_five_of_a_hundred(prompts: int, se
 
 def test_few_prompts_are_said_to_be_too_few() -> None:
     copies = [row("the same", seed, False, seed < 9) for seed in range(12)]
-    assert "1 prompt is too few to tell" in summarise(copies).message
-    assert summarise(copies).prompts == 1
+    assert "1 prompt is too few to tell" in summarise_rows(copies).message
+    assert summarise_rows(copies).prompts == 1
     four = [row(str(n), 0, False, True) for n in range(4)]
-    assert "4 prompts are too few to tell (exact test, 4 prompts: p = 0.12)" in summarise(four).message
+    assert "4 prompts are too few to tell (exact test, 4 prompts: p = 0.12)" in summarise_rows(four).message
     eight = [row(str(n), 0, False, True) for n in range(8)]
-    assert "more than chance (exact test, 8 prompts: p = 0.0078)" in summarise(eight).message
+    assert "more than chance (exact test, 8 prompts: p = 0.0078)" in summarise_rows(eight).message
     many = [row(str(n), 0, n % 2 == 0, n % 2 == 1) for n in range(40)]
-    assert "No difference can be told" in summarise(many).message
+    assert "No difference can be told" in summarise_rows(many).message
 
 
 def test_equal_prompts_under_other_names_are_one() -> None:
@@ -126,7 +131,7 @@ def test_equal_prompts_under_other_names_are_one() -> None:
     units = [conversation.unit for conversation in from_prompt_set(prompts)]
     assert units[0] == units[1] != units[2]
     rows = [{**row(str(n), 0, False, True), "unit": unit} for n, unit in enumerate(units)]
-    assert (summarise(rows).pairs, summarise(rows).prompts) == (3, 2)
+    assert (summarise_rows(rows).pairs, summarise_rows(rows).prompts) == (3, 2)
 
 
 def test_what_a_prompt_expects_counts_where_nothing_else_is_asked(tiny: LoadedModel) -> None:
@@ -137,8 +142,8 @@ def test_what_a_prompt_expects_counts_where_nothing_else_is_asked(tiny: LoadedMo
     rows: list[dict[str, Any]] = []
     measure(tiny, ComparisonSpec(conversations, (STEER,), random_sets=0, sampling=Sampling(max_new_tokens=3)), on_row=rows.append)
     assert [r["plain"]["met"] for r in rows] == [False, None]
-    assert summarise(rows).judged == 1
-    assert "Only 1 of the 2 prompts say what is expected" in summarise(rows).message
+    assert summarise_rows(rows).judged == 1
+    assert "Only 1 of the 2 prompts say what is expected" in summarise_rows(rows).message
 
 
 def test_random_neurons_are_as_strong_for_themselves_however_the_steer_was_saved(tiny: LoadedModel, home: Path) -> None:
@@ -206,12 +211,12 @@ def test_rows_are_what_generate_says(tiny: LoadedModel) -> None:
     assert first["steered"]["kl"] > 0
     assert 0 <= first["plain"]["token_probability"] <= 1
     assert {"random 1", "random 2"} <= set(first)
-    summary = summarise(rows)
+    summary = summarise_rows(rows)
     assert summary.pairs == 3
     assert [f.name for f in summary.figures] == ["criterion", "token probability", "length", "repetition"]
     assert summary.kl > 0
     assert summary.random_kl is not None
-    assert len(rows_csv(rows).splitlines()) >= 4
+    assert len(rows_csv(read_rows(rows)).splitlines()) >= 4
 
 
 def test_sampled_seeds_are_pairs_of_their_own(tiny: LoadedModel) -> None:
@@ -254,7 +259,7 @@ def test_a_prompt_that_cannot_be_run_is_a_failed_row(tiny: LoadedModel) -> None:
         on_row=rows.append,
     )
     assert "positions" in str(rows[-1]["error"])
-    assert summarise(rows).failed == 1
+    assert summarise_rows(rows).failed == 1
 
 
 def test_a_job_can_be_stopped_and_goes_on(tiny: LoadedModel, home: Path) -> None:
@@ -305,3 +310,25 @@ def test_the_command(tmp_path: Path, home: Path) -> None:
     (tmp_path / "steer.json").write_text(gpt2, encoding="utf-8")
     refused = CliRunner().invoke(cli, [*arguments, "--contains", "a", "--json"])
     assert refused.exit_code == 2
+
+
+def test_the_command_follows_the_penalties_of_the_models_files_when_asked(tmp_path: Path, home: Path) -> None:
+    folder = tmp_path / "model"
+    model = tiny_torch_model("llama")
+    model.generation_config.repetition_penalty = 5.0
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    (tmp_path / "prompts.txt").write_text("one\ntwo\n", encoding="utf-8")
+    (tmp_path / "steer.json").write_text(json.dumps(dump_steers([STEER], tiny_model("llama").ref)), encoding="utf-8")
+    arguments = ["stats", "--prompts", str(tmp_path / "prompts.txt"), "--steer", str(tmp_path / "steer.json"), "-m", str(folder)]
+    more = ["--regex", "[aeiou]", "--max-new-tokens", "8", "--random-sets", "0"]
+    plain = CliRunner().invoke(cli, [*arguments, *more, "--csv", str(tmp_path / "plain.csv")])
+    followed = CliRunner().invoke(cli, [*arguments, *more, "--penalties", "--csv", str(tmp_path / "followed.csv")])
+    assert (plain.exit_code, followed.exit_code) == (0, 0), plain.output + followed.output
+    assert "--penalties follows it" in plain.stderr
+    assert "--penalties follows it" not in followed.stderr
+    answers = [pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=False) for name in ("plain", "followed")]
+    assert not answers[0].equals(answers[1])
+    job = next(line.split()[1] for line in followed.stderr.splitlines() if line.startswith("job "))
+    refused = CliRunner().invoke(cli, [*arguments, *more, "--job", job])
+    assert "started with other sampling" in refused.stderr

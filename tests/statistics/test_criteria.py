@@ -40,6 +40,25 @@ def nfd(text: str) -> str:
         ("5", "5,000", None),
         ("92", "9\u00b2", None),
         ("fi", "\ufb01n", None),
+        ("Paris", "It is _Paris_.", "Paris"),
+        ("New York", "__New York__", "New York"),
+        ("paris", "new_paris_hotel", None),
+        ("Côte d'Ivoire", "in Côte d\u2019Ivoire,", "Côte d\u2019Ivoire"),
+        ("Port-au-Prince", "Port\u2011au\u2011Prince", "Port\u2011au\u2011Prince"),
+        ("-5", "The answer is \u22125.", "\u22125"),
+        ("office", "the o\ufb03ce", "o\ufb03ce"),
+        ("الرياض", "هي الرِّيَاضُ.", "الرِّيَاضُ"),
+        ("محمد", "اسمه محـــمد", "محـــمد"),
+        ("42", "الجواب ٤٢", "٤٢"),
+        ("42", "उत्तर ४२ है", "४२"),
+        ("תל אביב", "תל\u200f אביב", "תל\u200f אביב"),
+        ("שלום", "שָׁלוֹם", "שָׁלוֹם"),
+        ("می\u200cخواهم", "می\u200cخواهم", "می\u200cخواهم"),
+        ("❤", "I ❤\ufe0f it", "❤\ufe0f"),
+        ("IĞDIR", "Iğdır'da", "Iğdır"),
+        ("4", "42", None),
+        ("٤", "٤٢", None),
+        ("ﻻ", "لا شيء", "لا"),
     ],
 )
 def test_contains(wanted: str, answer: str, found: str | None) -> None:
@@ -54,3 +73,5 @@ def test_any_of_several_texts_and_its_json() -> None:
     assert parse_criterion(several.to_json()) == several
     assert parse_criterion(Criterion("a", "equals").to_json()) == Criterion("a", "equals")
     assert Criterion("lima", "equals").span(" LIMA. ") == (0, 7)
+    assert all(Criterion("दिल्ली", "equals").met(f"दिल्ली{stop}") for stop in (".", "।", "॥"))
+    assert Criterion("लखनऊ", "equals").met("लखनऊ۔")

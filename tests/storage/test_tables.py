@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from neurons.core.errors import InvalidFile
 from neurons.storage.encodings import decode
 from neurons.storage.jobs import JobContext, JobRunner
 from neurons.storage.tables import read_table
@@ -75,3 +76,42 @@ def test_pretty_printed_values_one_after_the_other() -> None:
     table = read_table(data.encode(), name="x.json")
     assert [row["prompt"] for _, row in table.rows] == ["a", "b"]
     assert table.read == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ["prompt,expected\nWhere is İzmir?,Türkiye\n", "日本の首都は？\r\nパリ はどこ\r\n"])
+def test_wide_text_without_a_mark_is_text(encoding: str, text: str) -> None:
+    assert decode(text.encode(encoding)) == (text, encoding)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bytes_that_are_no_text_stay_refused(seed: int) -> None:
+    import random
+
+    data = bytearray(random.Random(seed).randbytes(2_000))
+    data[::50] = bytes(40)
+    with pytest.raises(InvalidFile, match="binary"):
+        decode(bytes(data))
+
+
+def test_a_table_in_markdown_is_no_list_of_prompts() -> None:
+    for rule in ("|---|---|", "| :--- | ---: |", "--- | ---"):
+        with pytest.raises(InvalidFile, match="Markdown"):
+            read_table(f"| prompt | expected |\n{rule}\n| What? | x |\n".encode(), name="a.md")
+    assert read_table(b"a | b\nc | d\n", name="a.txt").read == 2
+
+
+def test_plain_words_of_yaml_stay_as_they_are_written() -> None:
+    words = ["no", "yes", "12:30", "1_000", "0x10", "1e3", "2026-01-01", "007", "1.50", "true"]
+    table = read_table("".join(f"- prompt: {word}\n" for word in words).encode(), name="a.yaml")
+    assert [row["prompt"] for _, row in table.rows] == words
+    table = read_table(b"- prompt: one\n  expected: null\n- prompt: two\n  expected: ~\n- prompt: three\n  expected:\n", name="a.yaml")
+    assert [row["expected"] for _, row in table.rows] == [None, None, None]
+
+
+@pytest.mark.parametrize("first", [b"prompt,prompt,expected", b"question,question", b"Question,Correct?"])
+def test_a_first_row_that_may_name_the_columns_is_asked_about(first: bytes) -> None:
+    assert read_table(first + b"\none,two,three\n"[: None if first.count(b",") == 2 else 8] + b"\n", name="a.csv").header_in_doubt
+    table = read_table(first + b"\n" + b"x," * first.count(b",") + b"y\n", name="a.csv", header=True)
+    assert len(set(table.columns)) == first.count(b",") + 1
+    assert table.read == 1

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from neurons.core.types import Sampling, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import Sampling
 from neurons.models.loaded import LoadedModel
-from neurons.tracing.record import run_trace
+from neurons.tracing.record import RunOptions, run_trace
 from pages.shared import server_wide
 from pages.shared.tables import table_key
 from tests.support.page_list import page_list
@@ -48,9 +49,10 @@ def loaded() -> LoadedModel:
     return found
 
 
-def saved(*prompts: str, steers: Sequence[Steer] = (), **fields: str) -> list[TraceRecord]:
+def saved(*prompts: str, steers: Sequence[Steer] = (), name: str = "", set_name: str | None = None) -> list[TraceRecord]:
     """One short trace for each prompt, in the server's store."""
-    return [run_trace(loaded(), prompt, sampling=SHORT, steers=steers, store=server_wide.store(), **fields)[0] for prompt in prompts]
+    options, store = RunOptions(name, set_name=set_name), server_wide.store()
+    return [run_trace(loaded(), prompt, sampling=SHORT, steers=steers, store=store, options=options)[0] for prompt in prompts]
 
 
 def open_page(name: str, *, trace_tab: str = "Neurons", **query: str) -> AppTest:
@@ -82,16 +84,21 @@ def texts(app: AppTest) -> str:
     return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 
-def plain(app: AppTest) -> str:
-    """Texts as a person reads them, those of the plain-text component included."""
+def plain_parts(app: AppTest) -> list[list[list[str]]]:
+    """Of each drawing of the plain-text component, its parts: text and colour."""
 
-    def walk(block: Any) -> list[str]:
+    def walk(block: Any) -> list[list[list[str]]]:
         found = []
         for child in block.children.values():
             if hasattr(child, "children"):
                 found += walk(child)
             elif getattr(child.proto, "component_name", "") == "neuronscope_plain":
-                found += [part[0] for part in json.loads(child.proto.json)["parts"]]
+                found.append(json.loads(child.proto.json)["parts"])
         return found
 
-    return texts(app).replace("\\", "") + "\n" + "".join(walk(app.main))
+    return walk(app.main)
+
+
+def plain(app: AppTest) -> str:
+    """Texts as a person reads them, those of the plain-text component included."""
+    return texts(app).replace("\\", "") + "\n" + "".join(part[0] for parts in plain_parts(app) for part in parts)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from neurons.atlas.collect import collect, open_plan, prepare, shard_folder
-from neurons.atlas.corpus import Corpus, Document, Source, build_corpus
+from neurons.atlas.corpus import Corpus, Cutting, Document, Source, build_corpus
 from neurons.atlas.plan import CollectSettings
 from neurons.atlas.state import CollectState
 from neurons.models.loaded import LoadedModel
@@ -27,7 +27,7 @@ def tiny_corpus(documents: int = 40, *, seed: int = 1, held_out: float = 0.1) ->
         Document(n % 2, f"document {n}", ids=tuple(rng.integers(0, 200, rng.integers(20, 900)).tolist()), prefix=10 if n % 2 else 0)
         for n in range(documents)
     ]
-    return build_corpus(made, SOURCES, encode=lambda text: [], start_ids=[], n_vocab=259, held_out=held_out)
+    return build_corpus(made, SOURCES, encode=lambda text: [], start_ids=[], n_vocab=259, cutting=Cutting(held_out=held_out))
 
 
 def collected(loaded: LoadedModel, corpus: Corpus, folder: Path, settings: CollectSettings = SETTINGS) -> Path:

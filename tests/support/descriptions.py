@@ -10,7 +10,7 @@ import numpy as np
 
 from neurons.atlas.collect import collect, prepare
 from neurons.atlas.collection import Collection, merge
-from neurons.atlas.corpus import Corpus, Document, Source, build_corpus
+from neurons.atlas.corpus import Corpus, Cutting, Document, Source, build_corpus
 from neurons.atlas.finalise import FinaliseSettings, finalise
 from neurons.atlas.store import Atlas, open_folder
 from neurons.models.chat import encode_text
@@ -33,7 +33,7 @@ def english_corpus(loaded: LoadedModel, *, documents: int = 48) -> Corpus:
         encode=lambda piece: encode_text(loaded, piece, bos=False),
         start_ids=encode_text(loaded, ""),
         n_vocab=loaded.ref.n_vocab,
-        held_out=0.25,
+        cutting=Cutting(held_out=0.25),
     )
 
 

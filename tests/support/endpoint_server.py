@@ -73,7 +73,7 @@ def serving(answer: Callable[[dict[str, Any], int], Reply]) -> Iterator[Server]:
 
     web = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server = Server(f"http://127.0.0.1:{web.server_port}/v1")
-    thread = threading.Thread(target=web.serve_forever, daemon=True)
+    thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
         yield server

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neurons.core.clock import now
-from neurons.core.types import Environment, Message, ModelRef, NeuronSide, Sampling, Segment, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import Environment, Message, ModelRef, NeuronSide, Sampling, Segment
 from traces.schema import TraceRecord
+from traces.store import TraceStore
 
 LAYERS, NEURONS, VOCAB = 3, 8, 100
 
@@ -50,3 +53,14 @@ def make_arrays(record: TraceRecord, *, seed: int = 0) -> dict[str, np.ndarray[A
         "logprob": -rng.random(tokens).astype(np.float32),
         "entropy": rng.random(tokens).astype(np.float32),
     }
+
+
+def save(store: TraceStore, **changes: object) -> TraceRecord:
+    """One made-up trace in the store."""
+    record = make_record(**changes)
+    return store.save(record, make_arrays(record))
+
+
+def a_chunk(store: TraceStore, trace_id: str) -> Path:
+    """A file of its activations."""
+    return store.root / trace_id / "tensors.zarr" / "activations" / "c" / "1" / "0" / "0"

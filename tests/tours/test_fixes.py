@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from neurons.core.types import Message, Sampling, Steer, TokenScope
+from neurons.core.steers import Steer, TokenScope
+from neurons.core.types import Message, Sampling
 from neurons.models.chat import decode, encode_prompt
 from neurons.models.loaded import LoadedModel
 from neurons.repair.spec import is_fixed, parse_spec

@@ -28,6 +28,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_kill_at_any_step_leaves_all_or_none(before: Path, tmp_path: Path, name: str) -> None:
     command = [sys.executable, "-m", "tests.support.changes", name, str(before), str(tmp_path), str(max(1, 63 // STEPS))]
@@ -46,6 +47,7 @@ def steps_of(home: Path, name: str) -> int:
     return counter.steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_disk_that_refuses_one_call_is_told_and_harms_nothing(before: Path, tmp_path: Path, name: str) -> None:
     shutil.copytree(before, tmp_path / "whole", symlinks=True)

@@ -44,6 +44,32 @@ def test_kl_is_a_lower_bound() -> None:
     assert kl_lower_bound(none, np.zeros(3), none, np.zeros(3)) is None
 
 
+def test_the_bound_counts_tokens_that_only_one_list_has() -> None:
+    ids, others = np.array([1, 2]), np.array([3, 4])
+    bound = kl_lower_bound(ids, np.array([0.98, 0.01]), others, np.array([0.9, 0.05]))
+    assert bound is not None
+    assert bound == pytest.approx(0.98 * math.log(0.98 / 0.05) + 0.02 * math.log(0.02 / 0.95), abs=0.1)
+    assert bound > 2.5
+
+
+def test_a_pair_says_the_divergence_that_it_recorded(store: TraceStore) -> None:
+    a = make_record(answer="It is Paris.", steers=())
+    a = store.save(a, make_arrays(a))
+    b = replace(make_record(answer="It is Rome."), baseline_id=a.id, answer_ids=(11, 50, 13))
+    forth, back = np.array([-1, -1, -1, -1, 0.5, 3.6, -1], np.float32), np.array([-1, -1, -1, -1, 0.4, 2.5, -1], np.float32)
+    b = store.save(b, {**make_arrays(b), "kl_from_baseline": forth, "kl_to_baseline": back})
+    found, swapped = compare_traces(store, a.id, b.id), compare_traces(store, b.id, a.id)
+    assert found.divergence is not None
+    assert swapped.divergence is not None
+    assert (found.divergence.kl, found.divergence.kl_exact) == (pytest.approx(3.6), True)
+    assert (swapped.divergence.kl, swapped.divergence.kl_exact) == (pytest.approx(2.5), True)
+    assert [pair.kl_exact for pair in found.tokens] == [False] * 4 + [True, True, False]
+    other = store.save(replace(b, id="", baseline_id=None), {**make_arrays(b), "kl_from_baseline": forth})
+    alone = compare_traces(store, a.id, other.id)
+    assert alone.divergence is not None
+    assert not alone.divergence.kl_exact
+
+
 def test_comparison(store: TraceStore) -> None:
     a = make_record(answer="It is Paris.")
     arrays = make_arrays(a)

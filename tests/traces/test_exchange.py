@@ -7,6 +7,7 @@ import io
 import json
 import random
 import stat
+import struct
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -317,6 +318,9 @@ ATTRIBUTION = "attributions/t5-prob-12-grad"
         set_values("tensors.zarr/activations/c/1/0/0", np.full((7, 8), np.nan, np.float16)),
         set_values("tensors.zarr/logprob/c/0", np.full(7, -np.inf, np.float32)),
         set_values("tensors.zarr/topk_ids/c/0/0", np.full((7, 5), 1000, np.int32)),
+        set_values("tensors.zarr/candidate/c/0", np.array([0, 1, 2, 4, 3], np.int32)),
+        set_values(f"{ATTRIBUTION}/rows.zarr/row/c/0", np.array([7], np.int32)),
+        edit_json("tensors.zarr/topk_ids/zarr.json", lambda raw: raw | {"dimension_names": ["token", "neuron"]}),
         set_values("tensors.zarr/topk_probs/c/0/0", np.full((7, 5), 3, np.float32)),
         lambda files, i: files.pop(f"{i}/tensors.zarr/activations/c/1/0/0"),
         lambda files, i: files.update({f"{i}/tensors.zarr/activations/c/9/0/0": b"x" * 116}),
@@ -348,6 +352,16 @@ def test_without_an_index(packed: tuple[list[str], bytes], other: TraceStore) ->
         import_zip(other, rezip(files))
     with pytest.raises(InvalidFile, match="no traces"):
         import_zip(other, rezip({"export.json": b"{}"}))
+
+
+def test_a_table_of_contents_that_points_before_the_file_is_refused(store: TraceStore, other: TraceStore) -> None:
+    data = bytearray(zipped(store, [fill(store)[0]]))
+    end = data.rindex(b"PK\x05\x06")
+    [offset] = struct.unpack_from("<I", data, end + 16)
+    struct.pack_into("<I", data, end + 16, offset + 1000)  # then zipfile takes every file to begin 1000 bytes earlier
+    with pytest.raises(InvalidFile, match="begin before it"):
+        import_zip(other, io.BytesIO(bytes(data)))
+    assert other.list() == ()
 
 
 def test_random_damage_never_crashes(store: TraceStore, other: TraceStore) -> None:

@@ -160,6 +160,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
         folder.chmod(0o700)
 
 
+@pytest.mark.slow
 def test_a_home_that_may_only_be_read_can_be_read(read_only: Path) -> None:
     for words in READING:
         done = run(read_only, *words)

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from neurons.core.errors import Cancelled, InvalidInput, ModelError
-from neurons.core.types import Message, NeuronSide, Sampling, Steer
+from neurons.core.steers import Steer
+from neurons.core.types import Message, NeuronSide, Sampling
 from neurons.models.loaded import LoadedModel
-from neurons.tracing.record import run_pair, run_trace
+from neurons.tracing.record import RunOptions, run_pair, run_trace
 from neurons.tracing.replay import activations_of, recompute, replay
+from neurons.tracing.sweeps import forced_divergence
 from traces import Evicted, TraceStore
 from traces.compare import compare_traces
 
@@ -27,7 +29,9 @@ CAPITAL = "What is the capital of France?"
 
 def test_run_is_saved_whole(default_model: LoadedModel, store: TraceStore) -> None:
     seen: list[int] = []
-    record, run = run_trace(default_model, CAPITAL, sampling=GREEDY, store=store, name="capital", tags=("geo",), on_token=seen.append)
+    record, run = run_trace(
+        default_model, CAPITAL, sampling=GREEDY, store=store, options=RunOptions("capital", ("geo",)), on_token=seen.append
+    )
     assert store.load(record.id) == record
     assert tuple(seen) == record.answer_ids == run.answer_ids
     assert "Paris" in record.answer
@@ -75,7 +79,7 @@ def test_evicted_activations_are_recomputed_bit_for_bit(default_model: LoadedMod
 
 
 def test_a_run_without_recording_can_be_recorded_later(tiny: LoadedModel, store: TraceStore) -> None:
-    record, run = run_trace(tiny, CAPITAL, sampling=replace(GREEDY, max_new_tokens=2), store=store, record=False)
+    record, run = run_trace(tiny, CAPITAL, sampling=replace(GREEDY, max_new_tokens=2), store=store, options=RunOptions(record=False))
     assert run.acts_LTI is None
     assert store.activation_state(record.id) == "none"
     assert activations_of(tiny, record, store).shape[1] == len(record.token_ids)
@@ -216,6 +220,24 @@ def test_pair_shares_settings_and_the_baseline_is_untouched(default_model: Loade
     assert (pair.steered_run.acts_LTI[29, :, 0:300:3] == 4.0).all()
     found = compare_traces(store, pair.baseline.id, pair.steered.id, top=200)
     assert {(n.layer, n.index) for n in found.neurons} <= {(29, i) for i in range(1536)}
+
+
+def test_a_pair_records_how_far_it_is_apart_over_the_whole_vocabulary(tiny: LoadedModel, store: TraceStore) -> None:
+    steer = Steer(tuple(NeuronSide(2, i) for i in range(48)), "scale", 3.0)
+    pair = run_pair(tiny, CAPITAL, (steer,), sampling=GREEDY, store=store)
+    found = compare_traces(store, pair.baseline.id, pair.steered.id)
+    shared = found.shared_tokens
+    ids = pair.baseline.token_ids[: shared + 1]
+    asked = len(pair.baseline.prompt_ids)
+    whole = forced_divergence(tiny, ids, pair.steered.steers, prompt_tokens=asked)
+    said = found.exact_kl
+    assert sorted(said) == list(range(asked, min(shared + 1, len(pair.baseline.token_ids))))
+    for position, kl in said.items():
+        assert kl == pytest.approx(float(whole.kl_T[position]), rel=1e-3, abs=1e-5)
+    assert max(said.values()) > 0
+    kept = store.read(pair.steered.id, "kl_from_baseline")
+    assert (kept[:asked] == -1).all()
+    assert "kl_from_baseline" not in store.arrays(pair.baseline.id)
 
 
 def test_noop_steer_gives_the_same_answer(tiny: LoadedModel, store: TraceStore) -> None:

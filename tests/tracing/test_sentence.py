@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neurons.core.errors import InvalidInput
-from neurons.core.percent import percent
+from neurons.core.percent import becomes, column_share, percent
 from neurons.core.types import AttributionRow
 from neurons.tracing.sentence import TokenFacts, as_text, explain_token, facts_at, visible
 
@@ -53,6 +53,15 @@ def test_strongest_neuron_of_each_sign_with_unit_place_and_note() -> None:
     assert said(facts(), rows=rows[1:2]).endswith(" Suppressed most by neuron 3:1+ (-0.4 probability).")
 
 
+def test_two_probabilities_are_told_apart_or_said_to_be_the_same() -> None:
+    assert becomes(0.741, 0.58) == "74% becomes 58%"
+    assert becomes(0.744, 0.739) == "74.4% becomes 73.9%"
+    assert becomes(0.9941, 0.9939) == "99.41% becomes 99.39%"
+    assert becomes(0.74, 0.74) == "74% stays 74%"
+    assert becomes(0.99999, 0.99997) == "99.999% becomes 99.997%"
+    assert becomes(0.9999999, 0.9999998) == "over 99.9% stays over 99.9%"
+
+
 @pytest.mark.parametrize(
     ("probability", "text"),
     [(1.0, "over 99.9%"), (0.65, "65%"), (0.0456, "4.6%"), (0.0099, "1.0%"), (0.0005, "0.05%"), (0.0, "under 0.01%")],
@@ -80,3 +89,10 @@ def test_facts_of_a_part_of_a_character_are_those_of_the_character() -> None:
 def test_a_position_that_is_not_there() -> None:
     with pytest.raises(InvalidInput, match="tokens 0 to 2"):
         facts_at(3, ids=(1, 2, 3), pieces=("a", "b", "c"), prompt_tokens=1, arrays={})
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(0, 0), (1, 1), (0.99999, 0.9999), (1e-7, 0.0001), (0.5, 0.5), (-0.99999, -0.9999), (1.5, 1.5), (None, None)]
+)
+def test_a_column_of_shares_reads_all_or_nothing_only_where_it_is(share: float | None, shown: float | None) -> None:
+    assert column_share(share) == shown

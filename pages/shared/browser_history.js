@@ -1,0 +1,40 @@
+// Streamlit makes a history entry of every change to the address. Here only steps become one: a change of the parameters named for the
+// page. Everything else replaces the present entry, so that Back leads to where a person was, with what was chosen there.
+// A question that is half typed stays with the page that it was typed on.
+const TYPED = "neuronscope.typed";
+let last = null; // looked at with every change of the page, written only when it is another
+
+function install() {
+  if (window.neuronscopeSteps) return;
+  const push = window.history.pushState.bind(window.history);
+  const replace = window.history.replaceState.bind(window.history);
+  window.history.pushState = (state, title, address) => {
+    const now = new URL(window.location.href);
+    const next = new URL(address ?? now.href, now.href);
+    const names = window.neuronscopeSteps[next.pathname.split("/").pop()] ?? [];
+    const begun = names.some((name) => now.searchParams.has(name)); // an empty conversation is no place to go back to
+    const step = now.pathname !== next.pathname || (begun && names.some((name) => now.searchParams.get(name) !== next.searchParams.get(name)));
+    (step ? push : replace)(state, title, address);
+  };
+  document.addEventListener("input", fill);
+  new MutationObserver(fill).observe(document.body, { childList: true, subtree: true });
+}
+
+function fill() {
+  const box = document.querySelector("[data-testid='stChatInput'] textarea");
+  if (!box) return;
+  if (box.neuronscopeFilled) {
+    if (box.value !== last) sessionStorage.setItem(TYPED, last = box.value);
+    return;
+  }
+  box.neuronscopeFilled = true;
+  const typed = sessionStorage.getItem(TYPED);
+  if (!typed || box.value) return;
+  Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(box, typed);
+  box.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+export default function ({ data }) {
+  install();
+  window.neuronscopeSteps = data.steps;
+}

@@ -1,0 +1,50 @@
+"""Back and Forward: which changes of the address are steps that Back undoes, and what is said where a link leads to nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from pages.serving.base_path import base_path
+from pages.serving.lost import LOST
+from pages.serving.page_list import HOME
+from pages.shared.untrusted import escape
+
+STEPS = {
+    HOME: ("trace",),
+    "compare": ("a", "b"),
+    "neurons": ("neuron",),
+    "prompts": ("run",),
+    "repair": ("job",),
+    "experiments": ("job",),
+    "tours": ("tour", "step"),
+}
+"""For each page, the parameters whose change is a step. All others (tokens, views, filters) change the entry that is there."""
+
+_mount = st.components.v2.component("neuronscope_history", js=Path(__file__).with_suffix(".js").read_text("utf-8"))
+
+
+def watch() -> None:
+    """Make the browser keep to `STEPS`. Drawn before anything that writes to the address."""
+    steps = {("" if name == HOME else name): list(names) for name, names in STEPS.items()}
+    steps[base_path().rpartition("/")[2]] = steps[""]  # the last part of the home page's path, which may end in a slash or not
+    with st.container(key="history"):
+        _mount(key="history.steps", data={"steps": steps})
+
+
+def lost() -> None:
+    """Where a wrong path led here: that there is no such page."""
+    path = st.query_params.get(LOST)
+    if path is None:
+        return
+    left, right = st.columns([8, 1], vertical_alignment="center")
+    left.warning(f"There is no page “{escape(path[:200])}” here. All pages are in the bar above.", icon=":material/wrong_location:")
+    if right.button("Close", key="history.lost", width="stretch"):
+        del st.query_params[LOST]
+        st.rerun()
+
+
+def unknown(what: str, name: str, instead: str = "") -> None:
+    """Say that a link names something that is not here, and what is shown instead."""
+    st.warning(f"The link names {what} “{escape(name[:200])}”, which is not on this machine. {instead}".strip(), icon=":material/link_off:")

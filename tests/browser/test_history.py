@@ -1,0 +1,85 @@
+"""Back, reload, a visit to another page, and addresses without a page, in real Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.support.browser import Tab
+
+pytestmark = pytest.mark.browser
+
+
+def asked(tab: Tab, name: str) -> str:
+    """A parameter of the address."""
+    return parse_qs(urlsplit(tab.page.url).query).get(name, [""])[0]
+
+
+def test_back_leads_to_the_trace_before_with_its_token_and_clicks_are_no_steps(open_tab: Callable[..., Tab]) -> None:
+    tab = open_tab()
+    page = tab.open("/")
+    tab.ready()
+    first = asked(tab, "trace")
+    length = page.evaluate("history.length")
+    tokens = page.locator(".ns-strip .tok:visible")
+    for number in (8, 10, 12):
+        tokens.nth(number).click()
+        tab.settle()
+    token = asked(tab, "token")
+    assert token
+    assert page.evaluate("history.length") == length, "a click on a token is no step"
+    page.get_by_role("button", name="New", exact=True).click()
+    tab.settle()
+    tab.ask("What is the capital of Peru?")
+    second = asked(tab, "trace")
+    assert second
+    assert second != first
+    page.get_by_role("link", name="Models").click()
+    tab.settle()
+    page.go_back()
+    tab.settle()
+    assert asked(tab, "trace") == second
+    page.go_back()
+    tab.settle()
+    assert (asked(tab, "trace"), asked(tab, "token")) == (first, token)
+    page.go_forward()
+    tab.settle()
+    assert asked(tab, "trace") == second
+
+
+def test_what_is_typed_survives_a_visit_and_a_reload(open_tab: Callable[..., Tab]) -> None:
+    tab = open_tab()
+    page = tab.open("/")
+    tab.ready()
+    box = page.get_by_placeholder("Ask the model something")
+    box.fill("half a quest")
+    page.get_by_role("link", name="Repair").click()
+    tab.settle()
+    page.get_by_label("Wanted", exact=True).fill("Ankara")
+    page.get_by_label("Wanted", exact=True).press("Tab")
+    tab.settle()
+    page.get_by_role("link", name="Models").click()
+    tab.settle()
+    page.get_by_role("link", name="Repair").click()
+    tab.settle()
+    expect(page.get_by_label("Wanted", exact=True)).to_have_value("Ankara")
+    page.reload()
+    tab.settle()
+    expect(page.get_by_label("Wanted", exact=True)).to_have_value("Ankara")
+    page.get_by_role("link", name="Trace").first.click()
+    tab.ready()
+    expect(box).to_have_value("half a quest")
+
+
+def test_paths_without_a_page_say_so_and_slash_trace_is_the_trace_page(open_tab: Callable[..., Tab]) -> None:
+    tab = open_tab()
+    page = tab.open("/nowhere")
+    expect(page.get_by_text("There is no page “nowhere” here")).to_be_visible()
+    expect(page.get_by_text("Page not found")).to_have_count(0)
+    page.goto(tab.app.url + "/trace?view=surprisal")
+    tab.settle()
+    assert urlsplit(page.url).path == "/"
+    assert asked(tab, "view") == "surprisal"

@@ -1,0 +1,73 @@
+"""CSV and TSV: every line belongs to a row, a header or a reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from neurons.core.errors import InvalidFile
+from neurons.storage.delimited import read_delimited
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter"),
+    [
+        ("prompt,id\na,1\n", ","),
+        ("prompt;id\na;1\n", ";"),
+        ("prompt\tid\na\t1\n", "\t"),
+        ("prompt|id\na|1\n", "|"),
+        ("prompt\nHi, you\n", ""),
+    ],
+)
+def test_the_separator_is_found(text: str, delimiter: str) -> None:
+    found = read_delimited(text)
+    assert (found.delimiter, found.header) == (delimiter, True)
+    assert found.columns[0] == "prompt"
+
+
+def test_a_told_separator_goes_first() -> None:
+    found = read_delimited("sep=;\nprompt;id\na,b;1\n")
+    assert found.rows == ((1, {"prompt": "a,b", "id": "1"}),)
+
+
+def test_a_row_with_too_many_cells_is_listed_with_advice() -> None:
+    found = read_delimited("prompt,id\na,1\nb,c,2\n")
+    assert found.errors == ((2, "it has 3 cells, but there are 2 columns: put the text in quotes"),)
+    assert [number for number, _ in found.rows] == [1]
+    assert read_delimited("prompt,id\na,1,,\n").errors == ()  # empty cells at the end are no text
+
+
+def test_after_an_open_quote_every_line_has_a_reason() -> None:
+    found = read_delimited('prompt,id\na,1\n"b,2\nc,3\n')
+    assert [number for number, _ in found.rows] == [1]
+    assert len(found.errors) == 2
+    assert "is a quote not closed?" in found.errors[0][1]
+    assert "not read" in found.errors[1][1]
+
+
+def test_lines_hidden_in_a_cell_are_told() -> None:
+    found = read_delimited('prompt,id\n"a,1\nb,2\nc",3\n')
+    assert len(found.rows) == 1
+    assert "is a quote not closed?" in found.notes[0]
+
+
+def test_without_quotes_they_are_text_and_said() -> None:
+    found = read_delimited('prompt\tid\n"a"\t1\n', tabs=True)
+    assert found.rows == ((1, {"prompt": '"a"', "id": "1"}),)
+    assert "1 cell stands in quotes" in found.notes[0]
+    assert read_delimited('prompt\tid\n"a"\t1\n', tabs=True, quotes=True).rows[0][1]["prompt"] == "a"
+
+
+def test_the_guard_of_a_formula_is_taken_away_and_said() -> None:
+    found = read_delimited("prompt,id\n'=1+1,1\n")
+    assert found.rows[0][1]["prompt"] == "=1+1"
+    assert "1 cell begins with an apostrophe" in found.notes[-1]
+
+
+def test_columns_of_one_name_and_of_none() -> None:
+    assert read_delimited("prompt,,prompt\na,b,c\n", header=True).columns == ("prompt", "column 2", "prompt (3)")
+    assert read_delimited("a,b\n", header=False).columns == ("column 1", "column 2")
+
+
+def test_nothing_is_no_table() -> None:
+    with pytest.raises(InvalidFile, match="no rows"):
+        read_delimited("\n \n")

@@ -1,0 +1,112 @@
+"""Thousands of accidents to every kind of file: each is told on opening, or what is read is what was written."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from neurons.core.errors import NeuronscopeError
+from neurons.storage.documents import NamedDocuments
+from tests.support.changes import attribution
+from tests.support.damage import everything, spoil
+from tests.support.tally import size, tally
+from tests.support.trace_runs import make_arrays, make_record
+from traces import TraceStore
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+def accidents(part: str, files: list[Path], tries: int, good: Callable[[Path], bool], *, raises: bool = True) -> None:
+    """Spoil one file at a time; `good` reads all and says whether that is as written. What it raises on purpose is a telling.
+
+    Without `raises` nothing is expected to be raised: `good` looks itself for what was told.
+    """
+    rng, silent, told = random.Random(part), [], 0
+    for _ in range(tries):
+        path = rng.choice(files)
+        data = path.read_bytes()
+        kind, spoiled = spoil(data, rng)
+        if spoiled == data:
+            continue
+        if spoiled is None:
+            path.unlink()
+        else:
+            path.write_bytes(spoiled)
+        try:
+            if not good(path):
+                silent.append(f"{kind} in {path.name}")
+        except NeuronscopeError:
+            told += 1
+        finally:
+            path.write_bytes(data)
+    tally(f"corruption: {part}", tries, len(silent))
+    assert not silent, silent[:5]
+    assert told or not raises, "nothing was ever noticed"
+
+
+def test_traces(tmp_path: Path) -> None:
+    store = TraceStore(tmp_path / "traces", examples=None)
+    record = make_record(name="name")
+    saved = store.save(record, make_arrays(record)).id
+    store.update(saved, note="note", tags=("tag",))
+    store.save_attribution(saved, attribution(0.25))
+    folder, expected = store.root / saved, everything(store, saved)
+
+    def good(path: Path) -> bool:
+        found = everything(store, saved)
+        if found == expected:
+            return True
+        if path.name == "meta.json" and not path.exists():  # name, note and tags are gone with the file that held them
+            return [found[1], found[2], found[3]] == [expected[1], expected[2], expected[3]]
+        # A damaged attribution is left out of the list; `verify` names it. The rest must be as it was.
+        return found[2] == [] and [found[0], found[1], found[3]] == [expected[0], expected[1], expected[3]] and not store.verify(saved).ok
+
+    accidents("files of a trace", sorted(path for path in folder.rglob("*") if path.is_file()), size(150, 3500), good)
+    assert everything(store, saved) == expected
+
+
+def test_documents(tmp_path: Path) -> None:
+    documents = NamedDocuments("concepts", folder=tmp_path / "concepts")
+    expected = {f"name {n}": {"neurons": [f"{n}:1+"], "note": "x" * 50} for n in range(4)}
+    for name, content in expected.items():
+        documents.save(name, content)
+    files = sorted(path for path in (tmp_path / "concepts").glob("*.json"))
+    assert len(files) == 4
+
+    def good(path: Path) -> bool:
+        again = NamedDocuments("concepts", folder=tmp_path / "concepts")
+        found = {entry.name: entry.content for entry in again.list()}
+        wrong = {name for name, content in found.items() if expected.get(name) != content}
+        missing = len(expected) - len(found)
+        return not wrong and (missing == 0 or (missing == 1 and (not path.exists() or bool(again.damaged()))))
+
+    accidents("saved concepts, steers, prompt sets", files, size(60, 800), good, raises=False)
+
+
+def test_the_catalogue(tmp_path: Path) -> None:
+    store = TraceStore(tmp_path / "traces", examples=None)
+    for number in range(4):
+        store.save(make_record(name=f"trace {number}"))
+    expected = (store.list(), store.list("trace"), store.catalogue.tags())
+    store.catalogue.healthy()
+    connection = sqlite3.connect(store.catalogue.path)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    data = store.catalogue.path.read_bytes()
+    rng, tries, wrong = random.Random(7), size(40, 700), 0
+    for _ in range(tries):
+        for suffix in ("-wal", "-shm"):
+            Path(f"{store.catalogue.path}{suffix}").unlink(missing_ok=True)
+        _, spoiled = spoil(data, rng)
+        if spoiled is None:
+            store.catalogue.path.unlink(missing_ok=True)
+        else:
+            store.catalogue.path.write_bytes(spoiled)
+        again = TraceStore(store.root, examples=None)
+        wrong += (again.list(), again.list("trace"), again.catalogue.tags()) != expected
+    tally("corruption: catalogue", tries, wrong)
+    assert not wrong
