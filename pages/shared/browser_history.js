@@ -5,19 +5,29 @@ const TYPED = "neuronscope.typed";
 let last = null; // looked at with every change of the page, written only when it is another
 
 function install() {
-  if (window.neuronscopeSteps) return;
+  if (window.neuronscopeInstalled) return;
+  window.neuronscopeInstalled = true;
   const push = window.history.pushState.bind(window.history);
   const replace = window.history.replaceState.bind(window.history);
   window.history.pushState = (state, title, address) => {
     const now = new URL(window.location.href);
     const next = new URL(address ?? now.href, now.href);
-    const names = window.neuronscopeSteps[next.pathname.split("/").pop()] ?? [];
+    const here = next.pathname.split("/").pop();
+    if (late(here, next.searchParams)) return;
+    const names = window.neuronscopeSteps[here] ?? [];
     const begun = names.some((name) => now.searchParams.has(name)); // an empty conversation is no place to go back to
     const step = now.pathname !== next.pathname || (begun && names.some((name) => now.searchParams.get(name) !== next.searchParams.get(name)));
     (step ? push : replace)(state, title, address);
   };
   document.addEventListener("input", fill);
   new MutationObserver(fill).observe(document.body, { childList: true, subtree: true });
+}
+
+// What a page writes to the address after Back has left it would land on the other page's address and take its conversation away.
+function late(here, given) {
+  const own = window.neuronscopeNames[here] ?? [];
+  const others = Object.values(window.neuronscopeNames).flat();
+  return !own.some((name) => given.has(name)) && others.some((name) => !own.includes(name) && given.has(name));
 }
 
 function fill() {
@@ -35,6 +45,7 @@ function fill() {
 }
 
 export default function ({ data }) {
-  install();
   window.neuronscopeSteps = data.steps;
+  window.neuronscopeNames = data.names;
+  install();
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
@@ -21,16 +22,22 @@ STEPS = {
     "tours": ("tour", "step"),
 }
 """For each page, the parameters whose change is a step. All others (tokens, views, filters) change the entry that is there."""
+_NAMES = STEPS | {HOME: (*STEPS[HOME], "run")}
+"""For each page, the parameters that say what it shows: an address with another page's and none of its own was meant for that one."""
 
 _mount = st.components.v2.component("neuronscope_history", js=Path(__file__).with_suffix(".js").read_text("utf-8"))
 
 
 def watch() -> None:
     """Make the browser keep to `STEPS`. Drawn before anything that writes to the address."""
-    steps = {("" if name == HOME else name): list(names) for name, names in STEPS.items()}
-    steps[base_path().rpartition("/")[2]] = steps[""]  # the last part of the home page's path, which may end in a slash or not
     with st.container(key="history"):
-        _mount(key="history.steps", data={"steps": steps})
+        _mount(key="history.steps", data={"steps": _by_path(STEPS), "names": _by_path(_NAMES)})
+
+
+def _by_path(names: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    """By the last part of each page's path; the home page's may end in a slash or not."""
+    own = list(names[HOME])
+    return {name: list(given) for name, given in names.items() if name != HOME} | {"": own, base_path().rpartition("/")[2]: own}
 
 
 def lost() -> None:

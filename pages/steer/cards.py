@@ -70,7 +70,11 @@ def _key(card: Card, name: str) -> str:
 
 
 def _start(card: Card, name: str, value: object) -> str:
-    """The widget's key; its state starts at the card's value and is the card's again after a page switch."""
+    """The widget's key; its state starts at the card's value and is the card's again after a page switch.
+
+    Every widget names the card's value as its first one too: a browser that goes from page to page while one is still being drawn misses
+    what was set, shows the first value, and sends that back as if a person had chosen it. A card had no neurons then and was off.
+    """
     key = _key(card, name)
     if key not in st.session_state:
         st.session_state[key] = value
@@ -79,9 +83,10 @@ def _start(card: Card, name: str, value: object) -> str:
 
 def _header(card: Card, disabled: bool) -> None:
     switch, name, mode, delete = st.columns([1, 4, 3, 0.9], vertical_alignment="center")
-    on = switch.toggle("On", key=_start(card, "on", card.steer.enabled), disabled=disabled)
+    on = switch.toggle("On", card.steer.enabled, key=_start(card, "on", card.steer.enabled), disabled=disabled)
     text = name.text_input(
         "Name",
+        card.steer.name,
         key=_start(card, "name", card.steer.name),
         placeholder="name this steer",
         label_visibility="collapsed",
@@ -91,6 +96,7 @@ def _header(card: Card, disabled: bool) -> None:
     chosen = mode.segmented_control(
         "Mode",
         list(MODES),
+        default=card.steer.mode,
         format_func=MODES.__getitem__,
         key=_start(card, "mode", card.steer.mode),
         help=_MODE_HELP,
@@ -128,6 +134,7 @@ def _strength(card: Card, disabled: bool) -> None:
         f"Strength ({unit})",
         low,
         high,
+        inside,
         step=0.05,
         key=_start(card, "slider", inside),
         on_change=_strength_changed,
@@ -138,6 +145,7 @@ def _strength(card: Card, disabled: bool) -> None:
         "Strength, exactly",
         -MAX_STRENGTH,
         MAX_STRENGTH,
+        float(card.steer.strength),
         step=0.05,
         key=_start(card, "number", float(card.steer.strength)),
         on_change=_strength_changed,
@@ -162,11 +170,17 @@ def _where(card: Card, strip_ranges: tuple[tuple[int, int], ...], disabled: bool
     """Which tokens are steered, and the side of the neurons."""
     tokens, side = st.columns([3, 2])
     kind = tokens.selectbox(
-        "Tokens", list(_SCOPES), format_func=_SCOPES.__getitem__, key=_start(card, "scope", card.steer.tokens.kind), disabled=disabled
+        "Tokens",
+        scopes := list(_SCOPES),
+        scopes.index(card.steer.tokens.kind),
+        format_func=_SCOPES.__getitem__,
+        key=_start(card, "scope", card.steer.tokens.kind),
+        disabled=disabled,
     )
     polarity = side.segmented_control(
         "Polarity",
         POLARITIES,
+        default=POLARITIES[0],
         key=_start(card, "polarity", POLARITIES[0]),
         required=True,
         disabled=disabled,
@@ -188,6 +202,7 @@ def _ranges(card: Card, strip_ranges: tuple[tuple[int, int], ...], disabled: boo
     typed, use = st.columns([3, 2], vertical_alignment="bottom")
     text = typed.text_input(
         "Token ranges, counted from 0; the end is not included",
+        now,
         key=_start(card, "ranges", now),
         placeholder="3:9, 12:14, answer",
         disabled=disabled,
@@ -227,6 +242,7 @@ def _neurons(card: Card, loaded: LoadedModel | None, disabled: bool) -> None:
     st.multiselect(
         f"Neurons ({len(names)})",
         names,
+        default=names,
         format_func=lambda name: f"{name} {said[name][:_HEADLINE]}" if said.get(name) else name,
         key=_start(card, "neurons", names),
         accept_new_options=True,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.browser import Tab
+from tests.browser.test_steering_journey import run_steered, tick
+from tests.support.browser import PATIENCE, Tab
 
 pytestmark = pytest.mark.browser
 
@@ -48,6 +50,45 @@ def test_back_leads_to_the_trace_before_with_its_token_and_clicks_are_no_steps(o
     page.go_forward()
     tab.settle()
     assert asked(tab, "trace") == second
+
+
+def test_back_pressed_while_a_page_is_still_being_drawn_leaves_conversation_and_cards_as_they_were(open_tab: Callable[..., Tab]) -> None:
+    tab = open_tab()
+    page = tab.open("/")
+    tab.ready()
+    mine = another_trace_than_the_first(tab)
+    page.get_by_role("tab", name="Neurons").click()
+    tab.settle()
+    tick(tab, 0)
+    page.get_by_role("button", name="Suppress").click()
+    tab.settle()
+    page.get_by_role("tab", name="Steer").click()
+    run_steered(tab)
+    card = page.get_by_text(re.compile(r"its 1 neuron")).first
+    expect(card).to_be_visible()
+    said = card.inner_text()
+    for wait in (0, 150, 400):
+        page.get_by_text("Open on its own page").click()
+        page.wait_for_url(re.compile(r"/compare\?a=.*kept="), timeout=PATIENCE)
+        expect(page.locator(".ns-bubble.assistant")).to_have_count(2, timeout=PATIENCE)
+        tab.settle()
+        page.reload()
+        page.wait_for_selector("[data-test-script-state='running']", timeout=PATIENCE)
+        page.wait_for_timeout(wait)
+        page.go_back()
+        tab.ready()
+        expect(page.get_by_text(said, exact=True).first).to_be_visible(timeout=PATIENCE)
+        assert asked(tab, "trace") == mine
+        assert not asked(tab, "a")
+        run_steered(tab)
+
+
+def another_trace_than_the_first(tab: Tab) -> str:
+    """Ask something in a conversation of its own; the id of its trace."""
+    tab.page.get_by_role("button", name="New", exact=True).click()
+    tab.settle()
+    tab.ask("What is the capital of Chile?")
+    return asked(tab, "trace")
 
 
 def test_what_is_typed_survives_a_visit_and_a_reload(open_tab: Callable[..., Tab]) -> None:
