@@ -134,7 +134,7 @@ class LoadedModel:
             )
         if precision and precision != self.ref.dtype:
             raise InvalidInput(
-                f"{what} was begun in {precision}, and {self.ref.name} is loaded in {self.ref.dtype} now; load it in {precision} and resume",
+                f"{what} was begun in {precision}, and {self.ref.name} is {self.ref.dtype} now; load it in {precision} and resume",
                 field="dtype",
             )
 
