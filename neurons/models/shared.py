@@ -121,7 +121,7 @@ class SharedModel:
         return loaded
 
     def for_job(self, params: JobParameters, progress: Progress) -> LoadedModel:
-        """The model for a job, the server's own or one beside it. Raises `InvalidInput` where it was begun with other weights or numbers."""
+        """The model for a job, the server's own or one beside it. Raises `InvalidInput` where it was begun with other ones."""
         beside = self.beside.find(params.weights_hash)
         loaded = self.wait(progress) if beside is None else beside
         loaded.require(params.weights_hash, "this job", params.precision)
