@@ -47,6 +47,7 @@ class Asked:
 
 def text_of(value: Any, what: str) -> str:
     """A text that can be asked. Raises `InvalidInput`, which says what is wrong with it."""
+    value = value.replace("\0", "") if isinstance(value, str) else value
     if value is None or (isinstance(value, str) and not value.strip()):
         raise InvalidInput(f"the {what} is empty")
     if not isinstance(value, str):
@@ -55,7 +56,7 @@ def text_of(value: Any, what: str) -> str:
         raise InvalidInput(f"the {what} has {len(value):,} characters; the limit is {MAX_CHARS:,}")
     if any(0xD800 <= ord(char) <= 0xDFFF for char in value):
         raise InvalidInput(f"the {what} holds half a character (a lone surrogate)")
-    return value.replace("\0", "")
+    return value
 
 
 def conversation(turns: Any) -> tuple[tuple[Message, ...], Expected | None]:

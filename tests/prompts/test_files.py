@@ -111,6 +111,11 @@ def test_an_expected_answer_is_what_the_file_says(given: object, texts: tuple[st
     assert (None if found is None else found.texts) == texts
 
 
+def test_a_prompt_of_nothing_but_the_character_0_is_empty() -> None:
+    found = load_file(json_text([{"prompt": "\0 \0"}, {"prompt": "a\0b"}]).encode(), name="a.json").prompts
+    assert ([row.prompt for row in found.rows], found.errors[0].message) == (["ab"], "the prompt is empty")
+
+
 def test_expected_answers_that_cannot_be_held_against_are_said() -> None:
     rows = "".join(json_text({"question": "is it?", "answer": value}) + "\n" for value in (True, False))
     assert "none with an expected answer" in load_file(rows.encode(), name="b.jsonl").prompts.account
