@@ -24,6 +24,8 @@ What a row expects is kept with its prompt. `neuronscope stats` and the Statisti
 criterion is given: any of its texts, as words of their own. Of GSM8K's solutions the number after `####` is expected, of MATH's what is
 boxed.
 
+- **Kind.** By the ending: txt, csv, tsv, json, jsonl, ndjson, yaml. A file without one that holds no JSON is a prompt a line; one that ends
+  otherwise (html, md, log) is refused until `--format` says how it is read.
 - **Header.** The first row names the columns where it holds a known name; it does not where a cell is a sentence or a number. Otherwise the
   commands ask for `--header` or `--no-header`.
 - **Separator.** Comma, semicolon, tab or bar: the one under which the first row is a header, or under which every row has as many cells;
