@@ -7,6 +7,7 @@ from pathlib import Path
 from neurons.core.errors import InvalidInput
 from neurons.prompts.files import Columns, load_file
 from neurons.prompts.shapes import SHAPES
+from tests.support.data_set_files import READ, REFUSED
 from tests.support.prompt_files import KNOWN, TOLD_HOW, UNKNOWN, Case
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "prompt-files.md"
@@ -23,6 +24,8 @@ What a row expects is kept with its prompt. `neuronscope stats` and the Statisti
 criterion is given: any of its texts, as words of their own. Of GSM8K's solutions the number after `####` is expected, of MATH's what is
 boxed.
 
+- **Kind.** By the ending: txt, csv, tsv, json, jsonl, ndjson, yaml. A file without one that holds no JSON is a prompt a line; one that ends
+  otherwise (html, md, log) is refused until `--format` says how it is read.
 - **Header.** The first row names the columns where it holds a known name; it does not where a cell is a sentence or a number. Otherwise the
   commands ask for `--header` or `--no-header`.
 - **Separator.** Comma, semicolon, tab or bar: the one under which the first row is a header, or under which every row has as many cells;
@@ -30,8 +33,12 @@ boxed.
 - **Quotes.** Cells of CSV may be quoted; those of TSV are taken as they are. `--quotes` and `--no-quotes` choose.
 - **Encoding.** A byte-order mark is believed and goes; else UTF-8, else what the detector says first. It is said, and `--encoding`
   overrides it.
-- **JSON.** One value a line (lines end at line feeds alone), an array, an object that holds one list, pretty-printed or not.
-- **promptfoo.** Of its assertions equals, contains (and its kin), starts-with and regex are kept; prompts in other files are refused.
+- **JSON.** One value a line (lines end at line feeds alone), an array, an object that holds one list, pretty-printed or not. Where what
+  is asked is an object (LangSmith's inputs, Langfuse's input), its fields are the columns, in cells of CSV too.
+- **promptfoo.** Of its assertions equals, contains (and its kin), starts-with and regex are kept; what stands in other files, scenarios,
+  conditions and filters are refused.
+- **Parts of a question.** A question beside choices, a passage, a table, an image or earlier turns is not asked without them: known shapes
+  join them, others are refused until a template says how.
 """
 
 
@@ -41,9 +48,9 @@ def document() -> str:
     parts = [
         _HEAD,
         "## Shapes\n\nThe first that fits counts.\n\n| shape | asked | expected |\n|---|---|---|\n" + shapes,
-        "## What the tests read\n\n| file | read as | first prompt | expected | rows |\n|---|---|---|---|---|\n" + _rows(KNOWN),
+        "## What the tests read\n\n| file | read as | first prompt | expected | rows |\n|---|---|---|---|---|\n" + _rows((*KNOWN, *READ)),
         "## Refused until somebody says\n\n| file | said |\n|---|---|\n"
-        + "\n".join(f"| {case.name} | {_cell(_refused(case))} |" for case in UNKNOWN),
+        + "\n".join(f"| {case.name} | {_cell(_refused(case))} |" for case in (*UNKNOWN, *REFUSED)),
         "## Read as somebody says\n\n| file | read as | first prompt | expected | rows |\n|---|---|---|---|---|\n" + _rows(TOLD_HOW),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"

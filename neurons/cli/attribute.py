@@ -298,7 +298,8 @@ def _open(trace: str, token: int, by: Runner, *, quiet: bool) -> Case:
 def _foretell(expected: Forecast, doing: str, token: int) -> None:
     """Refuse what the memory would not do for; say of long work what it takes, before it begins."""
     if expected.check(token, doing=doing).long:
-        took = f"{expected.seconds / 60:.0f} minutes and {expected.bytes / 1e9:.1f} GB"
+        minutes = max(1, round(expected.seconds / 60))
+        took = f"{minutes} minute{'' if minutes == 1 else 's'} and {expected.bytes / 1e9:.1f} GB"
         typer.echo(f"note: {doing} token {token} takes about {took} of memory; Ctrl-C stops it", err=True)
 
 

@@ -245,24 +245,24 @@ def restore(token: Annotated[str, typer.Argument(help="What `delete` printed.")]
 
 def export(name: Name, path: Annotated[Path, typer.Argument(help="File to write.")], as_json: Json = False) -> None:
     """Write a concept to a JSON file."""
-    from neurons.concepts.sets import SavedConcepts
+    from neurons.concepts.sets import SavedConcepts, named_json
     from neurons.storage.files import write_json
 
-    write_json(path, SavedConcepts().load(name).to_json())
+    write_json(path, named_json(name, SavedConcepts().load(name)))
     emit({"name": name, "path": str(path)}, as_json, f"wrote {path}")
 
 
 def import_(
     path: Annotated[Path, typer.Argument(help="A concept's JSON file, or a JSON list of neurons.")],
-    name: Annotated[str | None, typer.Option(help="Its name. [default: the file's]", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(help="Its name. [default: that in the file, else the file's]", show_default=False)] = None,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
     """Read a concept from a JSON file."""
     from neurons.concepts.sets import SavedConcepts, read_concept
 
-    concept = read_concept(path)
-    entry = SavedConcepts().save(name or path.stem, concept, replace=replace)
+    named, concept = read_concept(path)
+    entry = SavedConcepts().save(name or named, concept, replace=replace)
     emit({"name": entry.name, **concept.to_json()}, as_json, lambda: f"saved {entry.name!r}: {len(concept.sides)} neurons")
 
 

@@ -132,7 +132,7 @@ def _run(spec: ComparisonSpec, loaded: LoadedModel, job: str, *, title: str, qui
     from neurons.statistics.job import JOB_KIND, job_worker, spec_to_json
     from neurons.storage.jobs import JobRunner
 
-    params = {**spec_to_json(spec), "model": loaded.ref.weights_hash}
+    params = {**spec_to_json(spec), "model": loaded.ref.weights_hash, "precision": loaded.ref.dtype}
     runner = JobRunner()
     try:
         if job:

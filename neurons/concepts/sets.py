@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neurons.core.errors import InvalidInput
+from neurons.core.names import MAX_NAME
 from neurons.core.outside_json import read_json_file
 from neurons.core.steers import Mode, Steer, TokenScope
 from neurons.core.types import ModelRef, NeuronSide
@@ -143,6 +144,19 @@ class SavedConcepts:
         return name in self._documents
 
 
-def read_concept(path: Path) -> Concept:
-    """A concept from a JSON file. Raises `InvalidFile` when it is no such file."""
-    return Concept.from_json(read_json_file(path))
+def named_json(name: str, concept: Concept) -> dict[str, Any]:
+    """What an exported concept's file holds."""
+    return {"name": name, **concept.to_json()}
+
+
+def read_named(value: Any, file: str) -> tuple[str, Concept]:
+    """A concept that was exported, and its name: the one in `value`, else that of the file. Raises `InvalidInput`."""
+    concept = Concept.from_json(value)
+    named = value.get("name") if isinstance(value, Mapping) else None
+    name = " ".join((named if isinstance(named, str) else "").split()) or Path(file).stem
+    return name[:MAX_NAME], concept
+
+
+def read_concept(path: Path) -> tuple[str, Concept]:
+    """A concept and its name from a JSON file. Raises `InvalidFile` when it is no such file."""
+    return read_named(read_json_file(path), path.name)

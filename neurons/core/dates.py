@@ -20,8 +20,8 @@ def utc(text: str, *, field: str = "date") -> str:
         if found is None or (found[4] and not found[3]):
             raise ValueError(text)
         year, month, day, clock, zone = found.groups()
-        hours = "00:00" if clock is None else clock.zfill(5) if clock.count(":") == 1 else clock.zfill(8)
-        moment = datetime.fromisoformat(f"{year}-{int(month or 1):02d}-{int(day or 1):02d}T{hours}{zone or 'Z'}")
-    except ValueError as error:
+        hours = "00:00" if clock is None else clock if clock[1] != ":" else f"0{clock}"
+        moment = datetime.fromisoformat(f"{year}-{int(month or 1):02d}-{int(day or 1):02d}T{hours}{zone or 'Z'}").astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # a zone can take the first and the last day past the end of the calendar
         raise InvalidInput(f"{field}: {text!r} is not a date; write year-month-day, such as 2026-01-31", field=field) from error
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -124,13 +124,18 @@ class LoadedModel:
                 "be run so; use another model"
             )
 
-    def require(self, weights_hash: str, what: str) -> None:
-        """Raises `InvalidInput` where `what` was begun with other weights than these: its parts would not belong together."""
+    def require(self, weights_hash: str, what: str, precision: str = "") -> None:
+        """Raises `InvalidInput` where `what` was begun with other weights or numbers than these: its parts would not belong together."""
         if weights_hash and weights_hash != self.ref.weights_hash:
             raise InvalidInput(
                 f"{what} was begun with other weights ({weights_hash[:12]}) than those of {self.ref.name} that are loaded now "
                 f"({self.ref.weights_hash[:12]}); load that model and resume",
                 field="model",
+            )
+        if precision and precision != self.ref.dtype:
+            raise InvalidInput(
+                f"{what} was begun in {precision}, and {self.ref.name} is {self.ref.dtype} now; load it in {precision} and resume",
+                field="dtype",
             )
 
     def environment(self) -> Environment:

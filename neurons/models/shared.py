@@ -121,12 +121,10 @@ class SharedModel:
         return loaded
 
     def for_job(self, params: JobParameters, progress: Progress) -> LoadedModel:
-        """The model for a job, the server's own or one beside it. Raises `InvalidInput` where it was begun with other weights."""
+        """The model for a job, the server's own or one beside it. Raises `InvalidInput` where it was begun with other ones."""
         beside = self.beside.find(params.weights_hash)
-        if beside is not None:
-            return beside
-        loaded = self.wait(progress)
-        loaded.require(params.weights_hash, "this job")
+        loaded = self.wait(progress) if beside is None else beside
+        loaded.require(params.weights_hash, "this job", params.precision)
         return loaded
 
 

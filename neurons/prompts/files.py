@@ -15,9 +15,10 @@ from typing import Any
 
 from neurons.core.errors import InvalidFile, InvalidInput, StoreError
 from neurons.core.types import Message
+from neurons.prompts.nested import with_turns
 from neurons.prompts.sets import PromptRow, PromptSet
 from neurons.prompts.shape_rows import named
-from neurons.prompts.shapes import Shape, asks_and_expects, find_shape, only_column, with_turns
+from neurons.prompts.shapes import Shape, asks_and_expects, find_shape, only_column
 from neurons.prompts.values import Asked, expected_of, id_of, messages_of, tags_of, text_of, with_system
 from neurons.storage.column_names import EXPECTED, ID, SYSTEM, TAGS
 from neurons.storage.tables import Format, RowError, Table, kind_of, read_table, short

@@ -17,6 +17,8 @@ from neurons.prompts.values import Expected, expected_of
 
 _VARIABLE = re.compile(r"\{\{-?\s*([\w.]+)\s*-?\}\}")
 _MAX = 100_000
+_DEEPEST = 5
+"""Variables within variables."""
 _CONTAINS = ("contains", "icontains", "contains-any", "icontains-any")
 _ASSERTION = re.compile(r"^(equals|contains-any|icontains-any|icontains|contains|starts-with|regex)\s*:\s*(.*)$", re.DOTALL)
 _OTHER = re.compile(
@@ -48,7 +50,7 @@ def expected_assertions(assertions: Any) -> Expected | None:
 def _assertion(kind: str, value: Any) -> Expected | None:
     if kind.endswith("-any") and isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
-    texts = expected_of(value)
+    texts = None if isinstance(value, Mapping) else expected_of(value)
     if texts is None:
         return None
     if kind in _CONTAINS:
@@ -62,28 +64,69 @@ def _assertion(kind: str, value: Any) -> Expected | None:
 
 def unfold(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of a configuration: every prompt with every test's variables. Raises `InvalidInput` for what only promptfoo can run."""
-    prompts = [_prompt(item) for item in config["prompts"]]
-    default = config.get("defaultTest") if isinstance(config.get("defaultTest"), Mapping) else {}
-    tests = config.get("tests")
+    if config.get("scenarios"):
+        raise InvalidInput("it has scenarios, which only promptfoo can run; write them as tests", field="file")
+    given = config["prompts"]
+    if not isinstance(given, list | str):
+        raise InvalidInput("its prompts stand in other files; write the texts themselves", field="file")
+    prompts = [_prompt(item) for item in ([given] if isinstance(given, str) else given)]
+    tests = config.get("tests") or []
     if not isinstance(tests, list) or any(not isinstance(test, Mapping) for test in tests):
         raise InvalidInput("its tests stand in another file; give that file, or put the tests into this one", field="file")
+    default = _part(config, "defaultTest", "default test")
     rows: list[dict[str, Any]] = []
     for test in tests or [{}]:
-        values = {**(default or {}).get("vars", {}), **(test.get("vars") or {})}
+        options = _part(default, "options", "options") | _part(test, "options", "options")
+        if options.get("disableVarExpansion") or options.get("transformVars") or test.get("prompts"):
+            raise InvalidInput("a test changes its variables or chooses among the prompts, which only promptfoo can run", field="file")
+        values = _part(default, "vars", "variables") | _part(test, "vars", "variables")
         for variables in _combinations(values):
+            expected = None if options.get("transform") else _expected(test, default, variables)
             for prompt in prompts:
-                asserted = expected_assertions(test.get("assert")) or expected_assertions((default or {}).get("assert"))
-                rows.append({"prompt": filled(prompt, variables), "expected": asserted, "id": test.get("description")})
+                whole = f"{options.get('prefix') or ''}{prompt}{options.get('suffix') or ''}"
+                rows.append({"prompt": filled(whole, variables), "expected": expected, "id": test.get("description")})
         if len(rows) > _MAX:
             raise InvalidInput(f"it has more than {_MAX:,} prompts; split it", field="file")
     return rows
+
+
+def _part(whole: Mapping[str, Any], name: str, called: str) -> dict[str, Any]:
+    """An object within the configuration. Raises `InvalidInput` where it stands in another file."""
+    found = whole.get(name)
+    if found is not None and not isinstance(found, Mapping):
+        raise InvalidInput(f"its {called}: only what stands in this file is read, no other file; write it into this one", field="file")
+    return dict(found or {})
+
+
+def _expected(test: Mapping[str, Any], default: Mapping[str, Any], variables: Mapping[str, Any]) -> Expected | None:
+    """What the first assertion says that can be used, its variables filled in."""
+    for asserted in (test.get("assert"), default.get("assert")):
+        items = [
+            item for item in (asserted if isinstance(asserted, list) else []) if isinstance(item, Mapping) and not item.get("transform")
+        ]
+        found = expected_assertions([{**item, "value": _value(item.get("value"), variables)} for item in items if _is_kept(item)])
+        if found is not None:
+            return found
+    return None
+
+
+def _is_kept(item: Mapping[str, Any]) -> bool:
+    return str(item.get("type")) in (*_CONTAINS, "equals", "starts-with", "regex")
+
+
+def _value(value: Any, variables: Mapping[str, Any]) -> Any:
+    if isinstance(value, list):
+        return [_value(one, variables) for one in value]
+    if isinstance(value, str) and value.startswith("file://"):
+        raise InvalidInput(f"what a test expects stands in another file ({value[:80]}); write the text itself", field="file")
+    return _rendered(value, variables) if isinstance(value, str) and "{{" in value else value
 
 
 def _prompt(item: Any) -> str:
     text = item.get("raw", item.get("id")) if isinstance(item, Mapping) else item
     if not isinstance(text, str):
         raise InvalidInput("one of its prompts is not a text", field="file")
-    if re.match(r"(file://|exec:)", text) or re.fullmatch(r"\S+\.(txt|json|ya?ml|py|js|md)", text):
+    if re.match(r"(file://|exec:)", text) or re.fullmatch(r"\S+\.(txt|json|jsonl|ya?ml|py|js|mjs|cjs|ts|md|csv|j2)", text):
         raise InvalidInput(f"its prompt stands in another file ({text[:80]}); write the text itself", field="file")
     return text
 
@@ -95,19 +138,42 @@ def _combinations(values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def filled(template: str, variables: Mapping[str, Any]) -> Any:
     """A prompt with its {{variables}}; a list of messages where the text is one. Raises `InvalidInput` for a variable that is not there."""
-    if "{%" in template or "{#" in template or re.search(r"\{\{[^}]*\|", template):
-        raise InvalidInput("its prompt holds conditions, loops or filters, which only promptfoo can run", field="file")
-    missing = [name for name in _VARIABLE.findall(template) if name not in variables]
-    if missing:
-        raise InvalidInput(f"its prompt asks for the variable {missing[0]!r}, which a test does not give", field="file")
-    if any(isinstance(value, str) and value.startswith("file://") for value in variables.values()):
-        raise InvalidInput("one of its variables stands in another file; write the text itself", field="file")
     if template.lstrip().startswith("["):
         try:
-            filled_in = _VARIABLE.sub(lambda found: json_text(str(variables[found[1]]), ascii_only=True)[1:-1], template)
-            turns = parse_json(filled_in, what="its prompt")
+            turns = parse_json(_rendered(template, variables, within_json=True), what="its prompt")
         except InvalidFile:
             turns = None
         if isinstance(turns, Sequence) and turns and all(isinstance(turn, Mapping) for turn in turns):
             return list(turns)
-    return _VARIABLE.sub(lambda found: str(variables[found[1]]), template)
+    return _rendered(template, variables)
+
+
+def _rendered(template: str, variables: Mapping[str, Any], *, within_json: bool = False, depth: int = 0) -> str:
+    """The template with its variables, and theirs. Raises `InvalidInput` for what only promptfoo can run."""
+    if "{%" in template or "{#" in template or "{{" in _VARIABLE.sub("", template):
+        raise InvalidInput("its prompt holds conditions, loops, filters or expressions, which only promptfoo can run", field="file")
+
+    def text(found: re.Match[str]) -> str:
+        value = _variable(found[1], variables)
+        if isinstance(value, str) and value.startswith("file://"):
+            raise InvalidInput("one of its variables stands in another file; write the text itself", field="file")
+        if isinstance(value, str) and "{{" in value:
+            if depth == _DEEPEST:
+                raise InvalidInput(f"its variable {found[1]!r} stands for itself", field="file")
+            value = _rendered(value, variables, depth=depth + 1)
+        if value is None or isinstance(value, Mapping | list | bool):
+            value = "" if value is None else json_text(value)
+        return json_text(str(value), ascii_only=True)[1:-1] if within_json else str(value)
+
+    return _VARIABLE.sub(text, template)
+
+
+def _variable(name: str, variables: Mapping[str, Any]) -> Any:
+    if name in variables:
+        return variables[name]
+    value: Any = variables
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise InvalidInput(f"its prompt asks for the variable {name!r}, which a test does not give", field="file")
+        value = value[part]
+    return value

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,8 @@ from neurons.storage.tables import Table
 Row = Mapping[str, Any]
 _LOOKED_AT = 50
 _ASKED = frozenset(plain_name(name) for name in ASKED)
+_CHOICE = re.compile(r"(sol|solution|ans|answer|option|choice|ending|candidate|alternative) ?([0-9]|[a-e])")
+"""A column that holds one of several answers to choose from."""
 
 
 # -- looking at columns ------------------------------------------------------------------------------------------------
@@ -52,13 +55,23 @@ def asked_columns(table: Table) -> list[str]:
 def is_lone_question(table: Table) -> bool:
     """One column that is asked, none that the question is not whole without, and none that says who speaks."""
     asked = asked_columns(table)
-    if len(asked) != 1:
+    if len(asked) != 1 or not _can_be_asked(table, asked[0]):
         return False
     names = {plain_name(column) for column in table.columns}
     if names & set(SPEAKER):
         return False
     parts = {name for name in names if name in BESIDE or name.startswith(("option", "choice"))} | ({"a", "b"} & names)
-    return not parts or plain_name(asked[0]) in ("prompt", "prompts")
+    chosen = [found[1] for name in names if (found := _CHOICE.fullmatch(name)) is not None]
+    return not (parts or len(chosen) > len(set(chosen))) or plain_name(asked[0]) in ("prompt", "prompts")
+
+
+def _can_be_asked(table: Table, column: str) -> bool:
+    """Whether a column holds anything else than objects and lists that are no conversation."""
+    values = [value for _, row in table.rows[:_LOOKED_AT] if (value := row.get(column)) is not None]
+    return not values or not all(
+        isinstance(value, Mapping) or (isinstance(value, list) and value and not any(isinstance(item, Mapping) for item in value))
+        for value in values
+    )
 
 
 def _facts(row: Row) -> dict[str, Any]:
@@ -87,8 +100,19 @@ def read_only_column(row: Row) -> Asked:
     return Asked((Message("user", text_of(row[column], "row")),))
 
 
+def _turns(value: Any) -> Any:
+    """Turns that do not say who speaks: texts one after the other, as LIMA and UltraChat have them, or pairs of input and output."""
+    if not isinstance(value, list) or not value:
+        return value
+    if all(isinstance(turn, str) for turn in value):
+        return [{"role": ("user", "assistant")[n % 2], "content": turn} for n, turn in enumerate(value)]
+    if all(isinstance(turn, Mapping) and set(turn) == {"input", "output"} for turn in value):
+        return _turns([turn[name] for turn in value for name in ("input", "output")])
+    return value
+
+
 def read_messages(row: Row) -> Asked:
-    messages, answer = conversation(get(row, "messages", "conversations", "conversation", "items"))
+    messages, answer = conversation(_turns(get(row, "messages", "conversations", "conversation", "items", "data")))
     return Asked(with_system(messages, get(row, *SYSTEM)), answer or expected_of(get(row, *EXPECTED[:12])), **_facts(row))
 
 
@@ -115,10 +139,28 @@ def read_evals(row: Row) -> Asked:
     return Asked(messages, expected_of(get(row, "ideal")) or answer, **_facts(row))
 
 
+def read_first_turn(row: Row) -> Asked:
+    turns, reference = get(row, "turns"), get(row, "reference")
+    first = turns[0] if isinstance(turns, list) and turns else None
+    text = text_of(first.get("content") if isinstance(first, Mapping) else first, "first turn")
+    expected = expected_of(reference[0] if isinstance(reference, list) and reference else reference)
+    return Asked((Message("user", text),), expected, **_facts(row))
+
+
 def read_alpaca(row: Row) -> Asked:
-    messages = _joined(get(row, "instruction"), get(row, "input", "context"), by="\n")
+    messages = (*_history(get(row, "history")), *_joined(get(row, "instruction"), get(row, "input", "context"), by="\n"))
     expected = expected_of(get(row, "output", "response", "expected", "answer"))
     return Asked(with_system(messages, get(row, *SYSTEM)), expected, **_facts(row))
+
+
+def _history(pairs: Any) -> tuple[Message, ...]:
+    """Earlier turns as pairs of question and answer, as LLaMA-Factory keeps them. Raises `InvalidInput` for anything else."""
+    if not pairs:
+        return ()
+    if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise InvalidInput("its history is no list of pairs of question and answer")
+    texts = [text_of(text, "history") for pair in pairs for text in pair]
+    return tuple(Message("assistant" if n % 2 else "user", text) for n, text in enumerate(texts))
 
 
 def read_passage(row: Row) -> Asked:
@@ -134,6 +176,29 @@ def read_goal(row: Row) -> Asked:
 def read_harmbench(row: Row) -> Asked:
     messages = _joined(get(row, "ContextString"), get(row, "Behavior"), by="\n\n---\n\n")
     return Asked(messages, None, id_of(get(row, "BehaviorID")), tags_of(get(row, "SemanticCategory")))
+
+
+def squad_rows(file: Row) -> list[Row]:
+    """A row for each question. What cannot be answered from its paragraph has no answers, and so nothing expected."""
+    return [
+        {"id": item.get("id"), "context": part["context"], "question": item["question"], "answers": item.get("answers")}
+        for article in file["data"]
+        for part in article["paragraphs"]
+        for item in part["qas"]
+    ]
+
+
+def instruction_rows(task: Row) -> list[Row]:
+    return [
+        {"definition": task["Definition"], **instance} if isinstance(instance, Mapping) else {"definition": None}
+        for instance in task["Instances"]
+    ]
+
+
+def read_instruction(row: Row) -> Asked:
+    definition = row["definition"]
+    parts = definition if isinstance(definition, list) else [definition]
+    return Asked(_joined(*parts, text_of(row.get("input"), "input"), by="\n\n"), expected_of(row.get("output")), id_of(row.get("id")))
 
 
 def big_bench_rows(task: Row) -> list[Row]:

@@ -10,16 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from neurons.prompts import promptfoo
+from neurons.prompts import nested, promptfoo
 from neurons.prompts import shape_rows as rows
 from neurons.prompts.shape_rows import Row, asked_columns, has, holds, is_lone_question, named
 from neurons.prompts.values import Asked
 from neurons.storage.column_names import EXPECTED, KNOWN, plain_name
-from neurons.storage.json_rows import turns_in
 from neurons.storage.tables import Table
 
-_CONVERSATIONS = ("messages", "conversations", "conversation")
-_LISTS = ("data", "prompts", "questions", "examples", "rows", "items", "instances", "samples", "records")
+_MADE_TO_RUN = ("tests", "providers", "targets", "scenarios", "default test")
+"""What a promptfoo configuration has beside its prompts."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ def _only(table: Table, *names: str) -> bool:
     return {plain_name(column) for column in asked_columns(table)} <= set(names)
 
 
-def _one_object(table: Table, *names: str) -> bool:
-    return len(table.rows) == 1 and all(isinstance(table.rows[0][1].get(name), list) for name in names)
+def _one_object(table: Table, name: str, kind: type | tuple[type, ...] = list) -> bool:
+    return len(table.rows) == 1 and isinstance(table.rows[0][1].get(name), kind)
 
 
 def _is_big_bench(table: Table) -> bool:
@@ -52,6 +51,38 @@ def _is_big_bench(table: Table) -> bool:
         return isinstance(item, Mapping) and "input" in item and ("target" in item or "target_scores" in item)
 
     return _one_object(table, "examples") and all(map(example, table.rows[0][1]["examples"]))
+
+
+def _is_promptfoo(table: Table) -> bool:
+    names = {plain_name(column) for column in table.columns}
+    return table.format in ("yaml", "jsonl") and _one_object(table, "prompts", (list, dict, str)) and bool(names & set(_MADE_TO_RUN))
+
+
+def _is_squad(table: Table) -> bool:
+    """SQuAD's own file. Questions that go on from the one before (QuAC's) are none to be asked alone."""
+
+    def paragraph(item: Any) -> bool:
+        return isinstance(item, Mapping) and isinstance(item.get("context"), str) and isinstance(item.get("qas"), list)
+
+    def question(item: Any) -> bool:
+        return isinstance(item, Mapping) and "question" in item and "followup" not in item
+
+    if not _one_object(table, "data"):
+        return False
+    articles = table.rows[0][1]["data"]
+    paragraphs = [part for one in articles if isinstance(one, Mapping) for part in one.get("paragraphs") or [None]]
+    return bool(paragraphs) and all(map(paragraph, paragraphs)) and all(question(item) for part in paragraphs for item in part["qas"])
+
+
+def _is_instructions(table: Table) -> bool:
+    return "Definition" in table.columns and _one_object(table, "Instances")
+
+
+def _is_ultrachat(table: Table) -> bool:
+    """Turns by turn without names. A lone list of texts called "data" may as well be prompts."""
+    turns = [row.get("data") for _, row in table.rows]
+    texts = all(isinstance(one, list) and one and all(isinstance(turn, str) for turn in one) for one in turns)
+    return texts and {plain_name(column) for column in table.columns} == {"id", "data"}
 
 
 def _is_passage(table: Table) -> bool:
@@ -93,9 +124,18 @@ SHAPES: tuple[Shape, ...] = (
         "promptfoo configuration",
         "each prompt with each test's variables",
         "the test's equals, contains, starts-with or regex",
-        lambda table: table.format in ("yaml", "jsonl") and _one_object(table, "prompts") and "tests" in table.rows[0][1],
+        _is_promptfoo,
         rows.read_promptfoo_row,
         promptfoo.unfold,
+    ),
+    Shape("SQuAD", "the paragraph and each question, joined", "answers", _is_squad, rows.read_passage, rows.squad_rows),
+    Shape(
+        "Natural Instructions",
+        "the definition and the input of each instance, joined",
+        "its output",
+        _is_instructions,
+        rows.read_instruction,
+        rows.instruction_rows,
     ),
     Shape(
         "OpenAI batch",
@@ -133,6 +173,14 @@ SHAPES: tuple[Shape, ...] = (
         lambda table: any(holds(table, name, list) for name in ("conversations", "conversation")),
         rows.read_messages,
     ),
+    Shape("UltraChat", "data, turn by turn, up to the last question", "the answer to it", _is_ultrachat, rows.read_messages),
+    Shape(
+        "MT-bench questions",
+        "the first of turns",
+        "the first of reference",
+        lambda table: holds(table, "turns", list) and not asked_columns(table),
+        rows.read_first_turn,
+    ),
     Shape("promptfoo tests", "the column that is asked", "__expected", _is_promptfoo_csv, rows.read_promptfoo_csv),
     Shape("HarmBench", "Behavior, after its ContextString", "", has("Behavior", "BehaviorID"), rows.read_harmbench),
     Shape("AdvBench", "goal", "target", has("goal", "target"), rows.read_goal),
@@ -151,15 +199,20 @@ def find_shape(table: Table) -> tuple[Shape | None, Table]:
 
     Raises `InvalidInput` for a known shape that only its own program can run.
     """
-    by_columns = _by_columns(table)
+    by_columns = nested.by_columns(table)
     if by_columns is not None:
         return find_shape(by_columns)
-    table = with_turns(table)
+    table = nested.with_objects(nested.with_turns(table))
     shape = next((shape for shape in SHAPES if shape.fits(table)), None)
     if shape is not None and shape.unfold is not None:
-        return shape, _with_rows(table, shape.unfold(table.rows[0][1]))
-    held = _held(table)
-    return (shape, table) if held is None else find_shape(held)
+        return shape, nested.with_rows(table, shape.unfold(table.rows[0][1]))
+    if shape is None or shape.read in (rows.read_question, rows.read_only_column):
+        inner = nested.held(table) or nested.opened(table)
+        if inner is not None:
+            return find_shape(inner)
+        if nested.holds_rows(table):
+            return None, table
+    return shape, table
 
 
 def asks_and_expects(table: Table, shape: Shape) -> str:
@@ -175,46 +228,3 @@ def asks_and_expects(table: Table, shape: Shape) -> str:
 def only_column(table: Table, shape: Shape) -> str | None:
     """The column that is asked, where it is one as it stands."""
     return asked_columns(table)[0] if shape.read in (rows.read_question, rows.read_promptfoo_csv) else None
-
-
-def _held(table: Table) -> Table | None:
-    """The rows of a JSON file that is one object with one list of rows in it."""
-    if table.format not in ("jsonl", "yaml") or len(table.rows) != 1 or table.errors:
-        return None
-    lists = [value for name, value in table.rows[0][1].items() if plain_name(name) in _LISTS and isinstance(value, list) and value]
-    if len(lists) != 1 or not all(isinstance(item, str) or (isinstance(item, Mapping) and "role" not in item) for item in lists[0]):
-        return None
-    return _with_rows(table, [{"prompt": item} if isinstance(item, str) else item for item in lists[0]])
-
-
-def with_turns(table: Table) -> Table:
-    """The table with conversations that stand in its cells as text read."""
-    columns = [name for name in table.columns if plain_name(name) in _CONVERSATIONS]
-    if not any(isinstance(row.get(name), str) for _, row in table.rows for name in columns):
-        return table
-    rows = tuple((number, {**row, **{name: turns_in(row.get(name)) for name in columns if name in row}}) for number, row in table.rows)
-    return replace(table, rows=rows)
-
-
-def _by_columns(table: Table) -> Table | None:
-    """The rows of a JSON file that is one object of columns, as pandas writes it: lists of equal length, or objects with the same keys."""
-    if table.format not in ("jsonl", "yaml") or len(table.rows) != 1 or table.errors or len(table.columns) < 2:
-        return None
-    row = table.rows[0][1]
-    if any(plain_name(name) in _LISTS for name in row):
-        return None
-    keys = {
-        tuple(value) if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list) else None for value in row.values()
-    }
-    [only] = keys if len(keys) == 1 else [None]
-    if not only or (isinstance(only, tuple) and not all(str(key).isdigit() for key in only)):
-        return None
-    found = [{name: value[key] for name, value in row.items()} for key in only]
-    if any(isinstance(item, Mapping | list) for one in found for item in one.values()):
-        return None
-    return _with_rows(table, found)
-
-
-def _with_rows(table: Table, found: Sequence[Row]) -> Table:
-    columns = tuple(dict.fromkeys(str(key) for row in found for key in row))
-    return replace(table, columns=columns, rows=tuple(enumerate(found, 1)))

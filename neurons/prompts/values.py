@@ -21,7 +21,7 @@ _ROLES: dict[str, Role] = {
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "ai", "bard", "bing"), "assistant"),
 }
 _FINAL = re.compile(r"####\s*(\S[^\n]*)\s*$")
-_BOXED = re.compile(r"\\boxed\s*\{([^{}]+)\}")
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Asked:
 
 def text_of(value: Any, what: str) -> str:
     """A text that can be asked. Raises `InvalidInput`, which says what is wrong with it."""
+    value = value.replace("\0", "") if isinstance(value, str) else value
     if value is None or (isinstance(value, str) and not value.strip()):
         raise InvalidInput(f"the {what} is empty")
     if not isinstance(value, str):
@@ -55,7 +56,7 @@ def text_of(value: Any, what: str) -> str:
         raise InvalidInput(f"the {what} has {len(value):,} characters; the limit is {MAX_CHARS:,}")
     if any(0xD800 <= ord(char) <= 0xDFFF for char in value):
         raise InvalidInput(f"the {what} holds half a character (a lone surrogate)")
-    return value.replace("\0", "")
+    return value
 
 
 def conversation(turns: Any) -> tuple[tuple[Message, ...], Expected | None]:
@@ -107,21 +108,39 @@ def expected_of(value: Any) -> Expected | None:
     """
     if isinstance(value, Mapping):
         value = _of_object(value)
-    found = [_answer_text(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    items = value if isinstance(value, list | tuple) else [value]
+    found = [_answer_text(_of_object(item) if isinstance(item, Mapping) else item) for item in items]
     texts = tuple(dict.fromkeys(text for text in found if text))
+    texts = _result_of(texts[0]) if len(texts) == 1 else texts
     if not texts or any(len(text) > MAX_EXPECTED or any(0xD800 <= ord(char) <= 0xDFFF for char in text) for text in texts):
         return None
-    if len(texts) == 1 and (final := _FINAL.search(texts[0])) is not None:
-        texts = tuple(dict.fromkeys((final[1].strip(), final[1].strip().replace(",", ""))))
-    elif len(texts) == 1 and (boxed := _BOXED.findall(texts[0])):
-        texts = (boxed[-1].strip(),)
     return Expected(texts)
 
 
+def _result_of(solution: str) -> tuple[str, ...]:
+    """The result that a solution marks, a number with and without its commas; else the solution."""
+    if (final := _FINAL.search(solution[-MAX_EXPECTED:])) is not None:
+        return tuple(dict.fromkeys((final[1].strip(), final[1].strip().replace(",", ""))))
+    return (_boxed(solution) or solution,)
+
+
+def _boxed(solution: str) -> str:
+    """What is boxed last, whole: braces within it belong to it. "" where nothing is."""
+    last = ""
+    opened: list[int | None] = []  # where the content of each open brace begins, None for those that are no box's
+    for found in _BRACES.finditer(solution):
+        if found[0] == "}":
+            start = opened.pop() if opened else None
+            last = last if start is None else solution[start : found.start()].strip() or last
+        elif found[0].endswith("{") and found[0] != "\\{":
+            opened.append(found.end() if "box" in found[0] else None)
+    return last
+
+
 def _of_object(value: Mapping[str, Any]) -> Any:
-    """The answer in an object such as {"text": [...]}, {"value": ...} or TriviaQA's {"Value": ..., "Aliases": [...]}."""
+    """The answer in an object such as {"text": [...]}, {"value": ...}, a message or TriviaQA's {"Value": ..., "Aliases": [...]}."""
     plain = {str(key).casefold(): item for key, item in value.items()}
-    found = plain.get("text", plain.get("value"))
+    found = plain.get("text", plain.get("value", plain.get("content")))
     others = plain.get("aliases")
     return [found, *others] if isinstance(found, str) and isinstance(others, list) else found
 

@@ -91,7 +91,7 @@ def job_worker(load: Callable[[JobParameters, Progress], LoadedModel]) -> Callab
 
 def differing(params: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
     """In what two jobs' parameters differ: to go on with one under the other's would mix their rows."""
-    names = ("prompts", "steers", "criterion", "token", "seeds", "random_sets", "sampling", "model")
+    names = ("prompts", "steers", "criterion", "token", "seeds", "random_sets", "sampling", "model", "precision")
     given = json.loads(json_text(other, ascii_only=True))
     return tuple(name.replace("_", " ") for name in names if name in params and params[name] != given.get(name))
 

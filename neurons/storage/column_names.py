@@ -1,6 +1,6 @@
 """What columns are called by people who keep prompts: one vocabulary, for telling a header from a row and a question from an answer.
 
-Names are compared by `plain_name`: without case, with underscores, hyphens and spaces alike.
+Names are compared by `plain_name`: without case, with underscores, hyphens, spaces and the capitals within a name alike.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ EXPECTED = (
 )
 """Columns that hold what the answer should be, the most telling name first."""
 
-BESIDE = ("context", "passage", "story", "document", "background", "choices", "options", "context string")
+BESIDE = (
+    *("context", "contexts", "retrieved contexts", "passage", "passages", "paragraph", "paragraphs", "article", "story", "document"),
+    *("documents", "background", "body", "excerpt", "knowledge", "premise", "definition", "choices", "options", "context string"),
+    *("history", "chat history", "instances", "table", "schema", "image", "images", "picture", "audio", "video"),
+)
 """Columns that a question is not whole without."""
 
 SPEAKER = ("role", "from", "speaker", "sender", "author", "turn")
@@ -53,7 +57,7 @@ _ENDS = (*"?!。？！؟;", "...", "…")
 @lru_cache(4096)
 def plain_name(name: str) -> str:
     """A column's name as names are compared."""
-    text = unicodedata.normalize("NFKC", name).casefold()
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name)).casefold()
     return " ".join(re.sub(r"[_\-\s]+", " ", text).split())
 
 

@@ -15,6 +15,9 @@ class JobParameters(BaseModel):
     model: str = ""
     """Hash of the weights that the job was begun with; "" takes any."""
 
+    precision: str = ""
+    """Number format that it was begun in, such as "float32": half of its rows in another would not belong together. "" takes any."""
+
     @property
     def weights_hash(self) -> str:
         """The weights that the job needs; "" where any will do."""

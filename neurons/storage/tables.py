@@ -36,6 +36,9 @@ _ENDINGS: dict[str, Format] = {
 }
 
 
+_LINES = ("text", "prompt", "prompts", "list")
+"""Further endings of files with a prompt on each line."""
+_ENDING = re.compile(r"[a-z]{1,8}")
 _MARKDOWN_RULE = re.compile(r"\s*\|?(\s*:?-+:?\s*\|)+(\s*:?-+:?\s*)?")
 """The line below the header of a Markdown table."""
 
@@ -95,9 +98,12 @@ def read_table(
     text, encoding = decode(data, encoding)
     if not text.strip():
         raise InvalidFile("the file is empty", field="file")
+    told = kind is not None
     kind = kind or _kind(name, text)
     if kind == "txt":
         table = _lines(text, encoding)
+        if not told:
+            _check_ending(name)
     elif kind in ("csv", "tsv"):
         found = read_delimited(text, tabs=kind == "tsv", header=header, quotes=quotes)
         errors = tuple(RowError(*error) for error in found.errors)
@@ -124,9 +130,22 @@ def kind_of(value: Any) -> str:
     return "a number" if isinstance(value, int | float) else "a list" if isinstance(value, list) else "an object"
 
 
+def _ending(name: str) -> str:
+    return name.rsplit(".", 1)[-1].casefold() if "." in name else ""
+
+
 def _kind(name: str, text: str) -> Format:
-    ending = name.rsplit(".", 1)[-1].casefold() if "." in name else ""
-    return _ENDINGS.get(ending) or ("jsonl" if text.lstrip()[:1] in ("{", "[") else "txt")
+    return _ENDINGS.get(_ending(name)) or ("jsonl" if text.lstrip()[:1] in ("{", "[") else "txt")
+
+
+def _check_ending(name: str) -> None:
+    """Refuse what is named as another kind of file: a page, a program or notes are no prompts, line by line."""
+    ending = _ending(name)
+    if _ENDING.fullmatch(ending) and ending not in _ENDINGS and ending not in _LINES:
+        raise InvalidFile(
+            f"a file that ends in .{ending} is not known as one of prompts: save it as TXT, CSV or JSON, or say --format txt: a prompt a line",
+            field="format",
+        )
 
 
 def _lines(text: str, encoding: str) -> Table:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from neurons.concepts.sets import Concept, SavedConcepts
+from neurons.concepts.sets import SavedConcepts, read_named
 from neurons.core.errors import NeuronscopeError
 from neurons.core.names import MAX_NAME
 from neurons.core.outside_json import parse_json
@@ -138,10 +138,8 @@ def take(file: str, data: bytes) -> list[untrusted.Part]:
     """Read one file into the folder; what became of it, to be shown below the field."""
     saved = SavedConcepts()
     try:
-        value = parse_json(data, what="it")
-        concept = Concept.from_json(value)
-        named = value.get("name") if isinstance(value, dict) else None
-        wanted = " ".join(str(named or file.rsplit(".", 1)[0]).split())[: MAX_NAME - 8] or "concept"
+        named, concept = read_named(parse_json(data, what="it"), file)
+        wanted = named[: MAX_NAME - 8] or "concept"
         name = next(text for n in range(1, 10_000) if (text := wanted if n == 1 else f"{wanted} {n}") not in saved)
         saved.save(name, concept)
     except NeuronscopeError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from neurons.concepts.sets import Concept, SavedConcepts
+from neurons.concepts.sets import Concept, SavedConcepts, named_json
 from neurons.concepts.steers import STRENGTHS, Action, default_size, find_concept
 from neurons.core.errors import NeuronscopeError
 from neurons.core.json_text import strict_json
@@ -55,7 +55,7 @@ def _head(name: str, concept: Concept) -> None:
             _rename(name)
         with st.popover("Note", icon=":material/sticky_note_2:", key=f"concepts.note.{name}"):
             _note(name, concept)
-        text = strict_json({"name": name, **concept.to_json()}, indent=1)
+        text = strict_json(named_json(name, concept), indent=1)
         st.download_button(
             "Export", text, "concept.json", "application/json", icon=":material/download:", key="concepts.export", on_click="ignore",
             help="As JSON: it can be imported here, by the command line, or by somebody else with the same model",

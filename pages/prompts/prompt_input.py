@@ -135,7 +135,7 @@ def _understood(table: Table, name: str, mark: str) -> PromptSet | None:
     shape, unfolded = find_shape(table)
     rows, columns = len(unfolded.rows) + len(unfolded.errors), len(unfolded.columns)
     st.caption(f"{facts}: {rows:,} rows, {columns} column{'' if columns == 1 else 's'}.")
-    for note in table.notes:
+    for note in unfolded.notes:
         st.caption(untrusted.escape(note))
     options = [*([shape.name] if shape is not None else []), _OWN]
     how = st.radio("Read as", options, key=f"prompts.shape.{mark}.{shape.name if shape else ''}", horizontal=True)

@@ -48,7 +48,7 @@ def start(kind: str, params: Mapping[str, Any], *, title: str) -> Job:
     loaded = server_wide.model()
     if loaded is None:
         raise InvalidInput("the model is still loading; try again in a moment")
-    return runner().start(kind, {**params, "model": loaded.ref.weights_hash}, title=title)
+    return runner().start(kind, {**params, "model": loaded.ref.weights_hash, "precision": loaded.ref.dtype}, title=title)
 
 
 def show(job: Job, *, key: str, on_end: Callable[[], None] | None = None) -> None:

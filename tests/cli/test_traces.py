@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from neurons.cli.main import build
+from neurons.concepts.sets import Concept, SavedConcepts
+from neurons.core.types import NeuronSide
 from tests.support.tiny_models import tiny_tokenizer, tiny_torch_model
 from traces import TraceStore
 
@@ -206,6 +208,19 @@ def test_two_runs_of_one_name_stay_two(home: Path, model: str, tmp_path: Path) -
     cli("traces", "import", str(tmp_path / "out.zip"))
     assert len(cli("traces", "list", "--set", "same")["traces"]) == 2
     assert len(cli("traces", "list", "--set", "same 3")["traces"]) == 2
+
+
+def test_a_concept_keeps_its_name_through_a_file(home: Path, tmp_path: Path) -> None:
+    exported = SavedConcepts()
+    exported.save("big birds", Concept.of([NeuronSide(0, 1)]))
+    for name in ("out.json", "list.json"):
+        cli("concept", "export", "big birds", str(tmp_path / name))
+    exported.rename("big birds", "birds once")
+    assert cli("concept", "import", str(tmp_path / "out.json"))["name"] == "big birds"
+    assert "already" in cli("concept", "import", str(tmp_path / "out.json"), status=2)["error"]
+    assert cli("concept", "import", str(tmp_path / "out.json"), "--name", "told")["name"] == "told"
+    (tmp_path / "list.json").write_text('["0:1"]')
+    assert cli("concept", "import", str(tmp_path / "list.json"))["name"] == "list"
 
 
 def test_dates_are_read_as_people_write_them(home: Path, model: str) -> None:

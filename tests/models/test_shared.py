@@ -89,3 +89,6 @@ def test_a_job_of_other_weights_is_refused(loader: Loader) -> None:
     assert shared.for_job(JobParameters(), no_progress) is loaded
     with pytest.raises(InvalidInput, match="this job"):
         shared.for_job(JobParameters(model="f" * 64), no_progress)
+    assert shared.for_job(JobParameters(precision=loaded.ref.dtype), no_progress) is loaded
+    with pytest.raises(InvalidInput, match=r"begun in float64, and .* is float32 now"):
+        shared.for_job(JobParameters(precision="float64"), no_progress)

@@ -15,10 +15,11 @@ from neurons.prompts.sets import from_json, to_json
 from neurons.prompts.shapes import SHAPES
 from neurons.prompts.values import expected_of
 from scripts.prompt_files_doc import TARGET, document
+from tests.support.data_set_files import READ, REFUSED
 from tests.support.prompt_files import KNOWN, TOLD_HOW, UNKNOWN, Case
 
 
-@pytest.mark.parametrize("case", KNOWN, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*KNOWN, *READ], ids=lambda case: case.name)
 def test_a_known_file_is_read_as_what_it_is(case: Case) -> None:
     reading = load_file(case.data, name=case.name)
     found = reading.prompts
@@ -33,7 +34,7 @@ def test_a_known_file_is_read_as_what_it_is(case: Case) -> None:
     assert found.asked.startswith(case.shape)
 
 
-@pytest.mark.parametrize("case", UNKNOWN, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*UNKNOWN, *REFUSED], ids=lambda case: case.name)
 def test_nothing_is_guessed(case: Case) -> None:
     with pytest.raises(InvalidInput, match=case.refused):
         load_file(case.data, name=case.name, header=case.header)
@@ -47,7 +48,7 @@ def test_what_somebody_says_is_done(case: Case) -> None:
 
 
 def test_every_shape_has_a_file() -> None:
-    assert {case.shape for case in KNOWN} == {shape.name for shape in SHAPES}
+    assert {case.shape for case in (*KNOWN, *READ)} == {shape.name for shape in SHAPES}
 
 
 def test_rows_left_out_are_named_and_counted() -> None:
@@ -99,11 +100,20 @@ def test_the_page_about_prompt_files_is_what_these_files_come_to() -> None:
         ({"Value": "Lima", "Aliases": ["Lima", "Ciudad de los Reyes"]}, ("Lima", "Ciudad de los Reyes")),
         ({"text": ["a", "b"]}, ("a", "b")),
         (True, None),
+        ([{"text": "a"}, {"text": "b"}, {"text": "a"}], ("a", "b")),
+        (r"so \boxed{1} or \fbox{\{1, x_{2}\}}.", (r"\{1, x_{2}\}",)),
+        ("x" * 3000 + "\n#### 1,003", ("1,003", "1003")),
+        ("\\boxed{" * 100_000, None),
     ],
 )
 def test_an_expected_answer_is_what_the_file_says(given: object, texts: tuple[str, ...] | None) -> None:
     found = expected_of(given)
     assert (None if found is None else found.texts) == texts
+
+
+def test_a_prompt_of_nothing_but_the_character_0_is_empty() -> None:
+    found = load_file(json_text([{"prompt": "\0 \0"}, {"prompt": "a\0b"}]).encode(), name="a.json").prompts
+    assert ([row.prompt for row in found.rows], found.errors[0].message) == (["ab"], "the prompt is empty")
 
 
 def test_expected_answers_that_cannot_be_held_against_are_said() -> None:
@@ -180,3 +190,28 @@ def test_text_in_brackets_stays_a_text() -> None:
     for text in ("[{not a list}] of what?", '[{"a": 1}]', "[" * 5000):
         found = load_file(pd.DataFrame({"messages": [text]}).to_csv(index=False).encode(), name="a.csv").prompts
         assert [row.prompt for row in found.rows] == [text]
+
+
+def test_earlier_turns_and_a_system_prompt_for_all_go_with_each_prompt() -> None:
+    told = {"instruction": "And now?", "input": "", "output": "C.", "history": [["One?", "A."]]}
+    (row,) = load_file(json_text([told]).encode(), name="a.json").prompts.rows
+    assert [(turn.role, turn.content) for turn in row.messages] == [("user", "One?"), ("assistant", "A."), ("user", "And now?")]
+    (error,) = load_file(json_text([told | {"history": "One?"}]).encode(), name="a.json").prompts.errors
+    assert "no list of pairs" in error.message
+    found = load_file(json_text({"system_prompt": "Be brief.", "prompts": ["One?", "Two?"]}).encode(), name="a.json").prompts
+    assert [row.messages[0].content for row in found.rows] == ["Be brief.", "Be brief."]
+
+
+def test_an_object_that_is_asked_keeps_its_rows_and_says_how_it_was_read() -> None:
+    good = {"id": "a", "inputs": {"question": "Who?"}, "outputs": {"output": "He"}}
+    reading = load_file(json_text([good] * 60 + [{"id": "b", "inputs": "text"}]).encode(), name="a.json")
+    assert (len(reading.prompts.rows), len(reading.prompts.errors), reading.prompts.rows[0].id) == (60, 1, "a")
+    assert "'inputs'" in reading.table.notes[-1]
+    topic = {"inputs": {"topic": "bees"}, "outputs": {"answer": "buzz"}}
+    with pytest.raises(InvalidInput, match="'topic'"):
+        load_file(json_text([topic]).encode(), name="a.json")
+    told = load_file(json_text([topic]).encode(), name="a.json", columns=Columns(template="Sing of {topic}.")).prompts
+    assert told.rows[0].prompt == "Sing of bees."
+    assert str(told.rows[0].expected) == "buzz"
+    raw = load_file(b'inputs,note\n"{""question"": ""Who?""}",x\n', name="a.csv", columns=Columns(prompt="inputs")).prompts
+    assert raw.rows[0].prompt == '{"question": "Who?"}', "somebody said that the cell is asked as it stands"

@@ -84,9 +84,31 @@ def test_a_conversation_is_messages_and_its_variables_cannot_break_out() -> None
         ({"prompts": ["{% if a %}b{% endif %}"], "tests": []}, "only promptfoo can run"),
         ({"prompts": ["Hi {{name}}"], "tests": []}, "'name', which a test does not give"),
         ({"prompts": ["Hi {{name}}"], "tests": [{"vars": {"name": "file://names.txt"}}]}, "variables stands in another file"),
+        ({"prompts": ["Hi {{names[0]}}"], "tests": [{"vars": {"names": ["a"]}}]}, "only promptfoo can run"),
+        ({"prompts": ["Hi {{a}}"], "tests": [{"vars": {"a": "{{b}}", "b": "{{a}}"}}]}, "stands for itself"),
+        ({"prompts": ["Hi {{a}}"], "tests": [{"vars": {"a": "x"}, "prompts": ["one"]}]}, "only promptfoo can run"),
+        ({"prompts": ["Hi"], "defaultTest": {"vars": "file://v.yaml"}}, "no other file"),
+        ({"prompts": {"p.txt": "one"}, "tests": []}, "stand in other files"),
         ({"prompts": ["{{a}}{{b}}"], "tests": [{"vars": {"a": list(range(400)), "b": list(range(400))}}]}, "more than 100,000"),
     ],
 )
 def test_what_only_promptfoo_can_run_is_refused_by_name(config: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInput, match=re.escape(words)):
         unfold(config)
+
+
+def test_variables_of_variables_of_objects_and_in_what_is_expected() -> None:
+    config = {
+        "prompts": ["{{greeting}}, {{user.name}}: {{list}}{{none}}"],
+        "defaultTest": {"options": {"suffix": "!"}},
+        "tests": [
+            {"vars": {"greeting": "Hi {{word}}", "word": "you", "user": {"name": "Bo"}, "list": [[1, "a"]], "none": None},
+             "assert": [{"type": "equals", "value": {"a": 1}}, {"type": "contains-any", "value": ["{{word}}", "{{user.name}}"]}]},
+            {"vars": {"greeting": "a", "user": {"name": "b"}, "list": "c", "none": ""}, "options": {"transform": "output.x"},
+             "assert": [{"type": "contains", "value": "x"}]},
+        ],
+    }  # fmt: skip
+    first, second = unfold(config)
+    assert first["prompt"] == 'Hi you, Bo: [1, "a"]!'
+    assert first["expected"].texts == ("you", "Bo")
+    assert (second["prompt"], second["expected"]) == ("a, b: c!", None)

@@ -164,6 +164,8 @@ def test_a_job_is_not_resumed_under_other_parameters() -> None:
     assert differing(old, spec_to_json(spec())) == ()
     assert differing(old, spec_to_json(spec(seeds=2, token="a"))) == ("token", "seeds")
     assert differing({**old, "model": "a"}, {**old, "model": "b"}) == ("model",)
+    assert differing({**old, "precision": "float32"}, {**old, "precision": "bfloat16"}) == ("precision",)
+    assert differing(old, {**old, "precision": "bfloat16"}) == (), "a job of an older version does not say"
 
 
 def test_intervals_cover_as_often_as_they_say() -> None:

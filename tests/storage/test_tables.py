@@ -101,6 +101,19 @@ def test_a_table_in_markdown_is_no_list_of_prompts() -> None:
     assert read_table(b"a | b\nc | d\n", name="a.txt").read == 2
 
 
+@pytest.mark.parametrize("name", ["a.html", "notes.md", "a.log", "A.PY", "a.xml"])
+def test_other_kinds_of_files_are_not_asked_line_by_line(name: str) -> None:
+    with pytest.raises(InvalidFile, match="--format txt"):
+        read_table(b"<p>One?</p>\nTwo?\n", name=name)
+    assert read_table(b"One?\nTwo?\n", name=name, kind="txt").read == 2
+    assert read_table(b'{"prompt": "One?"}\n', name=name).format == "jsonl"
+
+
+@pytest.mark.parametrize("name", ["", "prompts", "prompts.v2", "a.prompts", "a.TXT", "my.questions"])
+def test_a_plain_name_is_a_prompt_a_line(name: str) -> None:
+    assert read_table(b"One?\nTwo?\n", name=name).read == 2
+
+
 def test_plain_words_of_yaml_stay_as_they_are_written() -> None:
     words = ["no", "yes", "12:30", "1_000", "0x10", "1e3", "2026-01-01", "007", "1.50", "true"]
     table = read_table("".join(f"- prompt: {word}\n" for word in words).encode(), name="a.yaml")
