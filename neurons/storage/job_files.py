@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from neurons.core.boundary import checked
 from neurons.core.errors import StoreError
 from neurons.core.json_text import strict_json
 from neurons.core.progress import Standing
@@ -68,7 +69,10 @@ def read_job(folder: Path) -> Job:
     try:
         fixed = unseal((folder / "job.json").read_bytes(), what=f"job {folder.name}", unsealed=_FIXED_FIELDS, cure=_CURE)
         state = unseal((folder / "state.json").read_bytes(), what=f"job {folder.name}", unsealed=_STATE_FIELDS, cure=_CURE)
-        return Job(**fixed, **state)
+        job = checked(Job, {**fixed, **state})
+        if job.id != folder.name:
+            raise StoreError(f"job {folder.name} says that it is {job.id[:40]!r}; {_CURE}")
+        return job
     except StoreError:
         raise
     except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -114,8 +118,9 @@ def read_rows(folder: Path) -> tuple[dict[str, Any], ...]:
     for number, line in enumerate(lines):
         with suppress(ValueError, RecursionError):
             row = json.loads(line)
-            if isinstance(row, dict):
-                rows[row.get("row", f"line {number}")] = row
+            name = row.get("row", f"line {number}") if isinstance(row, dict) else None
+            if isinstance(name, int | str):
+                rows[name] = row
     return tuple(rows.values())
 
 

@@ -201,15 +201,19 @@ class JobRunner:
 
     def get(self, job_id: str) -> Job:
         """The job as it stands now. Raises `NotFound`, `StoreError`."""
-        folder = self._folder(job_id)
-        job = self._unwritten.get(job_id) or job_files.read_job(folder)
-        if not job.active:
-            return job
-        stopping = self._is_asked(job_id)
-        if job_id not in self._locks and job_files.is_free(folder):
-            found: JobState = "cancelled" if stopping else "interrupted"
-            return replace(job, state=found, message="stopped by a restart: resume it", eta_seconds=None)
-        return replace(job, stopping=stopping)
+        job, before = self._written(job_id), None
+        while job.active:
+            stopping = self._is_asked(job_id)
+            if job_id in self._locks or not job_files.is_free(self._folder(job_id)):
+                return replace(job, stopping=stopping)
+            if job == before:
+                found: JobState = "cancelled" if stopping else "interrupted"
+                return replace(job, state=found, message="stopped by a restart: resume it", eta_seconds=None)
+            job, before = self._written(job_id), job  # it may have ended between the two looks
+        return job
+
+    def _written(self, job_id: str) -> Job:
+        return self._unwritten.get(job_id) or job_files.read_job(self._folder(job_id))
 
     def list(self, kind: str | None = None) -> tuple[Job, ...]:
         """All readable jobs, newest first."""

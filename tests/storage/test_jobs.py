@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neurons.core.errors import InvalidInput, ModelError, NotFound, StoreError
+from neurons.storage import job_files
 from neurons.storage.job_files import read_payload
 from neurons.storage.jobs import JobContext, JobRunner
+from neurons.storage.sealed import write_sealed
 
 
 @pytest.fixture
@@ -310,3 +313,41 @@ def test_damaged_job_is_left_out(runner: JobRunner) -> None:
     job = runner.wait(runner.start("count", {"n": 1}, title="x").id, timeout=20)
     (runner.folder / job.id / "state.json").write_text(json.dumps({"surprise": 1}))
     assert runner.list() == ()
+
+
+@pytest.mark.parametrize(("name", "change"), [("job.json", {"id": "0" * 12}), ("job.json", {"params": 3}), ("state.json", {"state": "x"})])
+def test_a_job_that_says_what_cannot_be_is_damaged_and_can_be_deleted(runner: JobRunner, name: str, change: dict[str, object]) -> None:
+    """A job that was listed under another id could never be deleted."""
+    runner.register("count", count)
+    job = runner.wait(runner.start("count", {"n": 1}, title="x").id, timeout=20)
+    file = runner.folder / job.id / name
+    value = json.loads(file.read_text())
+    del value["sha256"]
+    write_sealed(file, {**value, **change})
+    with pytest.raises(StoreError):
+        runner.get(job.id)
+    assert runner.list() == ()
+    runner.delete(job.id)
+    assert not (runner.folder / job.id).exists()
+
+
+def test_rows_that_are_no_rows_are_left_out(runner: JobRunner) -> None:
+    runner.register("count", count)
+    job = runner.wait(runner.start("count", {"n": 2}, title="x").id, timeout=20)
+    with (runner.folder / job.id / "rows.jsonl").open("a") as stream:
+        stream.write('[1]\n{"row": [1]}\n{"row": {}}\n{"row": null}\n{"ro\n')
+    assert [row["row"] for row in runner.rows(job.id)] == [1, 2]
+
+
+def test_a_job_that_ends_while_it_is_asked_for_is_not_interrupted(runner: JobRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its state was read as running, and its lock was free a moment later."""
+    runner.register("count", count)
+    job = runner.wait(runner.start("count", {"n": 1}, title="x").id, timeout=20)
+    read, looks = job_files.read_job, []
+
+    def behind(folder: Path) -> job_files.Job:
+        looks.append(folder)
+        return replace(read(folder), state="running") if len(looks) == 1 else read(folder)
+
+    monkeypatch.setattr(job_files, "read_job", behind)
+    assert runner.get(job.id).state == "done"

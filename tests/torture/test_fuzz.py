@@ -6,9 +6,7 @@ import io
 import json
 import random
 import tempfile
-import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from neurons.concepts.sets import Concept
-from neurons.core.errors import NeuronscopeError
 from neurons.core.outside_json import parse_json
 from neurons.core.patterns import OutsidePattern
 from neurons.core.steers import TokenScope, parse_ranges
@@ -28,14 +25,13 @@ from neurons.prompts.files import load_file
 from neurons.repair.spec import parse_spec
 from neurons.runs.steering import parse_steers
 from neurons.storage.tables import read_table
+from tests.support.taken import taken
 from tests.support.tally import size, tally
 from tests.support.trace_runs import make_arrays, make_record
 from traces import TraceStore
 from traces.exchange import export_zip, import_zip
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-SLOWEST = 20.0
-"""Seconds of processor time one input may take: other work on the machine does not count."""
 EXAMPLES = size(60, 6000)
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=True)
 FEW = settings(FUZZ, max_examples=size(25, 1500))
@@ -48,18 +44,6 @@ NAMES = st.sampled_from(["p.txt", "p.csv", "p.tsv", "p.json", "p.jsonl", "p.yaml
 def object_of(*names: str) -> st.SearchStrategy[Any]:
     """Objects that have some of these entries, with any values."""
     return st.dictionaries(st.sampled_from(names), VALUES, max_size=len(names)) | VALUES
-
-
-def taken(work: Callable[[], object]) -> None:
-    """Do it: an error of ours is an answer, any other is a failure, and so is a long time."""
-    begun, said = time.process_time(), "fine"
-    try:
-        work()
-    except NeuronscopeError as error:
-        said = str(error)
-    said.encode("utf-8", "backslashreplace")
-    assert 0 < len(said) < 3000
-    assert time.process_time() - begun < SLOWEST
 
 
 @FUZZ
