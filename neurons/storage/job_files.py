@@ -3,18 +3,20 @@
 <home>/jobs/<id>/job.json     kind, title, parameters: written once
                  payload.json what is too large for the parameters, such as the prompts: written once
                  state.json   state, progress: replaced atomically as it goes
-                 rows.jsonl   one line for each finished row, appended; a row may hold an error
+                 rows.jsonl   one line for each finished row, appended; a row may hold an error; its last entry is a checksum
                  cancel       exists when somebody asked it to stop
                  lock         held while a process works on it: a "running" job whose lock is free was interrupted
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +30,9 @@ from neurons.storage.sealed import unseal, write_sealed
 
 D = TypeVar("D")
 _CURE = "delete it"
+_SEAL = "sha256"
+_SEAL_FORM = re.compile(rf', "{_SEAL}": "([0-9a-f]{{16}})"\}}')
+_SEAL_LENGTH = len(f', "{_SEAL}": ""}}') + 16
 _FIXED_FIELDS = ("id", "kind", "title", "created", "params")
 _STATE_FIELDS = ("state", "done", "total", "message", "errors", "result", "eta_seconds", "seconds")
 
@@ -98,7 +103,7 @@ def read_payload(folder: Path) -> Any:
 
 def append_row(folder: Path, row: Mapping[str, Any]) -> None:
     """Keep a finished row: plain JSON values. It survives a crash from here on. Raises `StoreError`."""
-    line = strict_json(dict(row))
+    line = _sealed_row(row)
     try:
         with (folder / "rows.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
@@ -109,29 +114,76 @@ def append_row(folder: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_rows(folder: Path) -> tuple[dict[str, Any], ...]:
-    """The rows, the last attempt of each; a last line cut off by a crash is left out."""
-    try:
-        lines = (folder / "rows.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")
-    except FileNotFoundError:
-        return ()
+    """The rows, the last attempt of each. Damaged ones are left out (`damaged_rows` counts them), and a last line cut off by a crash."""
     rows: dict[Any, dict[str, Any]] = {}
-    for number, line in enumerate(lines):
-        with suppress(ValueError, RecursionError):
-            row = json.loads(line)
-            name = row.get("row", f"line {number}") if isinstance(row, dict) else None
-            if isinstance(name, int | str):
-                rows[name] = row
+    for number, line in enumerate(_lines(folder)):
+        row = _row_of(line)
+        if row is not None:
+            rows[row.get("row", f"line {number}")] = row
     return tuple(rows.values())
 
 
+def damaged_rows(folder: Path, *, ended: bool) -> int:
+    """How many rows were changed since they were written. A job that has not `ended` may have a last line that a crash cut off.
+
+    Files of older versions, whose rows have no checksum, are taken as they are.
+    """
+    try:
+        status = (folder / "rows.jsonl").stat()
+    except OSError:
+        return 0
+    return _damaged_rows(folder, ended, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=256)
+def _damaged_rows(folder: Path, ended: bool, _mtime: int, _size: int) -> int:
+    """Counted once for each state of the file: the pages ask for every job several times a second."""
+    lines = _lines(folder)
+    if not any(_SEAL_FORM.search(line) for line in lines):
+        return 0
+    return sum(_row_of(line) is None for line in lines[: None if ended else -1] if line)
+
+
+def _lines(folder: Path) -> list[str]:
+    try:
+        return (folder / "rows.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+
+
+def _sealed_row(row: Mapping[str, Any]) -> str:
+    if not row or _SEAL in row:
+        raise ValueError(f"a row has entries of its own, none named {_SEAL!r}")
+    body = strict_json(dict(row)).removesuffix("}")
+    return f'{body}, "{_SEAL}": "{_digest(body)}"}}'
+
+
+def _row_of(line: str) -> dict[str, Any] | None:
+    """The row of a line; None where it is none, or not the one that was written."""
+    body, end = line[:-_SEAL_LENGTH], _SEAL_FORM.fullmatch(line[-_SEAL_LENGTH:])
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or not isinstance(row.get("row", ""), int | str) or (end is not None and end[1] != _digest(body)):
+        return None
+    row.pop(_SEAL, None)
+    return row
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 def mend_rows(folder: Path) -> None:
-    """End a line that a crash cut off, so that the next row stands on its own."""
+    """Take away a last line that a crash cut off, so that the next row stands on its own: what is not ended was never acknowledged."""
     path = folder / "rows.jsonl"
-    if path.exists() and path.stat().st_size:
-        with path.open("rb+") as stream:
-            stream.seek(-1, os.SEEK_END)
-            if stream.read(1) != b"\n":
-                stream.write(b"\n")
+    if not path.exists():
+        return
+    with path.open("rb+") as stream:
+        data = stream.read()
+        if data and not data.endswith(b"\n"):
+            stream.truncate(data.rfind(b"\n") + 1)
 
 
 def is_free(folder: Path) -> bool:

@@ -210,7 +210,9 @@ class JobRunner:
                 found: JobState = "cancelled" if stopping else "interrupted"
                 return replace(job, state=found, message="stopped by a restart: resume it", eta_seconds=None)
             job, before = self._written(job_id), job  # it may have ended between the two looks
-        return job
+        damaged = job_files.damaged_rows(self._folder(job_id), ended=job.state == "done")
+        told = f"{job.message}; lines of its rows that were changed on disk and are left out: {damaged}; run it again".removeprefix("; ")
+        return replace(job, errors=job.errors + damaged, message=told) if damaged else job
 
     def _written(self, job_id: str) -> Job:
         return self._unwritten.get(job_id) or job_files.read_job(self._folder(job_id))

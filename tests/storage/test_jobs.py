@@ -351,3 +351,47 @@ def test_a_job_that_ends_while_it_is_asked_for_is_not_interrupted(runner: JobRun
 
     monkeypatch.setattr(job_files, "read_job", behind)
     assert runner.get(job.id).state == "done"
+
+
+def rows_file(runner: JobRunner, rows: int = 4) -> tuple[str, Path]:
+    """A job that is done, and the file of its rows."""
+    runner.register("count", count)
+    job = runner.wait(runner.start("count", {"n": rows}, title="x").id, timeout=20)
+    return job.id, runner.folder / job.id / "rows.jsonl"
+
+
+@pytest.mark.slow
+def test_no_changed_bit_of_a_row_is_read_as_data(runner: JobRunner) -> None:
+    job_id, file = rows_file(runner, 2)
+    data, expected = file.read_bytes(), runner.rows(job_id)
+    assert "sha256" not in expected[0]
+    for place in range(0, len(data) * 8, 5):
+        spoiled = bytearray(data)
+        spoiled[place // 8] ^= 1 << place % 8
+        file.write_bytes(bytes(spoiled))
+        found = runner.rows(job_id)
+        values = [{"row": row["row"], "value": row["value"]} for row in found if row.keys() >= {"row", "value"}]
+        assert all(row in expected for row in values), (place, values)
+        lost = len(expected) - len(values)
+        job = runner.get(job_id)
+        assert (job.errors > 0) == bool(lost), (place, job)  # a changed line end makes one line of two
+        assert ("changed on disk" in job.message) == bool(lost), (place, job)
+
+
+def test_a_row_that_a_crash_cut_off_is_no_damage(runner: JobRunner) -> None:
+    job_id, file = rows_file(runner)
+    file.write_bytes(file.read_bytes()[:-9])
+    assert job_files.damaged_rows(file.parent, ended=False) == 0
+    assert job_files.damaged_rows(file.parent, ended=True) == 1
+    job_files.mend_rows(file.parent)
+    job_files.append_row(file.parent, {"row": "after"})
+    assert [row["row"] for row in runner.rows(job_id)] == [1, 2, 3, "after"]
+    assert job_files.damaged_rows(file.parent, ended=True) == 0
+
+
+def test_rows_of_older_versions_have_no_checksum(runner: JobRunner) -> None:
+    job_id, file = rows_file(runner)
+    expected = runner.rows(job_id)
+    file.write_text("".join(json.dumps(row) + "\n" for row in expected) + '{"row": 3, "val\n')
+    assert runner.rows(job_id) == expected
+    assert runner.get(job_id).message == "done"

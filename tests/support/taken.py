@@ -11,8 +11,14 @@ SLOWEST = 20.0
 """Seconds of processor time one input may take: other work on the machine does not count."""
 
 
+tried = 0
+"""How many inputs were taken so far."""
+
+
 def taken(work: Callable[[], object]) -> bool:
     """Do it: an error of ours is an answer, any other is a failure, and so is a long time. Whether it was done."""
+    global tried
+    tried += 1
     begun, said = time.process_time(), ""
     try:
         work()

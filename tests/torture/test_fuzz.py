@@ -7,6 +7,7 @@ import json
 import random
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from neurons.prompts.files import load_file
 from neurons.repair.spec import parse_spec
 from neurons.runs.steering import parse_steers
 from neurons.storage.tables import read_table
-from tests.support.taken import taken
-from tests.support.tally import size, tally
+from tests.support import taken as taking
+from tests.support.tally import out_of_time, size, tally, within
 from tests.support.trace_runs import make_arrays, make_record
 from traces import TraceStore
 from traces.exchange import export_zip, import_zip
@@ -39,6 +40,19 @@ TEXTS = st.text() | st.sampled_from(["0:1", "1:2-", "all", "3:9", "set", "\ud800
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.just(2**70)
 VALUES: st.SearchStrategy[Any] = st.recursive(SCALARS, lambda one: st.lists(one, max_size=5) | st.dictionaries(TEXTS, one, max_size=5))
 NAMES = st.sampled_from(["p.txt", "p.csv", "p.tsv", "p.json", "p.jsonl", "p.yaml", "p", "p.xyz"])
+
+
+def taken(work: Callable[[], object]) -> None:
+    """As `taking.taken`, while there is time: hypothesis brings its examples to the end."""
+    if not out_of_time():
+        taking.taken(work)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _counted() -> Iterator[None]:
+    before = taking.tried
+    yield
+    tally("fuzz: all parsers together", taking.tried - before)
 
 
 def object_of(*names: str) -> st.SearchStrategy[Any]:
@@ -137,18 +151,16 @@ def gguf_bytes(folder: Path) -> bytes:
 
 def test_gguf_headers(tmp_path: Path) -> None:
     good, path = gguf_bytes(tmp_path), tmp_path / "bad.gguf"
-    for seed in range(EXAMPLES):
+    for seed in within(EXAMPLES):
         path.write_bytes(mutated(good, seed))
         taken(lambda: read_gguf_header(path))
-    tally("fuzz: GGUF headers", EXAMPLES)
 
 
 def test_safetensors_headers(tmp_path: Path, tiny_folder: Path) -> None:
     good, path = (tiny_folder / "model.safetensors").read_bytes()[:6000], tmp_path / "m.safetensors"
-    for seed in range(EXAMPLES):
+    for seed in within(EXAMPLES):
         path.write_bytes(mutated(good, seed))
         taken(lambda: parameter_count([path]))
-    tally("fuzz: safetensors headers", EXAMPLES)
 
 
 def test_trace_archives(tmp_path: Path) -> None:
@@ -160,8 +172,7 @@ def test_trace_archives(tmp_path: Path) -> None:
     good = (tmp_path / "good.zip").read_bytes()
     with zipfile.ZipFile(io.BytesIO(good)) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
-    tries = size(40, 1200)
-    for seed in range(tries):
+    for seed in within(size(40, 1200)):
         rng = random.Random(seed)
         stream = io.BytesIO()
         chosen = rng.choice(sorted(members))
@@ -176,8 +187,3 @@ def test_trace_archives(tmp_path: Path) -> None:
             for row in target.list():
                 target.load(row.id)
                 assert target.verify(row.id).ok
-    tally("fuzz: trace archives", tries)
-
-
-def test_what_was_fuzzed_is_counted() -> None:
-    tally("fuzz: prompt files, JSON, steers, concepts, repairs, typed text, expressions", 6 * EXAMPLES + size(20, 600))

@@ -30,7 +30,7 @@ from tests.support.atlases import collected, tiny_corpus
 from tests.support.changes import attribution
 from tests.support.odd_values import sealed, with_odd
 from tests.support.taken import taken
-from tests.support.tally import size, tally
+from tests.support.tally import size, tally, within
 from tests.support.tiny_models import tiny_model
 from tests.support.trace_runs import make_arrays, make_record
 from tests.torture.test_fuzz import mutated
@@ -46,9 +46,11 @@ pytestmark = [
 
 def tries(part: str, count: int) -> Iterator[random.Random]:
     """One generator a try; the part is counted when all went well."""
-    for number in range(count):
+    done = 0
+    for number in within(count):
         yield random.Random(f"{part} {number}")
-    tally(f"odd values: {part}", count)
+        done += 1
+    tally(f"odd values: {part}", done)
 
 
 def spoiled(data: bytes, rng: random.Random, *, seal: bool) -> bytes:
