@@ -36,6 +36,7 @@ from neurons.core.json_text import json_text
 SHAPE, CHUNK = (512, 1024), (64, 1024)
 OLD, NEW, OTHER = 0.0, 50.0, 60.0
 """The seeds of the array that was there, of a writer's, and of a second writer's."""
+_ANSWER = "answer: "
 PATIENCE = 60.0
 """Seconds after which a reader hangs."""
 
@@ -163,7 +164,8 @@ class Reader:
         ended.start()
         self.process.stdin.write(json.dumps([str(place), known]) + "\n")
         self.process.stdin.flush()
-        said = self.process.stdout.readline().strip()
+        lines = iter(self.process.stdout.readline, "")
+        said = next((line.removeprefix(_ANSWER).strip() for line in lines if line.startswith(_ANSWER)), "")  # libraries print, too
         late = not ended.is_alive()
         ended.cancel()
         if not said:
@@ -182,7 +184,7 @@ def answer(name: str) -> None:
     peer = next(peer for peer in PEERS if peer.name == name)
     for line in sys.stdin:
         place, known = json.loads(line)
-        print(seen(peer, Path(place), known), flush=True)
+        print(f"{_ANSWER}{seen(peer, Path(place), known)}", flush=True)
 
 
 def seen(peer: Peer, place: Path, known: Mapping[str, float]) -> str:

@@ -34,7 +34,7 @@ _SEAL = "sha256"
 _SEAL_FORM = re.compile(rf', "{_SEAL}": "([0-9a-f]{{16}})"\}}')
 _SEAL_LENGTH = len(f', "{_SEAL}": ""}}') + 16
 _FIXED_FIELDS = ("id", "kind", "title", "created", "params")
-_STATE_FIELDS = ("state", "done", "total", "message", "errors", "result", "eta_seconds", "seconds")
+_STATE_FIELDS = ("state", "done", "total", "message", "errors", "result", "eta_seconds", "seconds", "lines")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,9 @@ class Job(Standing):
     params: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)
     """What its worker returned, once it is done: `outcome` gives it as the kind's own dataclass."""
+
+    lines: int = 0
+    """Of its file of rows, once it is done."""
 
     def outcome(self, kind: type[D]) -> D:
         """The result as the dataclass that jobs of this kind return. Raises `StoreError` where it holds something else."""
@@ -123,25 +126,32 @@ def read_rows(folder: Path) -> tuple[dict[str, Any], ...]:
     return tuple(rows.values())
 
 
-def damaged_rows(folder: Path, *, ended: bool) -> int:
-    """How many rows were changed since they were written. A job that has not `ended` may have a last line that a crash cut off.
+def damaged_rows(folder: Path, job: Job) -> int:
+    """How many rows were changed since they were written, or are gone since the job ended.
 
-    Files of older versions, whose rows have no checksum, are taken as they are.
+    A job that was broken off may have a last line that a crash cut off. Files of older versions, which have no checksums, are taken
+    as they are.
     """
+    good, bad = count_rows(folder, whole=job.state == "done")
+    return max(bad, job.lines - good)
+
+
+def count_rows(folder: Path, *, whole: bool = True) -> tuple[int, int]:
+    """Lines of rows that are as they were written, and others; without `whole` the last line may have been cut off by a crash."""
     try:
         status = (folder / "rows.jsonl").stat()
     except OSError:
-        return 0
-    return _damaged_rows(folder, ended, status.st_mtime_ns, status.st_size)
+        return 0, 0
+    return _count_rows(folder, whole, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=256)
-def _damaged_rows(folder: Path, ended: bool, _mtime: int, _size: int) -> int:
+def _count_rows(folder: Path, whole: bool, _mtime: int, _size: int) -> tuple[int, int]:
     """Counted once for each state of the file: the pages ask for every job several times a second."""
     lines = _lines(folder)
-    if not any(_SEAL_FORM.search(line) for line in lines):
-        return 0
-    return sum(_row_of(line) is None for line in lines[: None if ended else -1] if line)
+    good = sum(_row_of(line) is not None for line in lines)
+    known = any(_SEAL_FORM.search(line) for line in lines)
+    return good, sum(_row_of(line) is None for line in lines[: None if whole else -1] if line) if known else 0
 
 
 def _lines(folder: Path) -> list[str]:

@@ -210,8 +210,8 @@ class JobRunner:
                 found: JobState = "cancelled" if stopping else "interrupted"
                 return replace(job, state=found, message="stopped by a restart: resume it", eta_seconds=None)
             job, before = self._written(job_id), job  # it may have ended between the two looks
-        damaged = job_files.damaged_rows(self._folder(job_id), ended=job.state == "done")
-        told = f"{job.message}; lines of its rows that were changed on disk and are left out: {damaged}; run it again".removeprefix("; ")
+        damaged = job_files.damaged_rows(self._folder(job_id), job)
+        told = f"{job.message}; lines of its rows that were changed on disk or are gone: {damaged}; run it again".removeprefix("; ")
         return replace(job, errors=job.errors + damaged, message=told) if damaged else job
 
     def _written(self, job_id: str) -> Job:
@@ -317,7 +317,7 @@ class JobRunner:
         context: JobContext | None = None
         job = Job(id=job_id, kind="", title="", created="")
         try:
-            job = replace(self.get(job_id), state="running", message="starting", errors=0)
+            job = replace(self.get(job_id), state="running", message="starting", errors=0, lines=0)
             job_files.mend_rows(folder)
             rows = tuple(row for row in job_files.read_rows(folder) if not row.get("error"))
             context = JobContext(
@@ -326,7 +326,8 @@ class JobRunner:
             self._note(job)
             context.check()
             result = _worked(self._workers[job.kind], context)
-            ended = replace(context.job, state="done", message="done", result=dict(result or {}))
+            lines, _ = job_files.count_rows(folder)
+            ended = replace(context.job, state="done", message="done", result=dict(result or {}), lines=lines)
         except BaseException as error:  # noqa: BLE001  # a thread must report what no code foresaw, or the job would look alive for ever
             ended = self._broken(job if context is None else context.job, error)
         self._note(replace(ended, eta_seconds=None, stopping=False))

@@ -381,12 +381,15 @@ def test_no_changed_bit_of_a_row_is_read_as_data(runner: JobRunner) -> None:
 def test_a_row_that_a_crash_cut_off_is_no_damage(runner: JobRunner) -> None:
     job_id, file = rows_file(runner)
     file.write_bytes(file.read_bytes()[:-9])
-    assert job_files.damaged_rows(file.parent, ended=False) == 0
-    assert job_files.damaged_rows(file.parent, ended=True) == 1
+    job = replace(job_files.read_job(file.parent), lines=0)
+    assert job_files.damaged_rows(file.parent, replace(job, state="interrupted")) == 0
+    assert job_files.damaged_rows(file.parent, job) == 1
     job_files.mend_rows(file.parent)
     job_files.append_row(file.parent, {"row": "after"})
     assert [row["row"] for row in runner.rows(job_id)] == [1, 2, 3, "after"]
-    assert job_files.damaged_rows(file.parent, ended=True) == 0
+    assert job_files.damaged_rows(file.parent, job) == 0
+    file.unlink()
+    assert "are gone: 4" in runner.get(job_id).message
 
 
 def test_rows_of_older_versions_have_no_checksum(runner: JobRunner) -> None:
