@@ -34,6 +34,11 @@ import numpy as np
 from neurons.core.json_text import json_text
 
 SHAPE, CHUNK = (512, 1024), (64, 1024)
+OLD, NEW, OTHER = 0.0, 50.0, 60.0
+"""The seeds of the array that was there, of a writer's, and of a second writer's."""
+_ANSWER = "answer: "
+PATIENCE = 60.0
+"""Seconds after which a reader hangs."""
 
 
 def values(seed: float) -> np.ndarray:
@@ -67,21 +72,22 @@ class PlainZarr:
 class Icechunk:
     name = "icechunk"
 
-    def _repository(self, place: Path) -> Any:
+    def _repository(self, place: Path, *, make: bool) -> Any:
         icechunk: Any = importlib.import_module("icechunk")  # in an environment of its own
-        return icechunk.Repository.open_or_create(icechunk.local_filesystem_storage(str(place / "i")))
+        kind = icechunk.Repository
+        return (kind.open_or_create if make else kind.open)(icechunk.local_filesystem_storage(str(place / "i")))
 
     def write(self, place: Path, array: np.ndarray) -> None:
         import zarr
 
-        session = self._repository(place).writable_session("main")
+        session = self._repository(place, make=True).writable_session("main")
         zarr.create_array(store=session.store, name="a", shape=SHAPE, chunks=CHUNK, dtype="float32", overwrite=True)[:] = array
         session.commit("write")
 
     def read(self, place: Path) -> np.ndarray:
         import zarr
 
-        array: Any = zarr.open_group(self._repository(place).readonly_session("main").store, mode="r")["a"]
+        array: Any = zarr.open_group(self._repository(place, make=False).readonly_session("main").store, mode="r")["a"]
         return np.asarray(array[:])
 
 
@@ -112,6 +118,8 @@ class SQLiteWAL(SQLite):
 
 
 class Neuronscope:
+    """The array is a part of an attribution: of what a trace holds, that alone is ever replaced."""
+
     name = "Neuronscope"
 
     def _store(self, place: Path) -> Any:
@@ -122,31 +130,71 @@ class Neuronscope:
     def write(self, place: Path, array: np.ndarray) -> None:
         from dataclasses import replace
 
+        from tests.support.changes import attribution
         from tests.support.trace_runs import make_record
 
-        record = make_record(n_prompt=250, n_answer=6, id="trace-one")
-        record = replace(record, model=replace(record.model, n_layers=2, n_neurons=1024))
         store = self._store(place)
-        shaped = array.reshape(2, 256, 1024)
-        if any(row.id == "trace-one" for row in store.list()):
-            store.evict("trace-one")
-            store.put_activations("trace-one", shaped, reason="bench")
-        else:
-            store.save(record, {"activations": shaped})
+        if not any(row.id == "trace-one" for row in store.list()):
+            store.save(make_record(id="trace-one"))
+        store.save_attribution("trace-one", replace(attribution(0.5), mass_LT=array))
 
     def read(self, place: Path) -> np.ndarray:
-        found = self._store(place).read("trace-one", "activations")
-        return np.asarray(found, np.float32).reshape(SHAPE)
+        from tests.support.changes import attribution
+
+        return np.asarray(self._store(place).attribution("trace-one", attribution(0.5).info.key).mass_LT)
 
 
-def outcome(peer: Peer, place: Path, known: dict[str, np.ndarray]) -> str:
-    """What a reader sees: one of the known arrays by name, "told" for any error, "silently wrong" for other numbers."""
+class Reader:
+    """A process that reads with a library: whatever that does to it, the next one goes on."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.process = self._begin()
+
+    def _begin(self) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        command = [sys.executable, __file__, "--read", self.peer.name]
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+
+    def outcome(self, place: Path, known: Mapping[str, float]) -> str:
+        """One of the arrays `known` by their seeds, "told" for any error, "silently wrong" for other numbers, "crashed", "hangs"."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        ended = threading.Timer(PATIENCE, self.process.kill)
+        ended.start()
+        self.process.stdin.write(json.dumps([str(place), known]) + "\n")
+        self.process.stdin.flush()
+        lines = iter(self.process.stdout.readline, "")
+        said = next((line.removeprefix(_ANSWER).strip() for line in lines if line.startswith(_ANSWER)), "")  # libraries print, too
+        late = not ended.is_alive()
+        ended.cancel()
+        if not said:
+            self.process.kill()
+            self.process.wait()
+            self.process = self._begin()
+        return said or ("hangs" if late else "crashed")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def answer(name: str) -> None:
+    """The other side of `Reader`."""
+    peer = next(peer for peer in PEERS if peer.name == name)
+    for line in sys.stdin:
+        place, known = json.loads(line)
+        print(f"{_ANSWER}{seen(peer, Path(place), known)}", flush=True)
+
+
+def seen(peer: Peer, place: Path, known: Mapping[str, float]) -> str:
+    """What a reader sees."""
     try:
         found = peer.read(place)
     except Exception:  # noqa: BLE001  # whatever a peer raises is a telling
         return "told"
-    for name, array in known.items():
-        if np.array_equal(found, array):
+    for name, seed in known.items():
+        if np.array_equal(found, values(seed)):
             return name
     return "silently wrong"
 
@@ -158,7 +206,7 @@ def files(place: Path) -> list[Path]:
 class Writer:
     """A process that has imported everything and writes when it is told to."""
 
-    def __init__(self, peer: Peer, place: Path, seed: int, *, limit: int = 0) -> None:
+    def __init__(self, peer: Peer, place: Path, seed: float, *, limit: int = 0) -> None:
         command = [sys.executable, __file__, "--write", peer.name, str(place), str(seed), str(limit)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
@@ -191,78 +239,79 @@ def work(name: str, place: str, seed: str, limit: str) -> None:
     peer.write(Path(place), values(float(seed)))
 
 
-def killed(peer: Peer, before: Path, place: Path, rng: random.Random, seconds: float) -> str:
-    writer = Writer(peer, place, 50)
+def killed(peer: Peer, reader: Reader, place: Path, rng: random.Random, seconds: float) -> str:
+    writer = Writer(peer, place, NEW)
     writer.go()
     time.sleep(rng.uniform(0, seconds))
     writer.process.kill()
     writer.status()
-    return outcome(peer, place, {"old": values(0), "new": values(50)})
+    return reader.outcome(place, {"old": OLD, "new": NEW})
 
 
-def changed_bit(peer: Peer, before: Path, place: Path, rng: random.Random, seconds: float) -> str:
+def changed_bit(peer: Peer, reader: Reader, place: Path, rng: random.Random, seconds: float) -> str:
     path = rng.choice(files(place))
     data = bytearray(path.read_bytes())
     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     path.write_bytes(bytes(data))
-    return outcome(peer, place, {"unharmed": values(0)})
+    return reader.outcome(place, {"unharmed": OLD})
 
 
-def cut_off(peer: Peer, before: Path, place: Path, rng: random.Random, seconds: float) -> str:
+def cut_off(peer: Peer, reader: Reader, place: Path, rng: random.Random, seconds: float) -> str:
     path = rng.choice(files(place))
     data = path.read_bytes()
     path.write_bytes(data[: rng.randrange(len(data))])
-    return outcome(peer, place, {"unharmed": values(0)})
+    return reader.outcome(place, {"unharmed": OLD})
 
 
-def deleted(peer: Peer, before: Path, place: Path, rng: random.Random, seconds: float) -> str:
+def deleted(peer: Peer, reader: Reader, place: Path, rng: random.Random, seconds: float) -> str:
     rng.choice(files(place)).unlink()
-    return outcome(peer, place, {"unharmed": values(0)})
+    return reader.outcome(place, {"unharmed": OLD})
 
 
-def full_disk(peer: Peer, before: Path, place: Path, rng: random.Random, seconds: float) -> str:
+def full_disk(peer: Peer, reader: Reader, place: Path, rng: random.Random, seconds: float) -> str:
     """A write in a process whose files may not grow past a limit: EFBIG where a full disk gives ENOSPC."""
-    writer = Writer(peer, place, 50, limit=rng.randrange(1_000, 250_000))
+    writer = Writer(peer, place, NEW, limit=rng.randrange(1_000, 250_000))
     writer.go()
     said = writer.status() != 0
-    seen = outcome(peer, place, {"old": values(0), "new": values(50)})
-    return seen if said or seen == "new" else f"{seen}, and the writer was not told"
+    found = reader.outcome(place, {"old": OLD, "new": NEW})
+    return found if said or found == "new" else f"{found}, and the writer was not told"
 
 
-def two_writers(peer: Peer, before: Path, place: Path, rng: random.Random, seconds: float) -> str:
-    writers = [Writer(peer, place, seed) for seed in (50, 60)]
+def two_writers(peer: Peer, reader: Reader, place: Path, rng: random.Random, seconds: float) -> str:
+    writers = [Writer(peer, place, seed) for seed in (NEW, OTHER)]
     for writer in writers:
         writer.go()
     for writer in writers:
         writer.status()
-    seen = outcome(peer, place, {"one": values(50), "other": values(60), "old": values(0)})
-    return "one of the two" if seen in ("one", "other") else seen
+    found = reader.outcome(place, {"one": NEW, "other": OTHER, "old": OLD})
+    return "one of the two" if found in ("one", "other") else found
 
 
-def deleted_and_put_back(peer: Peer, before: Path, place: Path, rng: random.Random, seconds: float) -> str:
+def deleted_and_put_back(peer: Peer, reader: Reader, place: Path, rng: random.Random, seconds: float) -> str:
     """A reader while another thread takes the whole thing away and puts it back, as moving it to the trash and back does."""
     ended, away = threading.Event(), place.with_name(f"{place.name}-away")
+    away.mkdir()
+    here, there = (place / "traces", place / "traces" / ".trash") if isinstance(peer, Neuronscope) else (place, away)
 
     def move() -> None:
         while not ended.is_set():
-            for source, target in ((place, away), (away, place)):
-                for child in list(source.iterdir()):
-                    with suppress(FileNotFoundError):  # a reader may have removed it: SQLite does so with its logs
+            for source, target in ((here, there), (there, here)):
+                for child in [child for child in source.iterdir() if child.name.startswith("trace-") or source in (place, away)]:
+                    with suppress(OSError):  # a reader may have removed it, or made one anew: SQLite does so with its logs
                         child.rename(target / child.name)
 
-    away.mkdir()
     mover = threading.Thread(target=move)
     mover.start()
     try:
         time.sleep(rng.uniform(0, 0.01))
-        return outcome(peer, place, {"unharmed": values(0)})
+        return reader.outcome(place, {"unharmed": OLD})
     finally:
         ended.set()
         mover.join()
         shutil.rmtree(away, ignore_errors=True)
 
 
-FAULTS: dict[str, Callable[[Peer, Path, Path, random.Random, float], str]] = {
+FAULTS: dict[str, Callable[[Peer, Reader, Path, random.Random, float], str]] = {
     "kill during a replacing write": killed,
     "a changed bit": changed_bit,
     "a file cut off": cut_off,
@@ -287,22 +336,23 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
 def measure(peer: Peer, tries: int, processes: int, folder: Path) -> dict[str, Counter[str]]:
     before = folder / "before"
     before.mkdir(parents=True)
-    peer.write(before, values(0))
+    peer.write(before, values(OLD))
     begun = time.perf_counter()
     shutil.copytree(before, folder / "warm")
-    peer.write(folder / "warm", values(50))
+    peer.write(folder / "warm", values(NEW))
     seconds = time.perf_counter() - begun
-    found = {}
+    found, reader = {}, Reader(peer)
     for name, fault in FAULTS.items():
         rng = random.Random(name)
         counts: Counter[str] = Counter()
         for number in range(processes if fault in PROCESSES else tries):
             place = folder / f"{number}"
             shutil.copytree(before, place)
-            counts[fault(peer, before, place, rng, seconds)] += 1
+            counts[fault(peer, reader, place, rng, seconds)] += 1
             shutil.rmtree(place, ignore_errors=True)
         found[name] = counts
         print(f"{peer.name:12} {name:40} {dict(counts)}", flush=True)
+    reader.close()
     return found
 
 
@@ -349,5 +399,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     if sys.argv[1:2] == ["--write"]:
         work(*sys.argv[2:])
+    elif sys.argv[1:2] == ["--read"]:
+        answer(*sys.argv[2:])
     else:
         main()

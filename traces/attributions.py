@@ -21,7 +21,7 @@ import zarr
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from neurons.core.errors import InvalidInput, NotFound, StoreError
+from neurons.core.errors import UNFORESEEN, InvalidInput, NotFound, StoreError
 from neurons.core.json_text import json_text, strict_json
 from neurons.core.types import AttributionRow, TargetSpec
 from neurons.storage import journal
@@ -260,7 +260,7 @@ def _read(found: AttributionInfo, folder: Path, files: Manifest) -> StoredAttrib
     try:
         values = {str(name): np.asarray(dataset[name].values) for name in dataset.data_vars}
         layer, index, token, activation, attribution = (values[name].astype(dtype, copy=False) for name, dtype in _COLUMNS.items())
-    except (KeyError, OSError, ValueError, RuntimeError) as error:
+    except UNFORESEEN as error:
         raise StoreError(f"attribution {key} is damaged ({error}); compute it again") from error
     return StoredAttribution(found, layer, index, token, activation, attribution, values.get("mass"))
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from neurons.core.errors import NeuronscopeError, StoreError
+from neurons.core.errors import UNFORESEEN, StoreError
 from neurons.storage.files import is_leftover, sweep_leftovers, tree_size
 from neurons.storage.manifest import MANIFEST
 from traces import activations, attributions
@@ -22,8 +22,6 @@ from traces.tensors import ACTIVATIONS, GROUP
 
 _Answer = TypeVar("_Answer")
 _STAMPED = frozenset({RECORD, META, MANIFEST, activations.STATE, attributions.FOLDER})
-_ROW_ERRORS = (NeuronscopeError, OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError)
-"""What reading a folder that somebody else wrote may raise; the trace is then listed as damaged."""
 
 
 class Indexer:
@@ -129,7 +127,7 @@ class Indexer:
             stamp = stamp_of(folder)  # before anything is read: a change meanwhile makes the row stale
             try:
                 return self._row_of(folder, self.folders.read_record(folder), activations.holding(folder), stamp)
-            except _ROW_ERRORS as error:
+            except UNFORESEEN as error:
                 if folder.exists():
                     return self._row_of(folder, unreadable(trace_id, str(error)), activations.Holding("none", {}), stamp)
         return None

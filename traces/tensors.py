@@ -26,7 +26,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
-from neurons.core.errors import StoreError
+from neurons.core.errors import UNFORESEEN, StoreError
 from neurons.storage.manifest import Manifest
 
 GROUP = "tensors.zarr"
@@ -190,7 +190,7 @@ def open_dataset(folder: Path, files: Manifest) -> xr.Dataset:
         dataset: xr.Dataset = xr.open_zarr(store, consolidated=False, zarr_format=3, chunks=None)
     except StoreError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except UNFORESEEN as error:
         raise StoreError(f"{folder} is not a readable Zarr group: {error}") from error
     missing = {name.split("/", 1)[0] for name in files if "/" in name} - set(map(str, dataset.variables))
     if missing:
@@ -221,5 +221,5 @@ def read_array(dataset: xr.Dataset, name: str, selection: Mapping[str, slice | i
         return np.asarray(dataset[name].isel(dict(selection)).values)
     except StoreError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
+    except UNFORESEEN as error:
         raise StoreError(f"{name} cannot be read: {error}; run `neuronscope traces verify`, then recompute or delete the trace") from error

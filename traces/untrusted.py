@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from neurons.core.clock import parse_moment
-from neurons.core.errors import InvalidFile, InvalidInput, NeuronscopeError, StoreError
+from neurons.core.errors import UNFORESEEN, InvalidFile, InvalidInput, NeuronscopeError, StoreError
 from neurons.storage.files import walk
 from neurons.storage.manifest import MANIFEST, changed, problem_of, read_manifest
 from traces import activations, attributions
@@ -64,6 +64,8 @@ def check_folder(folder: Path) -> TraceRecord:
         raise
     except NeuronscopeError as error:
         raise InvalidFile(str(error)) from error
+    except UNFORESEEN as error:
+        raise InvalidFile(f"a part of it cannot be read ({type(error).__name__}: {str(error)[:200]})") from error
 
 
 def _check(folder: Path) -> TraceRecord:
@@ -145,7 +147,8 @@ def _check_array(array: Path, sizes: dict[str, int], dimensions: tuple[str, ...]
     )
     shape, grid = raw.get("shape"), raw.get("chunk_grid")
     need(isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 40 for n in shape), "the shape is not a list of sizes")
-    chunk = grid.get("configuration", {}).get("chunk_shape") if isinstance(grid, dict) and grid.get("name") == "regular" else None
+    configuration = grid.get("configuration") if isinstance(grid, dict) and grid.get("name") == "regular" else None
+    chunk = configuration.get("chunk_shape") if isinstance(configuration, dict) else None
     good_chunk = isinstance(chunk, list) and isinstance(shape, list) and len(chunk) == len(shape)
     need(good_chunk and all(type(n) is int and n > 0 for n in chunk or []), "the chunk grid is not regular")
     need(isinstance(shape, list) and len(shape) == len(dimensions), f"it needs the dimensions {dimensions}")

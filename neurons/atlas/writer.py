@@ -76,7 +76,7 @@ def read_manifest(folder: Path, *, strict: bool) -> dict[str, Any] | None:
         return None
     try:
         manifest, _ = parse_document(data, what=str(path), kind=FORMAT, version=VERSION, unsealed=_FIELDS, cure=_CURE)
-        _check_fields(path, manifest)
+        manifest["model"] = asdict(_check_fields(path, manifest))
     except StoreError:
         if strict:
             raise
@@ -117,8 +117,11 @@ class _Fields(BaseModel):
     descriptions: _Described | None = None
 
 
-def _check_fields(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Raise `StoreError` where the manifest lacks something that every reader asks for, or names a file it does not have."""
+def _check_fields(path: Path, manifest: Mapping[str, Any]) -> ModelRef:
+    """The model, without what else is said of it.
+
+    Raises `StoreError` where the manifest lacks something that every reader asks for, or names a file it does not have.
+    """
     try:
         found = _Fields.model_validate_json(json_text(manifest))
     except ValidationError as error:
@@ -132,6 +135,7 @@ def _check_fields(path: Path, manifest: Mapping[str, Any]) -> None:
     for name in () if described is None else (described.table, described.arrays):
         if name is not None and name not in manifest["files"]:
             raise StoreError(f"{path} names descriptions that are not among its files; {_CURE}")
+    return model
 
 
 class AtlasWriter:

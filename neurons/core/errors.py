@@ -57,3 +57,10 @@ class EndpointError(NeuronscopeError, RuntimeError):
 
 class Cancelled(NeuronscopeError):
     """The user stopped the work. What was finished before is kept."""
+
+
+UNFORESEEN = (
+    NeuronscopeError, OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError,
+    MemoryError,
+)  # fmt: skip
+"""What a library may raise when it reads what a stranger wrote: whoever reads such a thing turns these into an error of ours."""

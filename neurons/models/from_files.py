@@ -89,6 +89,7 @@ def read_model(
             plausible.check_size(settings, auto.from_config(config), sum(file.stat().st_size for file in files))
     with reading(f"the tokenizer in {files[0].name}" if packed else "tokenizer.json or tokenizer_config.json"):
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        plausible.check_longest(tokenizer)
     progress(2, 3, f"loading {name}: weights{slow}")
     with reading(", ".join(file.name for file in files[:3])):
         model, info = auto.from_pretrained(

@@ -51,7 +51,15 @@ def check_numbers(where: str, config: Mapping[str, Any]) -> None:
                 continue
             if isinstance(count, bool) or not isinstance(count, int) or not least <= count <= most:
                 shown = str(count) if not isinstance(count, int) or abs(count) < 10**30 else "a number of more than 30 digits"
-                raise ModelError(f"{where}: {name} is {shown[:60]}; it has to be a whole number from {least} to {most:,}")
+                raise ModelError(f"{where}: {name} is {' '.join(shown.split())[:60]}; it has to be a whole number from {least} to {most:,}")
+
+
+def check_longest(tokenizer: Any) -> None:
+    """Raise `ModelError` where the longest text that the tokenizer takes is no number: it is compared with each text's length."""
+    longest = tokenizer.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest > 0:
+        shown = " ".join(str(longest).split())[:60]
+        raise ModelError(f"tokenizer_config.json: model_max_length is {shown}; it has to be a number above 0")
 
 
 def check_size(where: str, model: Any, file_bytes: int) -> None:

@@ -3,23 +3,26 @@
 <home>/jobs/<id>/job.json     kind, title, parameters: written once
                  payload.json what is too large for the parameters, such as the prompts: written once
                  state.json   state, progress: replaced atomically as it goes
-                 rows.jsonl   one line for each finished row, appended; a row may hold an error
+                 rows.jsonl   one line for each finished row, appended; a row may hold an error; its last entry is a checksum
                  cancel       exists when somebody asked it to stop
                  lock         held while a process works on it: a "running" job whose lock is free was interrupted
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from neurons.core.boundary import checked
 from neurons.core.errors import StoreError
 from neurons.core.json_text import strict_json
 from neurons.core.progress import Standing
@@ -27,8 +30,11 @@ from neurons.storage.sealed import unseal, write_sealed
 
 D = TypeVar("D")
 _CURE = "delete it"
+_SEAL = "sha256"
+_SEAL_FORM = re.compile(rf', "{_SEAL}": "([0-9a-f]{{16}})"\}}')
+_SEAL_LENGTH = len(f', "{_SEAL}": ""}}') + 16
 _FIXED_FIELDS = ("id", "kind", "title", "created", "params")
-_STATE_FIELDS = ("state", "done", "total", "message", "errors", "result", "eta_seconds", "seconds")
+_STATE_FIELDS = ("state", "done", "total", "message", "errors", "result", "eta_seconds", "seconds", "lines")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,9 @@ class Job(Standing):
     params: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)
     """What its worker returned, once it is done: `outcome` gives it as the kind's own dataclass."""
+
+    lines: int = 0
+    """Of its file of rows, once it is done."""
 
     def outcome(self, kind: type[D]) -> D:
         """The result as the dataclass that jobs of this kind return. Raises `StoreError` where it holds something else."""
@@ -68,7 +77,10 @@ def read_job(folder: Path) -> Job:
     try:
         fixed = unseal((folder / "job.json").read_bytes(), what=f"job {folder.name}", unsealed=_FIXED_FIELDS, cure=_CURE)
         state = unseal((folder / "state.json").read_bytes(), what=f"job {folder.name}", unsealed=_STATE_FIELDS, cure=_CURE)
-        return Job(**fixed, **state)
+        job = checked(Job, {**fixed, **state})
+        if job.id != folder.name:
+            raise StoreError(f"job {folder.name} says that it is {job.id[:40]!r}; {_CURE}")
+        return job
     except StoreError:
         raise
     except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -94,7 +106,7 @@ def read_payload(folder: Path) -> Any:
 
 def append_row(folder: Path, row: Mapping[str, Any]) -> None:
     """Keep a finished row: plain JSON values. It survives a crash from here on. Raises `StoreError`."""
-    line = strict_json(dict(row))
+    line = _sealed_row(row)
     try:
         with (folder / "rows.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
@@ -105,28 +117,83 @@ def append_row(folder: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_rows(folder: Path) -> tuple[dict[str, Any], ...]:
-    """The rows, the last attempt of each; a last line cut off by a crash is left out."""
-    try:
-        lines = (folder / "rows.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")
-    except FileNotFoundError:
-        return ()
+    """The rows, the last attempt of each. Damaged ones are left out (`damaged_rows` counts them), and a last line cut off by a crash."""
     rows: dict[Any, dict[str, Any]] = {}
-    for number, line in enumerate(lines):
-        with suppress(ValueError, RecursionError):
-            row = json.loads(line)
-            if isinstance(row, dict):
-                rows[row.get("row", f"line {number}")] = row
+    for number, line in enumerate(_lines(folder)):
+        row = _row_of(line)
+        if row is not None:
+            rows[row.get("row", f"line {number}")] = row
     return tuple(rows.values())
 
 
+def damaged_rows(folder: Path, job: Job) -> int:
+    """How many rows were changed since they were written, or are gone since the job ended.
+
+    A job that was broken off may have a last line that a crash cut off. Files of older versions, which have no checksums, are taken
+    as they are.
+    """
+    good, bad = count_rows(folder, whole=job.state == "done")
+    return max(bad, job.lines - good)
+
+
+def count_rows(folder: Path, *, whole: bool = True) -> tuple[int, int]:
+    """Lines of rows that are as they were written, and others; without `whole` the last line may have been cut off by a crash."""
+    try:
+        status = (folder / "rows.jsonl").stat()
+    except OSError:
+        return 0, 0
+    return _count_rows(folder, whole, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=256)
+def _count_rows(folder: Path, whole: bool, _mtime: int, _size: int) -> tuple[int, int]:
+    """Counted once for each state of the file: the pages ask for every job several times a second."""
+    lines = _lines(folder)
+    good = sum(_row_of(line) is not None for line in lines)
+    known = any(_SEAL_FORM.search(line) for line in lines)
+    return good, sum(_row_of(line) is None for line in lines[: None if whole else -1] if line) if known else 0
+
+
+def _lines(folder: Path) -> list[str]:
+    try:
+        return (folder / "rows.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+
+
+def _sealed_row(row: Mapping[str, Any]) -> str:
+    if not row or _SEAL in row:
+        raise ValueError(f"a row has entries of its own, none named {_SEAL!r}")
+    body = strict_json(dict(row)).removesuffix("}")
+    return f'{body}, "{_SEAL}": "{_digest(body)}"}}'
+
+
+def _row_of(line: str) -> dict[str, Any] | None:
+    """The row of a line; None where it is none, or not the one that was written."""
+    body, end = line[:-_SEAL_LENGTH], _SEAL_FORM.fullmatch(line[-_SEAL_LENGTH:])
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or not isinstance(row.get("row", ""), int | str) or (end is not None and end[1] != _digest(body)):
+        return None
+    row.pop(_SEAL, None)
+    return row
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 def mend_rows(folder: Path) -> None:
-    """End a line that a crash cut off, so that the next row stands on its own."""
+    """Take away a last line that a crash cut off, so that the next row stands on its own: what is not ended was never acknowledged."""
     path = folder / "rows.jsonl"
-    if path.exists() and path.stat().st_size:
-        with path.open("rb+") as stream:
-            stream.seek(-1, os.SEEK_END)
-            if stream.read(1) != b"\n":
-                stream.write(b"\n")
+    if not path.exists():
+        return
+    with path.open("rb+") as stream:
+        data = stream.read()
+        if data and not data.endswith(b"\n"):
+            stream.truncate(data.rfind(b"\n") + 1)
 
 
 def is_free(folder: Path) -> bool:

@@ -201,15 +201,21 @@ class JobRunner:
 
     def get(self, job_id: str) -> Job:
         """The job as it stands now. Raises `NotFound`, `StoreError`."""
-        folder = self._folder(job_id)
-        job = self._unwritten.get(job_id) or job_files.read_job(folder)
-        if not job.active:
-            return job
-        stopping = self._is_asked(job_id)
-        if job_id not in self._locks and job_files.is_free(folder):
-            found: JobState = "cancelled" if stopping else "interrupted"
-            return replace(job, state=found, message="stopped by a restart: resume it", eta_seconds=None)
-        return replace(job, stopping=stopping)
+        job, before = self._written(job_id), None
+        while job.active:
+            stopping = self._is_asked(job_id)
+            if job_id in self._locks or not job_files.is_free(self._folder(job_id)):
+                return replace(job, stopping=stopping)
+            if job == before:
+                found: JobState = "cancelled" if stopping else "interrupted"
+                return replace(job, state=found, message="stopped by a restart: resume it", eta_seconds=None)
+            job, before = self._written(job_id), job  # it may have ended between the two looks
+        damaged = job_files.damaged_rows(self._folder(job_id), job)
+        told = f"{job.message}; lines of its rows that were changed on disk or are gone: {damaged}; run it again".removeprefix("; ")
+        return replace(job, errors=job.errors + damaged, message=told) if damaged else job
+
+    def _written(self, job_id: str) -> Job:
+        return self._unwritten.get(job_id) or job_files.read_job(self._folder(job_id))
 
     def list(self, kind: str | None = None) -> tuple[Job, ...]:
         """All readable jobs, newest first."""
@@ -311,7 +317,7 @@ class JobRunner:
         context: JobContext | None = None
         job = Job(id=job_id, kind="", title="", created="")
         try:
-            job = replace(self.get(job_id), state="running", message="starting", errors=0)
+            job = replace(self.get(job_id), state="running", message="starting", errors=0, lines=0)
             job_files.mend_rows(folder)
             rows = tuple(row for row in job_files.read_rows(folder) if not row.get("error"))
             context = JobContext(
@@ -320,7 +326,8 @@ class JobRunner:
             self._note(job)
             context.check()
             result = _worked(self._workers[job.kind], context)
-            ended = replace(context.job, state="done", message="done", result=dict(result or {}))
+            lines, _ = job_files.count_rows(folder)
+            ended = replace(context.job, state="done", message="done", result=dict(result or {}), lines=lines)
         except BaseException as error:  # noqa: BLE001  # a thread must report what no code foresaw, or the job would look alive for ever
             ended = self._broken(job if context is None else context.job, error)
         self._note(replace(ended, eta_seconds=None, stopping=False))

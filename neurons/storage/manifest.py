@@ -19,6 +19,7 @@ from neurons.storage.sealed import seal, unseal
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = "neuronscope-manifest"
+_ENTRY = {"size", "sha256"}
 _OWN = ("format", "version", "files")
 _TRACE_CURE = "the trace is damaged: import it again or delete it"
 _DATA = "/c/"
@@ -70,11 +71,18 @@ def parse_document(
         raise StoreError(f"{what} has another format or version; update Neuronscope")
     manifest = {}
     for name, entry in files.items():
-        size, digest = (entry.get("size"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
+        size, digest = (entry["size"], entry["sha256"]) if isinstance(entry, dict) and set(entry) == _ENTRY else (None, None)
+        if not _is_within(name):
+            raise StoreError(f"{what} names {name[:80]!r}, which is no file of its folder; {cure}")
         if type(size) is not int or size < 0 or not isinstance(digest, str) or len(digest) != 64:
             raise StoreError(f"{what}: the entry for {name[:80]!r} is not a size and a SHA-256; {cure}")
         manifest[name] = FileEntry(size, digest)
     return raw, manifest
+
+
+def _is_within(name: str) -> bool:
+    """Whether a file of this name can only lie below the manifest's folder: no device, no other user's file, nothing the system refuses."""
+    return name.isprintable() and not set(name) & set("\\:") and not {"", ".", ".."} & set(name.split("/"))
 
 
 def parse_manifest(data: bytes, *, what: str) -> dict[str, FileEntry]:

@@ -75,6 +75,9 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "a tokenizer nested too deeply": (file_of("tokenizer.json", NESTED), "tokenizer"),
     "a tokenizer of numbers": (file_of("tokenizer.json", b'{"model": 3, "added_tokens": 4}'), "tokenizer"),
     "a tokenizer config that is a list": (file_of("tokenizer_config.json", b"[1]"), "tokenizer"),
+    "a longest text that is a word": (file_of("tokenizer_config.json", b'{"model_max_length": "long"}'), "model_max_length is long"),
+    "a longest text that is a list": (file_of("tokenizer_config.json", b'{"model_max_length": []}'), "model_max_length"),
+    "a width of two lines": (configured(intermediate_size="a\nb"), "intermediate_size is a b;"),
     "an empty weight file": (file_of("model.safetensors", b""), "model.safetensors"),
     "a header nested too deeply": (
         file_of("model.safetensors", struct.pack("<Q", len(NESTED)) + NESTED),

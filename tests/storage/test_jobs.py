@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neurons.core.errors import InvalidInput, ModelError, NotFound, StoreError
+from neurons.storage import job_files
 from neurons.storage.job_files import read_payload
 from neurons.storage.jobs import JobContext, JobRunner
+from neurons.storage.sealed import write_sealed
 
 
 @pytest.fixture
@@ -310,3 +313,88 @@ def test_damaged_job_is_left_out(runner: JobRunner) -> None:
     job = runner.wait(runner.start("count", {"n": 1}, title="x").id, timeout=20)
     (runner.folder / job.id / "state.json").write_text(json.dumps({"surprise": 1}))
     assert runner.list() == ()
+
+
+@pytest.mark.parametrize(("name", "change"), [("job.json", {"id": "0" * 12}), ("job.json", {"params": 3}), ("state.json", {"state": "x"})])
+def test_a_job_that_says_what_cannot_be_is_damaged_and_can_be_deleted(runner: JobRunner, name: str, change: dict[str, object]) -> None:
+    """A job that was listed under another id could never be deleted."""
+    runner.register("count", count)
+    job = runner.wait(runner.start("count", {"n": 1}, title="x").id, timeout=20)
+    file = runner.folder / job.id / name
+    value = json.loads(file.read_text())
+    del value["sha256"]
+    write_sealed(file, {**value, **change})
+    with pytest.raises(StoreError):
+        runner.get(job.id)
+    assert runner.list() == ()
+    runner.delete(job.id)
+    assert not (runner.folder / job.id).exists()
+
+
+def test_rows_that_are_no_rows_are_left_out(runner: JobRunner) -> None:
+    runner.register("count", count)
+    job = runner.wait(runner.start("count", {"n": 2}, title="x").id, timeout=20)
+    with (runner.folder / job.id / "rows.jsonl").open("a") as stream:
+        stream.write('[1]\n{"row": [1]}\n{"row": {}}\n{"row": null}\n{"ro\n')
+    assert [row["row"] for row in runner.rows(job.id)] == [1, 2]
+
+
+def test_a_job_that_ends_while_it_is_asked_for_is_not_interrupted(runner: JobRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its state was read as running, and its lock was free a moment later."""
+    runner.register("count", count)
+    job = runner.wait(runner.start("count", {"n": 1}, title="x").id, timeout=20)
+    read, looks = job_files.read_job, []
+
+    def behind(folder: Path) -> job_files.Job:
+        looks.append(folder)
+        return replace(read(folder), state="running") if len(looks) == 1 else read(folder)
+
+    monkeypatch.setattr(job_files, "read_job", behind)
+    assert runner.get(job.id).state == "done"
+
+
+def rows_file(runner: JobRunner, rows: int = 4) -> tuple[str, Path]:
+    """A job that is done, and the file of its rows."""
+    runner.register("count", count)
+    job = runner.wait(runner.start("count", {"n": rows}, title="x").id, timeout=20)
+    return job.id, runner.folder / job.id / "rows.jsonl"
+
+
+@pytest.mark.slow
+def test_no_changed_bit_of_a_row_is_read_as_data(runner: JobRunner) -> None:
+    job_id, file = rows_file(runner, 2)
+    data, expected = file.read_bytes(), runner.rows(job_id)
+    assert "sha256" not in expected[0]
+    for place in range(0, len(data) * 8, 5):
+        spoiled = bytearray(data)
+        spoiled[place // 8] ^= 1 << place % 8
+        file.write_bytes(bytes(spoiled))
+        found = runner.rows(job_id)
+        values = [{"row": row["row"], "value": row["value"]} for row in found if row.keys() >= {"row", "value"}]
+        assert all(row in expected for row in values), (place, values)
+        lost = len(expected) - len(values)
+        job = runner.get(job_id)
+        assert (job.errors > 0) == bool(lost), (place, job)  # a changed line end makes one line of two
+        assert ("changed on disk" in job.message) == bool(lost), (place, job)
+
+
+def test_a_row_that_a_crash_cut_off_is_no_damage(runner: JobRunner) -> None:
+    job_id, file = rows_file(runner)
+    file.write_bytes(file.read_bytes()[:-9])
+    job = replace(job_files.read_job(file.parent), lines=0)
+    assert job_files.damaged_rows(file.parent, replace(job, state="interrupted")) == 0
+    assert job_files.damaged_rows(file.parent, job) == 1
+    job_files.mend_rows(file.parent)
+    job_files.append_row(file.parent, {"row": "after"})
+    assert [row["row"] for row in runner.rows(job_id)] == [1, 2, 3, "after"]
+    assert job_files.damaged_rows(file.parent, job) == 0
+    file.unlink()
+    assert "are gone: 4" in runner.get(job_id).message
+
+
+def test_rows_of_older_versions_have_no_checksum(runner: JobRunner) -> None:
+    job_id, file = rows_file(runner)
+    expected = runner.rows(job_id)
+    file.write_text("".join(json.dumps(row) + "\n" for row in expected) + '{"row": 3, "val\n')
+    assert runner.rows(job_id) == expected
+    assert runner.get(job_id).message == "done"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
 
 from neurons.core.clock import now, parse_moment, stamp
 from neurons.core.errors import InvalidInput, StoreError
+from neurons.storage.manifest import MANIFEST_FORMAT, FileEntry, parse_manifest
 from neurons.storage.sealed import seal, unseal
 
 VALUE = {"name": "a text with ünïcode", "tags": ["x"], "row": 7, "share": 0.5}
@@ -47,6 +49,25 @@ def test_every_cut_is_noticed() -> None:
 def test_what_cannot_be_sealed_is_refused(value: dict[str, object]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # any of its kinds: NaN, a lone surrogate, a taken name
         seal(value)
+
+
+DIGEST = hashlib.sha256(b"").hexdigest()
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../other", "a/../../b", "a//b", "a\0b", "a\nb", "", ".", "C:x", "a\\b", "\ud800"])
+def test_a_manifest_names_only_files_of_its_folder(name: str) -> None:
+    """A device would be read for good, a character 0 is refused by the system in words that nobody reads."""
+    value = {"format": MANIFEST_FORMAT, "version": 1, "files": {name: {"size": 0, "sha256": DIGEST}}}
+    with pytest.raises(StoreError, match="no file of its folder"):
+        parse_manifest(json.dumps(value).encode(), what="it")
+
+
+def test_an_entry_of_a_manifest_holds_nothing_else() -> None:
+    value = {"format": MANIFEST_FORMAT, "version": 1, "files": {"a/b": {"size": 0, "sha256": DIGEST}}}
+    assert parse_manifest(json.dumps(value).encode(), what="it") == {"a/b": FileEntry(0, DIGEST)}
+    value["files"] = {"a/b": {"size": 0, "sha256": DIGEST, "more": 1}}
+    with pytest.raises(StoreError, match="not a size and a SHA-256"):
+        parse_manifest(json.dumps(value).encode(), what="it")
 
 
 def test_moments_have_a_zone() -> None:

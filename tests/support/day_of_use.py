@@ -1,6 +1,6 @@
 """A scaled-down day of one server, in a process of its own: `python -m tests.support.day_of_use HOME MODEL GENERATIONS ATTRIBUTIONS`.
 
-Prints {"first": bytes, "last": bytes}: the process's memory after the first tenth of the day and at its end.
+Prints {"first": bytes, "last": bytes}: the process's memory after the first fifth of the day and at its end.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import time
 from typing import Any
 
 import psutil
+
+LOOKS = 10
+"""Times in a long day at which all pages are opened."""
 
 
 def main(home: str, model: str, generations: int, attributions: int) -> None:
@@ -30,6 +33,7 @@ def main(home: str, model: str, generations: int, attributions: int) -> None:
     server_wide.store().set_budget(30_000_000)
     sizes: list[int] = []
     every = max(1, generations // max(1, attributions))
+    rounds = max(25, generations // LOOKS)
     for number in range(generations):
         messages = [Message("user", f"Question {number} of this long day: what is the capital of country {number}? " * 2)]
         task = live_answer.start(messages, place="day", what="answering", sampling=Sampling(max_new_tokens=8))
@@ -38,10 +42,22 @@ def main(home: str, model: str, generations: int, attributions: int) -> None:
         trace_context.activations_of(trace_id)
         if number % every == 0:
             _attribute(trace_id, attribution_job, trace_context, stopped=number % (3 * every) == 0)
+        if number % rounds == 0:
+            _look_around(trace_id)
         gc.collect()
         sizes.append(psutil.Process().memory_info().rss)
-    tenth = max(1, len(sizes) // 5)
-    print(json.dumps({"first": max(sizes[:tenth]), "last": min(sizes[-3:])}))
+    fifth = max(1, len(sizes) // 5)
+    print(json.dumps({"first": max(sizes[:fifth]), "last": min(sizes[-3:]), "every_tenth": sizes[:: max(1, len(sizes) // 10)]}))
+
+
+def _look_around(trace_id: str) -> None:
+    """Every page once, as a browser that comes and goes."""
+    from tests.support.app_pages import open_page
+    from tests.support.page_list import page_list
+
+    for name in page_list():
+        app = open_page(name, **({"trace": trace_id} if name == "trace" else {}))
+        assert not app.exception, (name, app.exception)
 
 
 def _attribute(trace_id: str, attribution_job: Any, trace_context: Any, *, stopped: bool) -> None:

@@ -9,11 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from neurons.atlas.build import finish
+from neurons.atlas.finalise import FinaliseSettings
+from neurons.atlas.store import open_folder
+from neurons.atlas.validate import check_atlas
+from neurons.atlas.writer import FIGURES
 from neurons.core.errors import NeuronscopeError
 from neurons.storage.documents import NamedDocuments
+from neurons.storage.jobs import JobRunner
+from tests.support.atlases import collected, tiny_corpus
 from tests.support.changes import attribution
 from tests.support.damage import everything, spoil
+from tests.support.long_work import digest
 from tests.support.tally import size, tally
+from tests.support.tiny_models import tiny_model
 from tests.support.trace_runs import make_arrays, make_record
 from traces import TraceStore
 
@@ -85,6 +94,43 @@ def test_documents(tmp_path: Path) -> None:
         return not wrong and (missing == 0 or (missing == 1 and (not path.exists() or bool(again.damaged()))))
 
     accidents("saved concepts, steers, prompt sets", files, size(60, 800), good, raises=False)
+
+
+def test_jobs(tmp_path: Path) -> None:
+    runner = JobRunner(tmp_path / "jobs")
+    runner.register("count", lambda context: [context.add_row({"row": n, "value": n / 7}) for n in range(5)] and {"counted": 5})
+    job_id = runner.wait(runner.start("count", {"n": 5}, title="x", payload={"texts": ["y"] * 9}).id, timeout=20).id
+    job, rows, payload = runner.get(job_id), runner.rows(job_id), runner.payload(job_id)
+    names = ("job.json", "state.json", "payload.json", "rows.jsonl")
+
+    def good(path: Path) -> bool:
+        found = [{key: row[key] for key in row.keys() & {"row", "value"}} for row in runner.rows(job_id)]
+        now = runner.get(job_id)
+        assert runner.payload(job_id) == payload
+        whole = found == list(rows)
+        return all(row in rows for row in found) and (now == job if whole else now.errors > 0 and "changed on disk" in now.message)
+
+    accidents("jobs", [tmp_path / "jobs" / job_id / name for name in names], size(80, 1000), good)
+    runner.close()
+
+
+def test_atlases(tmp_path: Path) -> None:
+    loaded = tiny_model()
+    collected(loaded, tiny_corpus(8), tmp_path / "collection")
+    folder = finish(loaded, tmp_path / "collection", target=tmp_path / "atlas", settings=FinaliseSettings(exemplars=3)).folder
+
+    def everything_in() -> str:
+        atlas = open_folder(folder)
+        check_atlas(atlas)
+        return digest([atlas.manifest, *(atlas._read(name) for name in FIGURES if atlas._has(name)), atlas.corpus.tokens])
+
+    expected = everything_in()
+    accidents(
+        "files of an atlas",
+        sorted(path for path in folder.iterdir() if path.is_file()),
+        size(40, 500),
+        lambda _: everything_in() == expected,
+    )
 
 
 def test_the_catalogue(tmp_path: Path) -> None:

@@ -6,9 +6,8 @@ import io
 import json
 import random
 import tempfile
-import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from neurons.concepts.sets import Concept
-from neurons.core.errors import NeuronscopeError
 from neurons.core.outside_json import parse_json
 from neurons.core.patterns import OutsidePattern
 from neurons.core.steers import TokenScope, parse_ranges
@@ -28,14 +26,13 @@ from neurons.prompts.files import load_file
 from neurons.repair.spec import parse_spec
 from neurons.runs.steering import parse_steers
 from neurons.storage.tables import read_table
-from tests.support.tally import size, tally
+from tests.support import taken as taking
+from tests.support.tally import out_of_time, size, tally, within
 from tests.support.trace_runs import make_arrays, make_record
 from traces import TraceStore
 from traces.exchange import export_zip, import_zip
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-SLOWEST = 20.0
-"""Seconds of processor time one input may take: other work on the machine does not count."""
 EXAMPLES = size(60, 6000)
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=True)
 FEW = settings(FUZZ, max_examples=size(25, 1500))
@@ -45,21 +42,23 @@ VALUES: st.SearchStrategy[Any] = st.recursive(SCALARS, lambda one: st.lists(one,
 NAMES = st.sampled_from(["p.txt", "p.csv", "p.tsv", "p.json", "p.jsonl", "p.yaml", "p", "p.xyz"])
 
 
+def taken(work: Callable[[], object]) -> None:
+    """As `taking.taken`, while there is time: a test that is skipped is what hypothesis ends with at once."""
+    if out_of_time():
+        pytest.skip("its share of the time is used")
+    taking.taken(work)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _counted() -> Iterator[None]:
+    before = taking.tried
+    yield
+    tally("fuzz: all parsers together", taking.tried - before)
+
+
 def object_of(*names: str) -> st.SearchStrategy[Any]:
     """Objects that have some of these entries, with any values."""
     return st.dictionaries(st.sampled_from(names), VALUES, max_size=len(names)) | VALUES
-
-
-def taken(work: Callable[[], object]) -> None:
-    """Do it: an error of ours is an answer, any other is a failure, and so is a long time."""
-    begun, said = time.process_time(), "fine"
-    try:
-        work()
-    except NeuronscopeError as error:
-        said = str(error)
-    said.encode("utf-8", "backslashreplace")
-    assert 0 < len(said) < 3000
-    assert time.process_time() - begun < SLOWEST
 
 
 @FUZZ
@@ -153,18 +152,16 @@ def gguf_bytes(folder: Path) -> bytes:
 
 def test_gguf_headers(tmp_path: Path) -> None:
     good, path = gguf_bytes(tmp_path), tmp_path / "bad.gguf"
-    for seed in range(EXAMPLES):
+    for seed in within(EXAMPLES):
         path.write_bytes(mutated(good, seed))
         taken(lambda: read_gguf_header(path))
-    tally("fuzz: GGUF headers", EXAMPLES)
 
 
 def test_safetensors_headers(tmp_path: Path, tiny_folder: Path) -> None:
     good, path = (tiny_folder / "model.safetensors").read_bytes()[:6000], tmp_path / "m.safetensors"
-    for seed in range(EXAMPLES):
+    for seed in within(EXAMPLES):
         path.write_bytes(mutated(good, seed))
         taken(lambda: parameter_count([path]))
-    tally("fuzz: safetensors headers", EXAMPLES)
 
 
 def test_trace_archives(tmp_path: Path) -> None:
@@ -176,8 +173,7 @@ def test_trace_archives(tmp_path: Path) -> None:
     good = (tmp_path / "good.zip").read_bytes()
     with zipfile.ZipFile(io.BytesIO(good)) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
-    tries = size(40, 1200)
-    for seed in range(tries):
+    for seed in within(size(40, 1200)):
         rng = random.Random(seed)
         stream = io.BytesIO()
         chosen = rng.choice(sorted(members))
@@ -192,8 +188,3 @@ def test_trace_archives(tmp_path: Path) -> None:
             for row in target.list():
                 target.load(row.id)
                 assert target.verify(row.id).ok
-    tally("fuzz: trace archives", tries)
-
-
-def test_what_was_fuzzed_is_counted() -> None:
-    tally("fuzz: prompt files, JSON, steers, concepts, repairs, typed text, expressions", 6 * EXAMPLES + size(20, 600))

@@ -14,7 +14,7 @@ from tests.support.long_work import WORKS
 from tests.support.tally import size, tally
 
 ROOT = Path(__file__).parents[2]
-TRIES = size(4, 60)
+TRIES = size(4, 200)
 
 
 @pytest.mark.slow
@@ -24,7 +24,7 @@ def test_what_was_killed_goes_on_and_ends_the_same(tmp_path: Path, name: str) ->
     seed = os.environ.get("NEURONSCOPE_SEED", "0")
     command = [sys.executable, "-m", "tests.support.long_work", name, str(tmp_path), str(TRIES), seed]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    tally(f"kill and go on: {name}", TRIES, int(done.returncode != 0))
+    found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"tries": TRIES, "killed": TRIES}
+    tally(f"kill and go on: {name}", found["tries"], int(done.returncode != 0))
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["killed"] >= TRIES // 2
+    assert found["killed"] >= found["tries"] // 2

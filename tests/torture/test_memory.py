@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_day_of_use_ends_where_it_began(tmp_path: Path, tiny_folder: Path) -> None:
-    generations, attributions = size(60, 600), size(20, 150)
+    generations, attributions = size(60, 300), size(20, 60)
     command = [sys.executable, "-m", "tests.support.day_of_use", str(tmp_path), str(tiny_folder), str(generations), str(attributions)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
