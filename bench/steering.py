@@ -236,7 +236,7 @@ def main() -> None:
     learning = time.monotonic()
     pushes = {}
     for done, concept in enumerate(concepts):
-        pushes[concept.key] = learned_push(loaded, concept, directions[concept.key])
+        pushes[concept.key] = learned_push(loaded, concept)
         each = (time.monotonic() - learning) / (done + 1)
         print(f"{concept.name} learned, {each * (len(concepts) - done - 1):.0f} s to go", flush=True)
     ways: dict[str, Callable[[], list[tuple[LexiconConcept, int, tuple[int, ...]]]]] = {

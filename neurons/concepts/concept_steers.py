@@ -2,8 +2,8 @@
 
 For every neuron: D, its mean activation in texts about the concept less that in neutral ones, and g, the derivative of the texts' mean
 log-probability by a shift of the neuron, less that of neutral ones. g x D says how much of the concept's likelihood a neuron's difference
-brings. Strengthen begins with D at the neurons with the largest g x D (`learned` goes on from there) and fades as the answer goes on;
-suppress caps more of them at their neutral mean.
+brings. Suppress caps the neurons with the largest g x D at their neutral mean. Strengthen adds a push that is learned (`learned`), from the
+question's start to where the answer begins.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from neurons.concepts.readings import Readings, neutral_readings, read_answers
@@ -22,11 +21,11 @@ from neurons.core.steers import Fade, Steer, TokenScope
 from neurons.core.types import NeuronSide
 from neurons.models.loaded import LoadedModel
 
-STRENGTHENED = 300
 SUPPRESSED = 600
 FIRST, LAST = 4 / 30, 27 / 30
 """The layers that are used, as shares of the model's depth: token spelling stands below, the next token above."""
-FADE = Fade(12, 0.1)
+FADE = Fade(0, 0.0)
+"""Of a strengthened concept: nothing is pushed while the answer is written."""
 SCOPE = TokenScope("from question")
 
 
@@ -50,24 +49,6 @@ class Direction:
         if not gaining:
             raise InvalidInput("no neuron of this model makes these texts likelier; give other texts", field="texts")
         return gaining
-
-    def unit_push(self, loaded: LoadedModel, neurons: int = STRENGTHENED) -> NDArray[np.float32]:
-        """D at the best neurons and 0 elsewhere, (L, I), so scaled that what they write into the residual stream, each layer's as a share
-        of the stream's own length there, adds up to 1. Raises `InvalidInput` where no neuron would help.
-        """
-        push_LI = np.zeros_like(self.difference_LI)
-        for place in self.best(neurons):
-            push_LI[place] = self.difference_LI[place]
-        return push_LI / max(self.written(loaded, push_LI), 1e-6)
-
-    def written(self, loaded: LoadedModel, push_LI: NDArray[np.float32]) -> float:
-        """The sum over layers of the length of what a push writes there, over the residual stream's."""
-        total = 0.0
-        for layer in np.flatnonzero(push_LI.any(axis=1)).tolist():
-            index_K = np.flatnonzero(push_LI[layer])
-            rows_KD = loaded.sites[layer].output_rows()[index_K].float().cpu()
-            total += float((torch.from_numpy(push_LI[layer, index_K]) @ rows_KD).norm()) / max(float(self.residual_L[layer]), 1e-6)
-        return total
 
 
 def direction(loaded: LoadedModel, texts: Sequence[str], *, progress: Progress = no_progress) -> Direction:

@@ -97,11 +97,10 @@ def lexicon_steer(
 ) -> Steer:
     """A concept of the lexicon strengthened (at the model's usual strength unless another is given) or suppressed."""
     name = f"{action.capitalize()} {concept.name}"[:120]
-    found = concept_steers.direction(loaded, concept.entry.train, progress=progress)
     if action == "suppress":
-        return concept_steers.suppress(found, name=name)
+        return concept_steers.suppress(concept_steers.direction(loaded, concept.entry.train, progress=progress), name=name)
     chosen = usual_strength(loaded, progress=progress) if strength is None else strength
-    return concept_steers.strengthen(loaded, learned_push(loaded, concept, found, progress=progress), strength=chosen, name=name)
+    return concept_steers.strengthen(loaded, learned_push(loaded, concept, progress=progress), strength=chosen, name=name)
 
 
 def steer_by_words(

@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock
 
 from neurons.concepts.answer_scores import AnswerScore, ConceptJudge, Following, fluency
-from neurons.concepts.concept_steers import direction, strengthen
+from neurons.concepts.concept_steers import strengthen
 from neurons.concepts.embed import embedder
 from neurons.concepts.learned import learned_push
 from neurons.core.errors import InvalidInput
@@ -38,12 +38,12 @@ PROMPTS = (
     "Give me some advice for a good weekend.",
     "Describe a place that you would like to visit.",
 )
-STRENGTHS = (0.6, 0.8, 1.0, 1.2, 1.4, 1.7)
+STRENGTHS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.3)
 TOKENS = 60
 CONCEPTS = 4
 """Concepts of the lexicon that a model's usual strength is found with."""
-KNOWN: dict[tuple[str, int, int, int], float] = {("LlamaForCausalLM", 30, 1536, 49152): 1.2}
-"""(architecture, layers, neurons, vocabulary) -> strength. The default model's was chosen by hand from trials of 8 concepts x 3 prompts
+KNOWN: dict[tuple[str, int, int, int], float] = {("LlamaForCausalLM", 30, 1536, 49152): 1.0}
+"""(architecture, layers, neurons, vocabulary) -> strength. The default model's was chosen by hand from trials of 6 concepts x 4 prompts
 (docs/log.md), not by the search."""
 
 
@@ -95,7 +95,7 @@ def find_strength(
     values = sorted(dict.fromkeys(map(float, strengths)))
     if not values or not all(math.isfinite(value) and value > 0 for value in values):
         raise InvalidInput("give one or more strengths above 0", field="strengths")
-    push_LI = learned_push(loaded, concept, direction(loaded, concept.entry.train, progress=progress), progress=progress)
+    push_LI = learned_push(loaded, concept, progress=progress)
     steer = strengthen(loaded, push_LI, strength=values[0], name=f"Strengthen {concept.name}"[:120])
     judge = ConceptJudge.of(concept, lexicon or load_lexicon())
     scored = score_answers(loaded, [replace(steer, strength=value) for value in values], judge, tokens=tokens, progress=progress)
@@ -179,7 +179,7 @@ def _kept_number(path: Path, name: str) -> float | None:
 
 
 def _strength_file(ref: ModelRef) -> Path:
-    return subfolder("steering") / f"learned-strength-{ref.weights_hash[:32]}.json"
+    return subfolder("steering") / f"asked-strength-{ref.weights_hash[:32]}.json"
 
 
 def usual_strength(loaded: LoadedModel, *, progress: Progress = no_progress) -> float:

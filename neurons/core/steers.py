@@ -124,7 +124,10 @@ class Fade:
     @property
     def words(self) -> str:
         """For a sentence."""
-        return f"{percent(self.to)} of it after {self.after} tokens of the answer"
+        if not self.to and not self.after:
+            return "and lets go where the answer begins"
+        left = f"{percent(self.to)} of it" if self.to else "nothing of it"
+        return f"{left} after {self.after} tokens of the answer"
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from neurons.cli.main import app
 from neurons.concepts import learned, readings, strength
 from neurons.concepts.answer_scores import AnswerScore, fluency
-from neurons.concepts.asked import MOST_GAIN, asked_answers
-from neurons.concepts.concept_steers import FADE, SCOPE, STRENGTHENED, between, direction, strengthen, suppress, used_layers
-from neurons.concepts.learned import ADDED, BEGIN, REST, Lesson, learn, learned_push
+from neurons.concepts.asked import asked_answers
+from neurons.concepts.concept_steers import FADE, SCOPE, between, direction, strengthen, suppress, used_layers
+from neurons.concepts.learned import GUIDE, MOST_GUIDED, NEURONS, Lesson, learn, learned_push
 from neurons.concepts.readings import ASK, Readings, neutral_readings, read_answers
 from neurons.concepts.steers import ConceptSteer, find_concept, lexicon_steer, steer_by_words
 from neurons.concepts.strength import find_strength, known_strength, usual_strength
@@ -63,21 +63,6 @@ def test_the_gradient_is_that_of_a_shift(arch: str) -> None:
     np.testing.assert_allclose(found.mean_LI, np.average(alone, axis=0, weights=own), atol=1e-5)
 
 
-def test_the_unit_push_writes_as_much_as_the_stream_is_long(loaded: LoadedModel, home: Path) -> None:
-    found = direction(loaded, TEXTS)
-    push_LI = found.unit_push(loaded, 20)
-    places = found.best(20)
-    assert sorted(places) == [tuple(place) for place in np.argwhere(push_LI).tolist()]
-    gains = [found.gain_LI[place] for place in places]
-    assert gains == sorted(gains, reverse=True)
-    assert min(gains) > 0
-    shares = 0.0
-    for layer in {layer for layer, _ in places}:
-        rows = loaded.sites[layer].output_rows()
-        shares += float(sum(rows[index] * push_LI[at, index] for at, index in places if at == layer).norm()) / found.residual_L[layer]
-    assert shares == pytest.approx(1.0, rel=1e-4)
-
-
 def test_a_push_becomes_a_steer(loaded: LoadedModel) -> None:
     push_LI = np.zeros((loaded.n_layers, loaded.n_neurons), np.float32)
     push_LI[1, 3], push_LI[2, 0] = -0.5, 1e-6
@@ -91,34 +76,53 @@ def test_a_push_becomes_a_steer(loaded: LoadedModel) -> None:
 
 @pytest.mark.parametrize("arch", ["llama", "gpt2", "mixtral"])
 def test_what_is_learned_from_is_what_the_steer_does(arch: str, home: Path) -> None:
-    """The log-probability that is climbed is that of the answers under the steer itself, token by token."""
+    """What is brought closer to the asking is the model under the steer itself, token by token; the aim is the asking, led on."""
     loaded = tiny_model(arch)
-    asked = asked_answers(loaded, "the sea", requests=("Tell me a story.", "Why?"), tokens=20)
-    assert all(len(one.gain) == len(one.ids) and min(one.gain) >= 0 and max(one.gain) <= MOST_GAIN for one in asked)
-    found = direction(loaded, TEXTS)
-    push_LI = found.unit_push(loaded, 20)
+    asked = asked_answers(loaded, "the sea", requests=("Tell me a story.", "Why?", "What is it?"), tokens=12)
     lesson = Lesson(loaded, asked)
+    push_LI = np.zeros((loaded.n_layers, loaded.n_neurons), np.float32)
+    push_LI[1, [3, 7]], push_LI[2, 0] = (0.4, -0.3), 0.2
     steer = strengthen(loaded, push_LI, strength=1.0, name="sea")
-    rows = [SteeredPrompt(one.prompt.ids, placed((steer,), one.prompt.question)) for one in asked]
-    for given, begun in ((push_LI, rows), (push_LI * 0, [SteeredPrompt(one.prompt.ids) for one in asked])):
-        logp = torch.cat(token_logprobs(loaded, begun, [one.ids for one in asked]))
-        weights = torch.cat([torch.tensor(one.gain) + REST for one in asked])
-        expected = float((logp * weights).sum() / weights.sum())
-        assert float(lesson.log_probability(torch.from_numpy(given))) == pytest.approx(expected, abs=2e-5)
-    learned_LI = learn(loaded, found, asked, steps=4)
-    after = float(lesson.log_probability(torch.from_numpy(learned_LI)))
-    assert after > float(lesson.log_probability(torch.from_numpy(BEGIN * found.unit_push(loaded)))) + 1e-3
-    layers = np.flatnonzero(learned_LI.any(axis=1))
-    assert set(layers) <= set(used_layers(loaded.n_layers))
+    answered = torch.tensor([token for one in asked for token in one.ids])
+    for given, steers in ((push_LI, (steer,)), (push_LI * 0, ())):
+        rows = [SteeredPrompt(one.prompt.ids, placed(steers, one.prompt.question)) for one in asked]
+        expected = torch.cat(token_logprobs(loaded, rows, [one.ids for one in asked]))
+        own = lesson.log_probabilities(torch.from_numpy(given)).gather(1, answered[:, None])[:, 0]
+        assert torch.allclose(own, expected, atol=2e-5)
+    with_it, without = (
+        torch.cat([run_forward(loaded, torch.tensor([[*ids, *one.ids]])).logits[0, len(ids) - 1 : -1] for ids, one in pairs]).log_softmax(
+            -1
+        )
+        for pairs in ([(one.asking.ids, one) for one in asked], [(one.prompt.ids, one) for one in asked])
+    )
+    aim = (with_it + GUIDE * (with_it - without).clamp(-MOST_GUIDED, MOST_GUIDED)).log_softmax(-1)
+    expected_kl = float((aim.exp() * (aim - without)).sum(-1).mean())
+    assert float(lesson.divergence(torch.from_numpy(push_LI * 0))) == pytest.approx(expected_kl, rel=0.02, abs=1e-4)
+    learned_LI = learn(loaded, asked, steps=12, neurons=20)
+    assert 1 <= (learned_LI != 0).sum() <= 20
+    assert float(lesson.divergence(torch.from_numpy(learned_LI))) < 0.9 * expected_kl
+    assert set(np.flatnonzero(learned_LI.any(axis=1))) <= set(used_layers(loaded.n_layers))
+
+
+def test_a_strengthened_concept_leaves_the_answers_tokens_alone(loaded: LoadedModel) -> None:
+    push_LI = np.zeros((loaded.n_layers, loaded.n_neurons), np.float32)
+    push_LI[1, 3] = 50.0
+    prompt = encode_prompt(loaded, [Message("user", "Tell me of the sea")])
+    steers = placed((strengthen(loaded, push_LI, strength=1.0, name="sea"),), prompt.question)
+    run, bare = (generate(loaded, prompt.ids, sampling=Sampling(max_new_tokens=4), steers=given) for given in (steers, ()))
+    assert run.acts_LTI is not None
+    assert bare.acts_LTI is not None
+    pushed = run.acts_LTI[1, :, 3].astype(np.float32) > 40
+    assert pushed.tolist() == [prompt.question[0] <= place < len(prompt.ids) for place in range(len(pushed))]
+    assert not (bare.acts_LTI[1, :, 3].astype(np.float32) > 40).any()
 
 
 def test_a_push_is_learned_once(loaded: LoadedModel, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     concept = load_lexicon((SHIPPED,)).concepts[0]
-    found = direction(loaded, concept.entry.train)
-    first = learned_push(loaded, concept, found)
+    first = learned_push(loaded, concept)
     monkeypatch.setattr(learned, "learn", lambda *_a, **_k: pytest.fail("learned again"))
-    assert np.array_equal(learned_push(loaded, concept, found), first)
-    assert 1 <= (first != 0).sum() <= STRENGTHENED + ADDED
+    assert np.array_equal(learned_push(loaded, concept), first)
+    assert 1 <= (first != 0).sum() <= NEURONS
 
 
 @pytest.mark.slow
