@@ -71,6 +71,7 @@ def _page(name: str) -> st.Page:
             desk.remember(name)
             raise
         desk.keep(name)
+        desk.drawn(name)
 
     show.__name__ = name
     return st.Page(show, title=title, icon=icon, url_path=name, default=name == HOME)

@@ -41,25 +41,25 @@ class Part:
 
 
 PARTS = (
-    Part("random-kills", "Kills at random moments, 200 for each change", ("tests/torture/test_random_kills.py",), 14),
-    Part("machine", "The store against a dictionary, 1,000 runs", ("tests/torture/test_store_machine.py",), 14),
-    Part("fuzz", "Anything for every parser", ("tests/torture/test_fuzz.py",), 10),
+    Part("random-kills", "Kills at random moments, 200 for each change", ("tests/torture/test_random_kills.py",), 12),
+    Part("machine", "The store against a dictionary, 1,000 runs", ("tests/torture/test_store_machine.py",), 12),
+    Part("fuzz", "Anything for every parser", ("tests/torture/test_fuzz.py",), 9),
     Part("long-work", "Long work that is killed and goes on", ("tests/torture/test_long_work.py",), 7),
-    Part("load", "Many browsers at once", ("tests/torture/test_load.py",), 8),
+    Part("load", "Many browsers at once", ("tests/torture/test_load.py",), 7),
     Part("odd-values", "Well-formed files with values that nobody wrote", ("tests/torture/test_odd_values.py",), 5),
     Part(
         "faults",
         "A refused disk call at every step; full and read-only disks",
         ("tests/traces/test_broken_off.py", "tests/traces/test_refusing_disk.py", "-k", "not kill"),
-        5,
+        6,
     ),
-    Part("kills", "A kill before every step of every change", ("tests/traces/test_broken_off.py", "-k", "kill"), 3),
-    Part("corruption", "5,000 accidents to files", ("tests/torture/test_corruption.py", "tests/traces/test_damage.py"), 3),
+    Part("kills", "A kill before every step of every change", ("tests/traces/test_broken_off.py", "-k", "kill"), 5),
+    Part("corruption", "5,000 accidents to files", ("tests/torture/test_corruption.py", "tests/traces/test_damage.py"), 5),
     Part("memory", "A scaled-down day of one server", ("tests/torture/test_memory.py",), 4),
     Part("bad-input", "The list of bad inputs through engine, command line, app", ("tests/torture/test_bad_inputs.py",), 3),
-    Part("sweep", "A start with 10,000 traces", ("tests/torture/test_many_traces.py",), 2),
-    Part("models", "Broken models and chat templates", ("tests/models/test_broken_models.py",), 1),
-    Part("formats", "Homes of earlier versions", ("tests/formats/test_golden_homes.py",), 1),
+    Part("sweep", "A start with 10,000 traces", ("tests/torture/test_many_traces.py",), 1),
+    Part("models", "Broken models and chat templates", ("tests/models/test_broken_models.py",), 2),
+    Part("formats", "Homes of earlier versions", ("tests/formats/test_golden_homes.py",), 2),
 )
 """The longest first. Two at a time they are to end within 40 minutes: their minutes sum up to 80 at most."""
 SHARE = 0.8

@@ -147,7 +147,7 @@ def import_zip(
 
 def _unpack(archive: zipfile.ZipFile, bench: Path, *, max_bytes: int, progress: Progress) -> None:
     """Write the allowed files below `bench`. Sizes are counted as they are read, not believed."""
-    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]  # is_dir breaks on an empty name
     if len(entries) > MAX_FILES:
         raise InvalidFile(f"the zip file holds {len(entries)} files; the limit is {MAX_FILES}")
     names = [entry.filename for entry in entries]

@@ -99,7 +99,7 @@ def read_payload(folder: Path) -> Any:
         value = json.loads(data)
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"job {folder.name} has lost its payload ({error}); start it again") from error
-    if not isinstance(value, dict) or "payload" not in value:
+    if not isinstance(value, dict) or not {"payload", _SEAL} & set(value):  # either name may have been damaged
         return value
     return unseal(data, what=f"the payload of job {folder.name}", unsealed=("payload",), cure="start it again")["payload"]
 

@@ -55,9 +55,12 @@ KEPT: Mapping[str, tuple[str, ...]] = {
     "models": ("models.spec", "models.device", "models.dtype"),
 }  # fmt: skip
 """For each page, and for all of them, the widgets whose values are kept, by key. No passwords, no keys, no buttons."""
+_CARD_FIELDS = ("on", "name", "mode", "slider", "number", "scope", "polarity", "ranges", "neurons")
 _VALUES = "desk.values"
 _FIRST = "desk.first"
 _NAME = "desk.name"
+_DRAWN = "desk.drawn"
+_BEGUN = "desk.begun"
 _COPIES = 2000
 _LONGEST = 400_000
 _GIVEN = ("given",)
@@ -69,6 +72,7 @@ def bring(page: str) -> None:
     if _VALUES not in st.session_state:
         st.session_state[_VALUES] = {}
         _from_link(st.query_params.get(PARAMETER, ""))
+    _tell_again(page)
     if st.session_state.get(PAGE) == page:
         return
     st.session_state[PAGE] = page
@@ -79,6 +83,32 @@ def bring(page: str) -> None:
     for key in map(str, list(st.session_state)):
         if _belongs(key, page):
             first.setdefault(key, _GIVEN)
+
+
+def _tell_again(page: str) -> None:
+    """Where the run before this one broke off: set once more what it put into fields.
+
+    Streamlit tells the browser of a value that was set in one run only, and throws away what it had not sent yet of a run that breaks off.
+    The browser would show such a field empty and send that back with the next press: a card that is off and has no neurons.
+    """
+    if st.session_state.get(_BEGUN):
+        drawn = st.session_state.get(_DRAWN, {})
+        for key, value in _fields(page).items():
+            if key not in drawn or drawn[key] != value:
+                st.session_state[key] = value
+    st.session_state[_BEGUN] = True
+
+
+def drawn(page: str) -> None:
+    """After all of a page was drawn: the browser has been told of these fields."""
+    st.session_state[_DRAWN] = _fields(page)
+    st.session_state[_BEGUN] = False
+
+
+def _fields(page: str) -> dict[str, Any]:
+    """The fields that this program fills, by key: what is kept of the page, and what stands on cards."""
+    cards = {f"steer.{card.uid}.{name}" for card in steer_state.cards() for name in _CARD_FIELDS}
+    return {key: st.session_state[key] for key in map(str, list(st.session_state)) if key in cards or _belongs(key, page)}
 
 
 def remember(page: str) -> None:

@@ -1,13 +1,14 @@
 """Real Chromium against the real app on a port of its own, with a home of its own and the default model.
 
-A test fails on any page error or console error. Without a browser the tests are skipped, but fail where CI is "true".
+A test fails on any page error or console error; what its tabs showed is in its report. Without a browser the tests are skipped, but
+fail where CI is "true".
 Screenshots go to docs/screenshots when NEURONSCOPE_SCREENSHOTS is set, else to the test's temporary folder.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,16 @@ from playwright.sync_api import Browser, ConsoleMessage
 from tests.support.browser import PATIENCE, ROOT, SIZE, App, Tab, start_app, stop_app
 
 _HARMLESS = ("ResizeObserver loop",)
+_TABS = pytest.StashKey[list[Tab]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds to the report of a failed test what its tabs show: on another machine nobody can look."""
+    report = yield
+    if report.when == "call" and report.failed:
+        report.sections += [(f"tab {number}", tab.shown()) for number, tab in enumerate(item.stash.get(_TABS, []), 1)]
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +43,9 @@ def app(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def open_tab(browser: Browser, app: App, tmp_path: Path) -> Iterator[Callable[..., Tab]]:
+def open_tab(browser: Browser, app: App, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Tab]]:
     """Makes tabs, each a browser session of its own. At the end, none of them may have complained."""
-    tabs: list[Tab] = []
+    tabs = request.node.stash.setdefault(_TABS, [])
     shots = ROOT / "docs" / "screenshots" if os.environ.get("NEURONSCOPE_SCREENSHOTS") else tmp_path / "screenshots"
 
     def make(*, dark: bool = False, on: App | None = None, **options: Any) -> Tab:

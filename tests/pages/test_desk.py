@@ -82,6 +82,30 @@ def test_steer_cards_and_settings_come_back_with_a_reload(record: TraceRecord) -
     assert again.session_state[sampling_settings._SAMPLING] == replace(SHORT, temperature=0.5, seed=3)
 
 
+def test_what_a_run_that_broke_off_had_filled_in_is_told_to_the_browser_again(record: TraceRecord) -> None:
+    """A browser takes a field that it is told nothing of for empty, and says so with the next press."""
+    steer = Steer((NeuronSide.parse("1:3"), NeuronSide.parse("0:2-")), "add", 0.5, TokenScope("answer"), "mine")
+    app = AppTest.from_string(
+        "import streamlit as st\nfrom pages.shared import desk\nfrom pages.trace_page import page\n"
+        "desk.bring('trace')\npage()\n"
+        "if st.session_state.get('breaks'):\n    st.session_state['breaks'] = False\n    st.rerun()\n"
+        "desk.keep('trace')\ndesk.drawn('trace')",
+        default_timeout=PATIENCE,
+    )
+    app.query_params["trace"] = record.id
+    app.session_state["trace.tab"] = "Steer"
+    app.session_state["breaks"] = True
+    app.session_state[steer_state._CARDS] = (steer_state.Card("x", steer, steer.neurons),)
+    app.run()
+    assert not app.exception
+    switch, name, neurons = app.toggle(key="steer.x.on"), app.text_input(key="steer.x.name"), app.multiselect(key="steer.x.neurons")
+    assert (switch.proto.set_value, switch.proto.value) == (True, True)
+    assert (name.proto.set_value, name.proto.value) == (True, "mine")
+    assert (neurons.proto.set_value, list(neurons.proto.raw_values)) == (True, ["1:3+", "0:2-"])
+    app.run()
+    assert not app.toggle(key="steer.x.on").proto.set_value, "what the browser knows is not told again: half-typed text would go"
+
+
 def test_filters_and_selection_of_saved_traces_come_back() -> None:
     first, _ = saved("hello there", "good morning")
     app = kept_page("traces")

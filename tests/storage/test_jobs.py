@@ -308,6 +308,16 @@ def test_a_changed_bit_of_a_job_is_noticed(runner: JobRunner, name: str) -> None
         read()
 
 
+@pytest.mark.parametrize("damage", [(b'"payload"', b'"pa{load"'), (b'"sha256"', b'"sha2u6"'), (b'"rows"', b'"rowt"')])
+def test_a_payload_whose_names_were_changed_is_not_taken_for_an_old_one(runner: JobRunner, damage: tuple[bytes, bytes]) -> None:
+    runner.register("count", count)
+    job = runner.wait(runner.start("count", {"n": 1}, title="x", payload={"rows": [1]}).id, timeout=20)
+    file = runner.folder / job.id / "payload.json"
+    file.write_bytes(file.read_bytes().replace(*damage))
+    with pytest.raises(StoreError):
+        runner.payload(job.id)
+
+
 def test_damaged_job_is_left_out(runner: JobRunner) -> None:
     runner.register("count", count)
     job = runner.wait(runner.start("count", {"n": 1}, title="x").id, timeout=20)

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, ViewportSize, expect, sync_playwright
 
 from tests.support.ports import unused_port
 
@@ -76,6 +77,20 @@ class Tab:
         """Wait until no answer is being written."""
         expect(self.page.get_by_role("button", name="Regenerate")).to_be_visible(timeout=PATIENCE)
         self.ready()
+
+    def shown(self) -> str:
+        """For a failed test's report: the address, whether the app runs and is connected, what stands there, and the desk that is kept."""
+        name = parse_qs(urlsplit(self.page.url).query).get("kept", [""])[0]
+        desk = self.app.home / "desks" / f"{name}.json"
+        try:
+            app = self.page.locator("[data-testid='stApp']").or_(self.page.locator("body")).last
+            states = app.evaluate("a => ['data-test-script-state', 'data-test-connection-state'].map(n => a.getAttribute(n))")
+            main = self.page.locator("[data-testid='stMain']").or_(self.page.locator("body")).last
+            seen = f"script and connection: {states}\n{main.aria_snapshot(timeout=20_000)}"
+        except Error as error:  # a page that hangs: the test's own failure is not to be hidden by it
+            seen = f"the page could not be read: {error}"
+        kept = desk.read_text(encoding="utf-8") if name and desk.is_file() else "none"
+        return f"{self.page.url}\n{seen}\nkept: {kept[:4000]}"
 
     def shoot(self, name: str, *, pointer: bool = False) -> Path:
         """A screenshot of what is seen; with `pointer`, also of what shows because the pointer is where it is."""

@@ -1,4 +1,7 @@
-"""Well-formed files with values that nobody wrote: their checksums fit, so that only the reader stands against them."""
+"""Well-formed files with values that nobody wrote: their checksums fit, so that only the reader stands against them.
+
+The quick tests come first: what they leave of their time goes to the slow ones.
+"""
 
 from __future__ import annotations
 
@@ -56,76 +59,6 @@ def tries(part: str, count: int) -> Iterator[random.Random]:
 def spoiled(data: bytes, rng: random.Random, *, seal: bool) -> bytes:
     value = with_odd(json.loads(data), rng)
     return sealed(value) if seal else json.dumps(value).encode("utf-8", "surrogatepass")
-
-
-def spoil_trace(folder: Path, rng: random.Random) -> None:
-    """One JSON file of a trace changed; the manifest that names it is made to fit, so far as it can be read."""
-    path = rng.choice(sorted(folder.rglob("*.json")))
-    path.write_bytes(spoiled(path.read_bytes(), rng, seal=path.name in (MANIFEST, "meta.json", "activations.json")))
-    holder = next(parent for parent in path.parents if (parent / MANIFEST).exists())
-    if path.name not in (MANIFEST, "meta.json", "activations.json"):
-        name = path.relative_to(holder).as_posix()
-        (holder / MANIFEST).write_bytes(manifest_bytes({**read_manifest(holder), name: entry_of(path)}))
-
-
-@pytest.fixture
-def trace(tmp_path: Path) -> Path:
-    """A store's folder with one trace: named, with an attribution, its activations recomputed."""
-    store = TraceStore(tmp_path / "from", examples=None)
-    record = make_record(id="trace-one")
-    store.save(record, make_arrays(record))
-    store.save_attribution("trace-one", attribution(0.5))
-    store.update("trace-one", name="name", tags=("tag",), set_name="set", set_row=3)
-    store.evict("trace-one")
-    store.put_activations("trace-one", make_arrays(record)["activations"] + 1)
-    return store.root
-
-
-def test_archives_of_traces(trace: Path, tmp_path: Path) -> None:
-    for rng in tries("archives of traces", size(60, 1200)):
-        work = tmp_path / "work"
-        shutil.copytree(trace / "trace-one", work / "trace-one")
-        spoil_trace(work / "trace-one", rng)
-        stream = io.BytesIO()
-        with zipfile.ZipFile(stream, "w") as archive:
-            archive.writestr("export.json", "{}")
-            for path in work.rglob("*"):
-                if path.is_file():
-                    archive.write(path, path.relative_to(work).as_posix())
-        target = TraceStore(work / "to", examples=None)
-        taken(lambda target=target, stream=stream: import_zip(target, stream))
-        for row in target.list():
-            target.load(row.id)
-            assert target.verify(row.id).ok
-            target.arrays(row.id)
-            target.attributions(row.id)
-        shutil.rmtree(work)
-
-
-def read_all(store: TraceStore) -> None:
-    """List, and read each trace in every way, as the pages do."""
-    for row in (*store.list(), *store.list("trace", sort="seconds"), *store.list(trashed=True)):
-        taken(lambda row=row: store.load(row.id))
-        taken(lambda row=row: store.arrays(row.id))
-        taken(lambda row=row: store.read(row.id, "activations"))
-        taken(lambda row=row: store.activation_state(row.id))
-        taken(lambda row=row: store.verify(row.id))
-        taken(lambda row=row: [store.attribution(row.id, info.key) for info in store.attributions(row.id)])
-        taken(lambda row=row: export_zip(store, [row.id], io.BytesIO()))
-
-
-def test_traces_that_were_put_into_the_folder(trace: Path, tmp_path: Path) -> None:
-    for rng in tries("traces in the folder", size(20, 400)):
-        work = tmp_path / "work"
-        shutil.copytree(trace, work)
-        spoil_trace(work / "trace-one", rng)
-        store = TraceStore(work, examples=None)
-        read_all(store)
-        if store.list():
-            store.delete("trace-one")
-            store.purge("trace-one")
-        assert not TraceStore(work, examples=None).list()
-        shutil.rmtree(work)
 
 
 @pytest.fixture(scope="module")
@@ -238,4 +171,74 @@ def test_homes(home: Path, tmp_path: Path) -> None:
         else:
             path.write_bytes(spoiled(data, rng, seal=True))
         use_home(work)
+        shutil.rmtree(work)
+
+
+def spoil_trace(folder: Path, rng: random.Random) -> None:
+    """One JSON file of a trace changed; the manifest that names it is made to fit, so far as it can be read."""
+    path = rng.choice(sorted(folder.rglob("*.json")))
+    path.write_bytes(spoiled(path.read_bytes(), rng, seal=path.name in (MANIFEST, "meta.json", "activations.json")))
+    holder = next(parent for parent in path.parents if (parent / MANIFEST).exists())
+    if path.name not in (MANIFEST, "meta.json", "activations.json"):
+        name = path.relative_to(holder).as_posix()
+        (holder / MANIFEST).write_bytes(manifest_bytes({**read_manifest(holder), name: entry_of(path)}))
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """A store's folder with one trace: named, with an attribution, its activations recomputed."""
+    store = TraceStore(tmp_path / "from", examples=None)
+    record = make_record(id="trace-one")
+    store.save(record, make_arrays(record))
+    store.save_attribution("trace-one", attribution(0.5))
+    store.update("trace-one", name="name", tags=("tag",), set_name="set", set_row=3)
+    store.evict("trace-one")
+    store.put_activations("trace-one", make_arrays(record)["activations"] + 1)
+    return store.root
+
+
+def test_archives_of_traces(trace: Path, tmp_path: Path) -> None:
+    for rng in tries("archives of traces", size(60, 1200)):
+        work = tmp_path / "work"
+        shutil.copytree(trace / "trace-one", work / "trace-one")
+        spoil_trace(work / "trace-one", rng)
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("export.json", "{}")
+            for path in work.rglob("*"):
+                if path.is_file():
+                    archive.write(path, path.relative_to(work).as_posix())
+        target = TraceStore(work / "to", examples=None)
+        taken(lambda target=target, stream=stream: import_zip(target, stream))
+        for row in target.list():
+            target.load(row.id)
+            assert target.verify(row.id).ok
+            target.arrays(row.id)
+            target.attributions(row.id)
+        shutil.rmtree(work)
+
+
+def read_all(store: TraceStore) -> None:
+    """List, and read each trace in every way, as the pages do."""
+    for row in (*store.list(), *store.list("trace", sort="seconds"), *store.list(trashed=True)):
+        taken(lambda row=row: store.load(row.id))
+        taken(lambda row=row: store.arrays(row.id))
+        taken(lambda row=row: store.read(row.id, "activations"))
+        taken(lambda row=row: store.activation_state(row.id))
+        taken(lambda row=row: store.verify(row.id))
+        taken(lambda row=row: [store.attribution(row.id, info.key) for info in store.attributions(row.id)])
+        taken(lambda row=row: export_zip(store, [row.id], io.BytesIO()))
+
+
+def test_traces_that_were_put_into_the_folder(trace: Path, tmp_path: Path) -> None:
+    for rng in tries("traces in the folder", size(20, 400)):
+        work = tmp_path / "work"
+        shutil.copytree(trace, work)
+        spoil_trace(work / "trace-one", rng)
+        store = TraceStore(work, examples=None)
+        read_all(store)
+        if store.list():
+            store.delete("trace-one")
+            store.purge("trace-one")
+        assert not TraceStore(work, examples=None).list()
         shutil.rmtree(work)

@@ -354,6 +354,14 @@ def test_without_an_index(packed: tuple[list[str], bytes], other: TraceStore) ->
         import_zip(other, rezip({"export.json": b"{}"}))
 
 
+def test_a_file_without_a_name_is_refused(packed: tuple[list[str], bytes], other: TraceStore) -> None:
+    """zipfile takes a name that begins with a character 0 for an empty one, and asks for its last character."""
+    data = rezip({**unzip(packed[1]), "nameless": b"x"}).getvalue().replace(b"nameless", b"\0ameless")
+    with pytest.raises(InvalidFile, match="not a file that a trace has"):
+        import_zip(other, io.BytesIO(data))
+    assert nothing_left(other)
+
+
 def test_a_table_of_contents_that_points_before_the_file_is_refused(store: TraceStore, other: TraceStore) -> None:
     data = bytearray(zipped(store, [fill(store)[0]]))
     end = data.rindex(b"PK\x05\x06")
