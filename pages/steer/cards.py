@@ -114,7 +114,7 @@ def _header(card: Card, disabled: bool) -> None:
         args=(card.uid,),
         disabled=disabled,
     )
-    steer_state.change(card.uid, enabled=on, name=text, mode=chosen or card.steer.mode)
+    steer_state.change(card.uid, enabled=on, name=text, mode=chosen)
 
 
 def _mode_changed(card: Card) -> None:

@@ -233,7 +233,7 @@ def test_a_saved_concept_becomes_a_card_and_words_without_an_atlas_say_what_is_m
 
 
 def test_a_concept_of_the_lexicon_is_previewed_made_and_its_strength_found(record: TraceRecord) -> None:
-    write_json(subfolder("steering") / f"learned-strength-{loaded().ref.weights_hash[:32]}.json", {"strength": 0.4})
+    write_json(subfolder("steering") / f"asked-strength-{loaded().ref.weights_hash[:32]}.json", {"strength": 0.4})
     app = open_tab(record)
     app.text_input(key="steer.concept.words").set_value("Dogs").run()
     assert not app.exception
