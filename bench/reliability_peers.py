@@ -162,7 +162,7 @@ class Reader:
         assert self.process.stdout is not None
         ended = threading.Timer(PATIENCE, self.process.kill)
         ended.start()
-        self.process.stdin.write(json.dumps([str(place), known]) + "\n")
+        self.process.stdin.write(json_text([str(place), known]) + "\n")
         self.process.stdin.flush()
         lines = iter(self.process.stdout.readline, "")
         said = next((line.removeprefix(_ANSWER).strip() for line in lines if line.startswith(_ANSWER)), "")  # libraries print, too

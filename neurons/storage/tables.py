@@ -143,7 +143,7 @@ def _check_ending(name: str) -> None:
     ending = _ending(name)
     if _ENDING.fullmatch(ending) and ending not in _ENDINGS and ending not in _LINES:
         raise InvalidFile(
-            f"a file that ends in .{ending} is not known as one of prompts; save it as TXT, CSV or JSON, or say --format txt (one a line)",
+            f"a file that ends in .{ending} is not known; save it as TXT, CSV or JSON, or say --format txt (a prompt on each line)",
             field="format",
         )
 
