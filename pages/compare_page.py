@@ -25,7 +25,7 @@ def page() -> None:
         rows = {row.id: row for row in server_wide.store().list("", limit=_OFFERED)}
         if len(rows) < 2:
             st.markdown("**There are not two traces to compare yet.** Ask the model something, or run it steered, and come back.")
-            st.page_link(address.target("trace"), label="Ask the model something", icon=":material/forum:")
+            address.link("trace", "Ask the model something", icon=":material/forum:")
             return
         if address_state.read(CompareState) == CompareState():
             _suggest(rows)

@@ -47,8 +47,8 @@ def _empty(*, filtered: bool) -> None:
             return
         st.markdown("**There are no traces yet.** Each question that you ask becomes one and is kept here. Two ways to begin:")
         with st.container(horizontal=True):
-            st.page_link(address.target("trace"), label="Ask the model something", icon=":material/forum:")
-            st.page_link(address.target("prompts"), label="Run a list of prompts", icon=":material/playlist_play:")
+            address.link("trace", "Ask the model something", icon=":material/forum:")
+            address.link("prompts", "Run a list of prompts", icon=":material/playlist_play:")
 
 
 def _footer(count: int) -> None:
@@ -87,12 +87,7 @@ def _detail(picked: Sequence[TraceSummary]) -> None:
             parts += [("Tags: ", "muted"), (", ".join(row.tags), "")]
         untrusted.draw(parts, key="traces.detail", size="0.9rem")
         if row.baseline_id:
-            st.page_link(
-                address.target("compare"),
-                label="Compare with its unsteered run",
-                icon=":material/compare:",
-                query_params={"a": row.baseline_id, "b": row.id},
-            )
+            address.link("compare", "Compare with its unsteered run", icon=":material/compare:", a=row.baseline_id, b=row.id)
 
 
 def _how(row: TraceSummary) -> str:

@@ -205,4 +205,4 @@ def what_an_atlas_is(*, described: bool) -> None:
                 "Until then, any neuron can be opened by its name: what it promotes, neurons with like weights, your own text, and "
                 "steering work without."
             )
-        st.page_link(address.target("atlas"), label="Make it on the Atlas page", icon=":material/map:")
+        address.link("atlas", "Make it on the Atlas page", icon=":material/map:")

@@ -26,7 +26,7 @@ def draw(found: Known, side: NeuronSide) -> None:
     rows = store.list("", limit=MOST)
     if not rows:
         st.info("There are no traces yet: every question that is asked becomes one.", icon=":material/history:")
-        st.page_link(address.target("trace"), label="Ask the model something", icon=":material/forum:")
+        address.link("trace", "Ask the model something", icon=":material/forum:")
         return
     mark = hashlib.sha256("".join(f"{row.id}{row.activations}" for row in rows).encode()).hexdigest()[:16]
     key = (*key_of(found, side, "traces"), mark)

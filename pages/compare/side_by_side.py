@@ -108,7 +108,7 @@ def _strips(a: TraceRecord, b: TraceRecord, found: TraceComparison, names: tuple
         with place:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(f"**{names[side]}**")
-                st.page_link(address.target("trace"), label="open", icon=":material/open_in_new:", query_params={"trace": record.id})
+                address.link("trace", "open", icon=":material/open_in_new:", trace=record.id)
             context = TraceContext(record, server_wide.model_with(record.model.weights_hash), tint, ())
             shown = replace(strip_views.strip_of(context), marked=marks[side], title=f"{names[side]}: tokens")
             both.append(shown)
@@ -146,4 +146,4 @@ def _steers(record: TraceRecord, *, key: str) -> None:
 
 def pair_link(a_id: str, b_id: str) -> None:
     """A link to this comparison on a page of its own."""
-    st.page_link(address.target("compare"), label="Open on its own page", icon=":material/compare:", query_params={"a": a_id, "b": b_id})
+    address.link("compare", "Open on its own page", icon=":material/compare:", a=a_id, b=b_id)

@@ -149,7 +149,7 @@ def _actions(data: SavedRepair, steers: tuple[Steer, ...], loaded: LoadedModel |
                 st.download_button(
                     "Python script", script, "repair.py", "text/x-python", icon=":material/code:", key="repair.script", on_click="ignore"
                 )
-        st.page_link(address.target("experiments"), label="Measure on more prompts", icon=":material/query_stats:")
+        address.link("experiments", "Measure on more prompts", icon=":material/query_stats:")
     if loaded is None and server_wide.model() is not None:
         st.caption("This was found with other weights than those of the model that is loaded now; the steer may mean nothing here.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
@@ -12,6 +13,10 @@ from pages.serving.page_list import HOME
 
 PAGE = "desk.page"
 """The session's key for the page that is shown."""
+PARAMETER = "kept"
+"""The parameter that names what is kept of typed texts and cards (`desk`)."""
+DESK = "desk.name"
+"""The session's key for that name."""
 
 
 def target(name: str) -> Any:
@@ -26,7 +31,18 @@ def target(name: str) -> Any:
 
 def go(name: str, **query: str) -> NoReturn:
     """Show another page, with `query` in its address."""
-    st.switch_page(target(name), query_params=query)
+    st.switch_page(target(name), query_params=_with_desk(query))
+
+
+def link(name: str, label: str, *, icon: str, **query: str) -> None:
+    """A link to another page, with `query` in its address."""
+    st.page_link(target(name), label=label, icon=icon, query_params=_with_desk(query))
+
+
+def _with_desk(query: Mapping[str, str]) -> dict[str, str]:
+    """The desk is named from the start: who reloads a page before it is drawn, and names its own, finds cards and texts all the same."""
+    name = st.session_state.get(DESK)
+    return {**query, PARAMETER: name} if name else dict(query)
 
 
 def let_go(name: str) -> None:

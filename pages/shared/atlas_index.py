@@ -43,4 +43,4 @@ def missing(error: NeuronscopeError, *, what: str) -> None:
     """Say that `what` needs a described atlas, and lead to the page that makes one."""
     st.info(f"{what} needs the model's atlas, with descriptions.", icon=":material/map:")
     st.text(str(error))
-    st.page_link(address.target("atlas"), label="Build, describe or import one on the Atlas page", icon=":material/map:")
+    address.link("atlas", "Build, describe or import one on the Atlas page", icon=":material/map:")

@@ -23,9 +23,8 @@ from neurons.core.types import Sampling
 from neurons.runs.steering import parse_steers, steer_to_json
 from neurons.storage.files import write_atomic
 from pages.shared import sampling_settings, steer_state
-from pages.shared.address import PAGE
+from pages.shared.address import DESK, PAGE, PARAMETER
 
-PARAMETER = "kept"
 FORMAT = "neuronscope-desk"
 KEPT: Mapping[str, tuple[str, ...]] = {
     "trace": (
@@ -58,7 +57,6 @@ KEPT: Mapping[str, tuple[str, ...]] = {
 _CARD_FIELDS = ("on", "name", "mode", "slider", "number", "scope", "polarity", "ranges", "neurons")
 _VALUES = "desk.values"
 _FIRST = "desk.first"
-_NAME = "desk.name"
 _DRAWN = "desk.drawn"
 _BEGUN = "desk.begun"
 _COPIES = 2000
@@ -127,7 +125,7 @@ def keep(page: str) -> None:
     """After a page was drawn: take note of its fields, and name the copy of the desk in the address."""
     remember(page)
     name = _saved(_content(st.session_state[_VALUES]))
-    st.session_state[_NAME] = name
+    st.session_state[DESK] = name
     if name and st.query_params.get(PARAMETER) != name:
         st.query_params[PARAMETER] = name
     elif not name:
@@ -180,7 +178,7 @@ def _saved(content: Mapping[str, Any]) -> str:
         return ""
     data = json_text({"format": FORMAT, "version": 1, **content}, sort_keys=True).encode("utf-8")
     name = hashlib.sha256(data).hexdigest()[:16]
-    if name == st.session_state.get(_NAME):
+    if name == st.session_state.get(DESK):
         return name
     if len(data) > _LONGEST:
         return ""
@@ -213,6 +211,6 @@ def _from_link(name: str) -> None:
         st.toast("What this link had kept of typed texts and steer cards is not on this machine.", icon=":material/link_off:")
         return
     st.session_state[_VALUES] = values
-    st.session_state[_NAME] = name
+    st.session_state[DESK] = name
     steer_state.add_all(cards)
     sampling_settings.take_over(sampling, system)

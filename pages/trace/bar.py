@@ -8,8 +8,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from neurons.core.errors import NeuronscopeError
-from pages.shared import desk, reports, sampling_settings, server_wide, untrusted
-from pages.shared.address import address
+from pages.shared import reports, sampling_settings, server_wide, untrusted
+from pages.shared.address import PARAMETER, address
 from pages.shared.trace_context import VIEW_KEY, VIEWS, TraceContext
 from pages.trace import other_model
 from traces.schema import TraceRecord
@@ -119,7 +119,7 @@ def link(context: TraceContext) -> None:
     """The link to copy. Drawn last, when all that it brings back is in the address."""
     st.caption("Link to this trace as it is shown now: selected tokens, view, metric, tab and steer cards.")
     query = {"trace": context.id}
-    query |= {name: st.query_params[name] for name in ("token", "view", desk.PARAMETER) if name in st.query_params}
+    query |= {name: st.query_params[name] for name in ("token", "view", PARAMETER) if name in st.query_params}
     shown = urlsplit(str(st.context.url or ""))
     server = f"{shown.scheme}://{shown.netloc}" if shown.netloc else ""
     st.code(server + address("trace", **query), language=None)

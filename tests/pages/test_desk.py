@@ -11,11 +11,13 @@ from neurons.core.steers import Steer, TokenScope
 from neurons.core.types import NeuronSide
 from neurons.tours.tours import TOURS
 from pages.serving.lost import home_of
-from pages.shared import desk, sampling_settings, server_wide, steer_state
+from pages.shared import address, sampling_settings, server_wide, steer_state
 from pages.tours import way_back
 from tests.support.app_pages import PATIENCE, SHORT, open_page, plain, saved, select
 from tests.support.page_list import page_list
 from traces.schema import TraceRecord
+
+SOME = Steer((NeuronSide.parse("1:3"),), "set", 0.0)
 
 pytestmark = pytest.mark.usefixtures("app_home")
 
@@ -44,7 +46,7 @@ def asked(app: AppTest) -> dict[str, str]:
 
 def test_an_untouched_page_has_a_plain_address() -> None:
     for name in ("prompts", "repair", "experiments", "models"):
-        assert desk.PARAMETER not in kept_page(name).query_params, name
+        assert address.PARAMETER not in kept_page(name).query_params, name
 
 
 def test_the_forms_of_repair_and_statistics_and_pasted_prompts_come_back() -> None:
@@ -68,6 +70,20 @@ def test_the_forms_of_repair_and_statistics_and_pasted_prompts_come_back() -> No
     app.button_group(key="prompts.source").set_value("Paste").run()
     app.text_area(key="prompts.text").set_value("a\nb").run()
     assert reloaded(app, "prompts").text_area(key="prompts.text").value == "a\nb"
+
+
+def test_a_link_to_another_page_names_the_desk_from_the_start(record: TraceRecord) -> None:
+    app = kept_page("trace", trace=record.id)
+    app.session_state["steer.cards"] = (steer_state.Card("ab12", SOME, SOME.neurons),)
+    app.run()
+    script = "from pages.compare.side_by_side import pair_link\npair_link('a1', 'b2')"
+    linked = AppTest.from_string(script, default_timeout=PATIENCE)
+    linked.session_state[address.DESK] = name = asked(app)[address.PARAMETER]
+    [link] = linked.run().get("page_link")
+    assert link.proto.query_string == f"a=a1&b=b2&kept={name}"
+    linked.session_state[address.DESK] = ""
+    [link] = linked.run().get("page_link")
+    assert link.proto.query_string == "a=a1&b=b2"
 
 
 def test_steer_cards_and_settings_come_back_with_a_reload(record: TraceRecord) -> None:
@@ -122,7 +138,7 @@ def test_a_desk_that_is_not_here_says_so(name: str) -> None:
     app = kept_page("repair", kept=name)
     assert not app.exception
     assert "not on this machine" in app.toast[0].value
-    assert desk.PARAMETER not in app.query_params
+    assert address.PARAMETER not in app.query_params
 
 
 @pytest.mark.parametrize(("page", "name"), [("prompts", "run"), ("repair", "job"), ("experiments", "job"), ("tours", "tour")])
