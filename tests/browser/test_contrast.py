@@ -87,9 +87,9 @@ def test_an_enter_of_an_input_method_sends_nothing(tab: Tab) -> None:
     box.evaluate(safari)
     tab.settle()
     expect(box).to_have_value("日本")
-    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+    expect(page.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop")).to_have_count(0)
     box.press("Enter")
-    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop")).to_be_visible(timeout=PATIENCE)
     tab.answered()
 
 

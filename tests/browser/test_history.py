@@ -64,7 +64,7 @@ def test_back_pressed_while_a_page_is_still_being_drawn_leaves_conversation_and_
     tab.settle()
     page.get_by_role("tab", name="Steer").click()
     run_steered(tab)
-    card = page.get_by_text(re.compile(r"its 1 neuron")).first
+    card = page.get_by_text(re.compile("Suppresses 1 neuron")).first
     expect(card).to_be_visible()
     said = card.inner_text()
     for wait in (0, 150, 400):

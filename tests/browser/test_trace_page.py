@@ -135,7 +135,7 @@ def test_stop_regenerate_edit_and_clear(tab: Tab) -> None:
     box.fill("Write a long story about a lighthouse.")
     box.press("Enter")
     expect(page.locator(".ns-bubble.assistant .tok:not(.template)").nth(3)).to_be_visible(timeout=PATIENCE)
-    page.get_by_role("button", name="Stop").click()
+    page.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop").click()
     tab.answered()
     first = page.url
     assert 4 <= page.locator(".ns-bubble.assistant .tok:not(.template)").count() < 128

@@ -70,7 +70,7 @@ class Tab:
         box = self.page.get_by_placeholder("Ask the model something")
         box.fill(text)
         box.press("Enter")
-        expect(self.page.get_by_role("button", name="Stop")).to_be_visible(timeout=PATIENCE)
+        expect(self.page.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop")).to_be_visible(timeout=PATIENCE)
         self.answered()
 
     def answered(self) -> None:
