@@ -123,17 +123,24 @@ def attribute(
     )
 
 
+@dataclass(frozen=True)
+class Ablating:
+    """Which neurons are ablated, where and how."""
+
+    neurons: Annotated[
+        str | None, typer.Option(help="Neurons to ablate, such as 17:803,4:12. [default: the strongest by attribution]", show_default=False)
+    ] = None
+    at: Annotated[str | None, typer.Option(help="Source tokens for --neurons, such as 3:9.", show_default=False)] = None
+    ablation: Annotated[str, typer.Option(help="zero, or mean (needs an atlas).")] = "zero"
+    scope: Annotated[str, typer.Option(help="token: at the row's own token; all: at every token.")] = "token"
+
+
 @takes_options
 def effect(
     trace: Trace,
     token: Token,
     aim: Aim = Aim(),
-    neurons: Annotated[
-        str | None, typer.Option(help="Neurons to ablate, such as 17:803,4:12. [default: the strongest by attribution]", show_default=False)
-    ] = None,
-    at: Annotated[str | None, typer.Option(help="Source tokens for --neurons, such as 3:9.", show_default=False)] = None,
-    ablation: Annotated[str, typer.Option(help="zero, or mean (needs an atlas).")] = "zero",
-    scope: Annotated[str, typer.Option(help="token: at the row's own token; all: at every token.")] = "token",
+    how: Ablating = Ablating(),
     top: Top = 20,
     by: Runner = Runner(),
     as_json: Json = False,
@@ -147,11 +154,11 @@ def effect(
     target = _target(case, token, aim)
     _foretell(forecast(case.loaded, token), "attributing", token)
     result = attribution.attribute(case.loaded, case.ids, target, steers=case.record.steers, prompt_tokens=case.prompt_tokens)
-    if neurons is None:
+    if how.neurons is None:
         wanted = list(attribution.top_rows(result, top).rows)
     else:
-        wanted = _named_rows(case, result, neurons, _numbers(at, token))
-    starts = [(row.layer, 0 if scope == "all" else row.token) for row in wanted]
+        wanted = _named_rows(case, result, how.neurons, _numbers(how.at, token))
+    starts = [(row.layer, 0 if how.scope == "all" else row.token) for row in wanted]
     _foretell(forecast_effects(case.loaded, token, starts), "measuring effects on", token)
     with stderr_progress(quiet=as_json) as progress:
         effects = measure_effects(
@@ -160,9 +167,9 @@ def effect(
             target,
             wanted,
             EffectOptions(
-                ablation=ablation,  # type: ignore[arg-type]  # checked by measure_effects
-                means_LI=_means(case.loaded) if ablation == "mean" else None,
-                scope=scope,  # type: ignore[arg-type]
+                ablation=how.ablation,  # type: ignore[arg-type]  # checked by measure_effects
+                means_LI=_means(case.loaded) if how.ablation == "mean" else None,
+                scope=how.scope,  # type: ignore[arg-type]
                 steers=case.record.steers,
                 prompt_tokens=case.prompt_tokens,
             ),
@@ -173,8 +180,8 @@ def effect(
     fit = agreement([row.attribution for row in wanted], [measured.effect for measured in effects.rows])
     answer = {
         **about(case, effects.target),
-        "ablation": ablation,
-        "scope": scope,
+        "ablation": how.ablation,
+        "scope": how.scope,
         "metric_value": effects.metric_value,
         "spearman": fit.spearman,
         "pearson": fit.pearson,

@@ -17,7 +17,7 @@ from neurons.core.types import NeuronSide, TargetSpec
 if TYPE_CHECKING:
     from neurons.concepts.active import Active
     from neurons.concepts.clusters import Cluster
-    from neurons.concepts.search import Hit, SearchIndex
+    from neurons.concepts.search import Filters, Hit, SearchIndex
     from neurons.core.progress import Progress
     from neurons.core.types import ModelRef
     from neurons.models.loaded import LoadedModel
@@ -62,15 +62,32 @@ def parse_layers(text: str | None) -> tuple[int, int] | None:
     return int(numbers[0]), int(numbers[1])
 
 
+@dataclass(frozen=True)
+class FilterOptions:
+    """Which neurons are looked at."""
+
+    polarity: Annotated[str | None, typer.Option(help="+ or -. [default: both]", show_default=False)] = None
+    layers: Annotated[str | None, typer.Option(help="First and last layer, such as 10:20.", show_default=False)] = None
+    keyword: Annotated[str, typer.Option(help="Words that must stand in the description or beside it.")] = ""
+    kind: Annotated[list[str] | None, typer.Option(help="Type of neuron, such as token or meaning; several times for several.")] = None
+    least_score: Annotated[float | None, typer.Option(help="Held-out correlation of the description, at least.")] = None
+    clear: Annotated[bool, typer.Option("--clear", help="Leave out neurons whose description is unclear.")] = False
+
+    def filters(self) -> Filters:
+        """As a search takes them. Raises `InvalidInput` for a polarity or layers that are none."""
+        from neurons.concepts.search import Filters
+
+        if self.polarity not in (None, "+", "-"):
+            raise InvalidInput(f"polarity is {self.polarity!r}; use + or -", field="polarity")
+        kinds = tuple(self.kind or ())
+        return Filters(self.keyword, parse_layers(self.layers), self.polarity, self.least_score, kinds, self.clear)  # type: ignore[arg-type]
+
+
+@takes_options
 def search(
     text: Annotated[str, typer.Argument(help='What the neurons should be about, such as "court and law"; "" lists by the filters alone.')],
     top: Top = 20,
-    polarity: Annotated[str | None, typer.Option(help="+ or -. [default: both]", show_default=False)] = None,
-    layers: Annotated[str | None, typer.Option(help="First and last layer, such as 10:20.", show_default=False)] = None,
-    keyword: Annotated[str, typer.Option(help="Words that must stand in the description or beside it.")] = "",
-    kind: Annotated[list[str] | None, typer.Option(help="Type of neuron, such as token or meaning; several times for several.")] = None,
-    least_score: Annotated[float | None, typer.Option(help="Held-out correlation of the description, at least.")] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Leave out neurons whose description is unclear.")] = False,
+    only: FilterOptions = FilterOptions(),
     model: Model = "default",
     as_json: Json = False,
 ) -> None:
@@ -79,11 +96,9 @@ def search(
     "match" is how their activation goes with the meaning of the words over the corpus; below .2 no neuron is clearly about them. Neurons
     that read it and make its words less likely come last.
     """
-    from neurons.concepts.search import Filters, match_note, open_search
+    from neurons.concepts.search import match_note, open_search
 
-    if polarity not in (None, "+", "-"):
-        raise InvalidInput(f"polarity is {polarity!r}; use + or -", field="polarity")
-    filters = Filters(keyword, parse_layers(layers), polarity, least_score, tuple(kind or ()), clear)  # type: ignore[arg-type]
+    filters = only.filters()
     index = open_search(described_model(model))
     hits = index.search(text, top=top, filters=filters)
     best = max((hit.reading for hit in hits), default=None)
