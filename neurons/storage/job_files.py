@@ -101,7 +101,10 @@ def read_payload(folder: Path) -> Any:
         raise StoreError(f"job {folder.name} has lost its payload ({error}); start it again") from error
     if not isinstance(value, dict) or not {"payload", _SEAL} & set(value):  # either name may have been damaged
         return value
-    return unseal(data, what=f"the payload of job {folder.name}", unsealed=("payload",), cure="start it again")["payload"]
+    kept = unseal(data, what=f"the payload of job {folder.name}", unsealed=("payload",), cure="start it again")
+    if "payload" not in kept:
+        raise StoreError(f"job {folder.name} has lost its payload; start it again")
+    return kept["payload"]
 
 
 def append_row(folder: Path, row: Mapping[str, Any]) -> None:

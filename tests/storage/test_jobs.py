@@ -408,3 +408,10 @@ def test_rows_of_older_versions_have_no_checksum(runner: JobRunner) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in expected) + '{"row": 3, "val\n')
     assert runner.rows(job_id) == expected
     assert runner.get(job_id).message == "done"
+
+
+def test_a_payload_file_that_is_whole_and_holds_none_says_so(runner: JobRunner) -> None:
+    job = runner.wait(runner.start("count", {"n": 1}, title="x", payload={"rows": [1]}).id, timeout=20)
+    write_sealed(runner.folder / job.id / "payload.json", {"other": 1})
+    with pytest.raises(StoreError, match="lost its payload; start it again"):
+        runner.payload(job.id)
