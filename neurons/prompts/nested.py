@@ -107,7 +107,8 @@ def with_objects(table: Table) -> Table:
     if table.format == "txt":
         return table
     changed: dict[str, list[Any]] = {}
-    for name in [name for name in table.columns if name in asked_columns(table) or plain_name(name) in _FACTS]:
+    asked = set(asked_columns(table))
+    for name in [name for name in table.columns if name in asked or plain_name(name) in _FACTS]:
         found = [_object_in(row.get(name)) for _, row in table.rows]
         if any(value is not None for value in found) and all(value is not False for value in found):
             changed[name] = found

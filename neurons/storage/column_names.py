@@ -54,7 +54,7 @@ _LONG = 60
 _ENDS = (*"?!。？！؟;", "...", "…")
 
 
-@lru_cache(4096)
+@lru_cache(1 << 15)
 def plain_name(name: str) -> str:
     """A column's name as names are compared."""
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name)).casefold()

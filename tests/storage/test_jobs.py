@@ -411,6 +411,7 @@ def test_rows_of_older_versions_have_no_checksum(runner: JobRunner) -> None:
 
 
 def test_a_payload_file_that_is_whole_and_holds_none_says_so(runner: JobRunner) -> None:
+    runner.register("count", count)
     job = runner.wait(runner.start("count", {"n": 1}, title="x", payload={"rows": [1]}).id, timeout=20)
     write_sealed(runner.folder / job.id / "payload.json", {"other": 1})
     with pytest.raises(StoreError, match="lost its payload; start it again"):
