@@ -164,7 +164,10 @@ def _columns(table: Table, mark: str) -> Columns | None:
         picked = place.selectbox(label, [_DETECTED, *table.columns], key=f"prompts.map.{field}.{key}")
         fields[field] = None if picked == _DETECTED else picked
     if prompt is None and not template.strip():
-        st.caption("Choose the column that is asked, or write a template: no column is taken for the prompt by its looks.")
+        st.info(
+            "Choose the column that is asked, or write a template: no column is taken for the prompt by its looks.",
+            icon=":material/touch_app:",
+        )
         return None
     return Columns(prompt, None if prompt is not None else template, **fields)
 
