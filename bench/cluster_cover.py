@@ -109,8 +109,8 @@ def tells(cluster: Cluster, others: Sequence[Any], detectors: Detectors) -> floa
         return None
 
     def strength(side: Any) -> float:
-        concept, t = detectors.strongest_concept(side) or (-1, 0.0)
-        return t if concept in meant else 0.0
+        known = (detectors.strongest_concept(side), detectors.strongest_topic(side))
+        return max((one[1] for one in known if one is not None and one[0] in meant), default=0.0)
 
     member, other = ([strength(side) for side in some] for some in (cluster.sides, others))
     return float(auroc(np.array(member, dtype=np.float32), np.array(other, dtype=np.float32))[0]) if other else None

@@ -90,9 +90,9 @@ def cluster_sides(
 ) -> Clustering:
     """Cluster sides and name the clusters. `weights` (one per side, such as activation or attribution) sort them.
 
-    `spoken` are the languages that the text is in (`Detectors.spoken`): no group is named by another one. In a text that is in none,
-    English, sides whose strongest concept is a language are grouped by likeness: their t is large because the letters are rare, and says
-    nothing of this text. None groups by every language.
+    `spoken` are the languages that the text is in (`Detectors.spoken`): no group is named by another one. A side whose strongest concept
+    is another language is grouped by its strongest topic: its t for the language is large because the letters are rare, and says nothing
+    of this text. None groups by every language.
     Without `detectors` all are grouped by likeness alone, and the note says so. Raises `InvalidInput`.
     """
     settings.check()
@@ -106,8 +106,7 @@ def cluster_sides(
     progress(0, None, f"clustering {len(known)} neurons")
     vectors = meaning_vectors(index, rows)
     concept_N, t_N = _strongest(index, kept, detectors, spoken)
-    unnamed = set(detectors.languages) - set(spoken) if detectors is not None and spoken is not None else ()
-    groups = concept_groups(concept_N, t_N, detectors, settings, unnamed=unnamed) if detectors is not None else {}
+    groups = concept_groups(concept_N, t_N, detectors, settings) if detectors is not None else {}
     left = np.setdiff1d(np.arange(len(kept)), np.concatenate([np.zeros(0, np.int64), *groups.values()]))
     found = cluster_vectors(vectors[left], settings, progress=progress)
     table = index.table.iloc[rows]
@@ -143,13 +142,15 @@ def cluster_sides(
 def _strongest(
     index: SearchIndex, sides: Sequence[NeuronSide], detectors: Detectors | None, spoken: Collection[int] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Each side's strongest concept and its t; -1 and 0 where there is none, or a language though the text is in none."""
+    """Each side's strongest concept and its t, its strongest topic where that is a language that is not spoken; -1 and 0 for none."""
     if detectors is None:
         return np.full(len(sides), -1, dtype=np.int64), np.zeros(len(sides))
     check_same_shape(detectors, (index.atlas.n_layers, index.atlas.n_neurons))
-    other = set(detectors.languages) if spoken is not None and not spoken else set()
-    strongest = (detectors.strongest_concept(side) for side in sides)
-    found = [one if one is not None and one[0] not in other else (-1, 0.0) for one in strongest]
+    other = set() if spoken is None else set(detectors.languages) - set(spoken)
+    strongest = [detectors.strongest_concept(side) or (-1, 0.0) for side in sides]
+    found = [
+        one if one[0] not in other else detectors.strongest_topic(side) or (-1, 0.0) for side, one in zip(sides, strongest, strict=True)
+    ]
     return np.array([c for c, _ in found], dtype=np.int64), np.array([t for _, t in found], dtype=np.float64)
 
 
@@ -158,13 +159,11 @@ def concept_groups(
     t_N: NDArray[np.float64],
     detectors: Detectors,
     settings: ClusterSettings,
-    *,
-    unnamed: Collection[int] = (),
 ) -> dict[str, NDArray[np.int64]]:
     """Members of each named group, by place: sides whose strongest concept is sure, by field or by concept.
 
-    Fine: a concept that at least `SHARED` of them share, unless it is `unnamed`; the others of its field together. What is then smaller
-    than the least size of a cluster is in no group here.
+    Fine: a concept that at least `SHARED` of them share; the others of its field together. What is then smaller than the least size of a
+    cluster is in no group here.
     """
     by_field: dict[str, list[int]] = defaultdict(list)
     for n in np.flatnonzero((t_N >= SURE) & (concept_N >= 0)):
@@ -175,9 +174,7 @@ def concept_groups(
         rest = np.array(members, dtype=np.int64)
         name = field
         if settings.breadth == "fine":
-            shared = [
-                c for c, count in zip(*np.unique(concept_N[rest], return_counts=True), strict=True) if count >= SHARED and c not in unnamed
-            ]
+            shared = [c for c, count in zip(*np.unique(concept_N[rest], return_counts=True), strict=True) if count >= SHARED]
             for c in shared:
                 _add(groups, detectors.names[c], field, rest[concept_N[rest] == c])
             rest = rest[~np.isin(concept_N[rest], shared)]

@@ -6,7 +6,7 @@ Stopped or killed it goes on from the sentences that were run. The same as a job
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,14 @@ def build_detectors(
     )
     fitted = fit_detectors(features, texts, len(lexicon.concepts), settings, progress=progress)
     corpus = corpus or calibration_corpus(loaded, tokens=settings.corpus_tokens, progress=progress)
-    sides = strongest_concepts(features, texts, len(lexicon.concepts), progress=progress)
+    labels = [ConceptLabel(c.key, c.name, c.field, c.entry.definition) for c in lexicon.concepts]
+    topics = ~np.array([label.language for label in labels])
+    sides = [strongest_concepts(features, texts, len(labels), among=among, progress=progress) for among in (None, topics)]
     arrays, counted = _arrays(loaded, fitted, sides, corpus, settings, progress)
     made = save_detectors(
         folder,
         loaded.ref,
-        [ConceptLabel(c.key, c.name, c.field, c.entry.definition) for c in lexicon.concepts],
+        labels,
         arrays,
         facts={
             "lexicon": lexicon.fingerprint,
@@ -99,7 +101,7 @@ def build_detectors(
 def _arrays(
     loaded: LoadedModel,
     fitted: Fitted,
-    sides: tuple[NDArray[np.int16], NDArray[np.float16]],
+    sides: Sequence[tuple[NDArray[np.int16], NDArray[np.float16]]],
     corpus: Corpus,
     settings: DetectorSettings,
     progress: Progress,
@@ -121,8 +123,10 @@ def _arrays(
         found_C=q_C <= MOST_FALSE,
         mean_LI=fitted.scale.mean_LI.numpy().astype(np.float16),
         tail_3CQ=calibrated.tail_3CQ,
-        side_concept_2LI=sides[0],
-        side_t_2LI=sides[1],
+        side_concept_2LI=sides[0][0],
+        side_t_2LI=sides[0][1],
+        side_topic_2LI=sides[1][0],
+        side_topic_t_2LI=sides[1][1],
     )
     return arrays, calibrated.tokens
 

@@ -17,6 +17,10 @@ RATES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0
 """Shares of the corpus's pieces at which a concept's scores are kept."""
 
 
+LANGUAGES = "Languages"
+"""The field of the lexicon that holds them."""
+
+
 @dataclass(frozen=True)
 class Rates:
     """How sure one concept's detector is, on sentences it was not fitted on."""
@@ -56,6 +60,9 @@ class DetectorArrays:
     """The concept that a neuron's side is most for, -1 for none; axis 0: positive, negative."""
     side_t_2LI: NDArray[np.float16]
     """How surely: t of its mean activation on the concept's sentences against all others."""
+    side_topic_2LI: NDArray[np.int16]
+    """The same among the concepts that are no language, over their sentences alone: what a side is for in a text in no foreign script."""
+    side_topic_t_2LI: NDArray[np.float16]
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,11 @@ class ConceptLabel:
     name: str
     field: str
     definition: str
+
+    @property
+    def language(self) -> bool:
+        """Whether it says in which language a text is."""
+        return self.field == LANGUAGES and self.name.endswith(" text")
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,15 @@ from neurons.detectors.fit import Features
 
 
 def strongest_concepts(
-    features: Features, texts: Texts, n_concepts: int, *, progress: Progress = no_progress
+    features: Features, texts: Texts, n_concepts: int, *, among: NDArray[np.bool_] | None = None, progress: Progress = no_progress
 ) -> tuple[NDArray[np.int16], NDArray[np.float16]]:
-    """(concept, t), each (2, L, I): positive sides, negative sides. Over the training sentences; -1 and 0 for a dead neuron."""
+    """(concept, t), each (2, L, I): positive sides, negative sides. Over the training sentences; -1 and 0 for a dead neuron.
+
+    `among` (one per concept) leaves all but these concepts and their sentences out.
+    """
     n_layers, _, n_neurons = features.shape_LNI
-    rows = np.flatnonzero(~texts.held_N & ~texts.near_N)
+    among_C = np.ones(n_concepts, dtype=np.bool_) if among is None else among
+    rows = np.flatnonzero(~texts.held_N & ~texts.near_N & among_C[texts.class_N])
     class_N = torch.from_numpy(texts.class_N[rows])
     count_C = torch.bincount(class_N, minlength=n_concepts).float()[:, None]
     concept = np.full((2, n_layers, n_neurons), -1, dtype=np.int16)
@@ -34,10 +38,10 @@ def strongest_concepts(
 
 
 def _t(acts_NI: torch.Tensor, class_N: torch.Tensor, count_C: torch.Tensor) -> torch.Tensor:
-    """(C, I): difference of means over its standard error, the spread pooled within concepts."""
+    """(C, I): difference of means over its standard error, the spread pooled within concepts; 0 for a concept without sentences."""
     sum_CI = torch.zeros(len(count_C), acts_NI.shape[1]).index_add_(0, class_N, acts_NI)
     mean_CI = sum_CI / count_C.clamp_min(1)
     rest_CI = (sum_CI.sum(0) - sum_CI) / (len(class_N) - count_C).clamp_min(1)
-    within_I = (acts_NI - mean_CI[class_N]).square().sum(0) / max(len(class_N) - len(count_C), 1)
+    within_I = (acts_NI - mean_CI[class_N]).square().sum(0) / max(len(class_N) - int((count_C > 0).sum()), 1)
     error_CI = (within_I * (1 / count_C.clamp_min(1) + 1 / (len(class_N) - count_C).clamp_min(1))).sqrt()
-    return torch.where(within_I > 0, (mean_CI - rest_CI) / error_CI.clamp_min(1e-12), 0)
+    return torch.where((within_I > 0) & (count_C > 0), (mean_CI - rest_CI) / error_CI.clamp_min(1e-12), 0)

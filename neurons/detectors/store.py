@@ -45,8 +45,6 @@ _CURE = "make it again with `neuronscope atlas concepts`"
 SHIPPED = Path(__file__).parent / "shipped"
 _AXES = {"C": "concept", "K": "kept", "L": "layer", "I": "neuron", "Q": "rate", "2": "side", "3": "level"}
 _SHOWN_NEURONS = 12
-LANGUAGES = "Languages"
-"""The field of the lexicon that holds them."""
 SPOKEN = 3.0
 """A score, in spreads over other sentences, from which a text is taken to be in a language."""
 _ALIKE = 0.8
@@ -137,7 +135,8 @@ class Detectors:
             raise StoreError(f"{path} is missing or was changed; {_CURE}")
         ref = ModelRef(**manifest["model"])
         with ArrayFile(path) as file:
-            return cls(ref, labels_from_json(file.attributes["labels"]), _unpacked(file, ref), manifest)
+            labels = labels_from_json(file.attributes["labels"])
+            return cls(ref, labels, _unpacked(file, labels), manifest)
 
     # -- what they are ------------------------------------------------------------------------------------------------------
 
@@ -188,7 +187,7 @@ class Detectors:
     @cached_property
     def languages(self) -> tuple[int, ...]:
         """The concepts that say in which language a text is."""
-        return tuple(n for n, label in enumerate(self.labels) if label.field == LANGUAGES and label.name.endswith(" text"))
+        return tuple(n for n, label in enumerate(self.labels) if label.language)
 
     def spoken(self, acts_LTI: NDArray[Any], tokens: Sequence[int] | None = None) -> tuple[int, ...]:
         """Those of `languages` that ten of the tokens in a row are in. Empty for English, which has no concept."""
@@ -220,9 +219,11 @@ class Detectors:
 
     def strongest_concept(self, side: NeuronSide) -> tuple[int, float] | None:
         """(concept, t) that a neuron's side is most for, or None."""
-        axis = 0 if side.polarity == "+" else 1
-        number = int(self.arrays.side_concept_2LI[axis, side.layer, side.index])
-        return None if number < 0 else (number, float(self.arrays.side_t_2LI[axis, side.layer, side.index]))
+        return _strongest(side, self.arrays.side_concept_2LI, self.arrays.side_t_2LI)
+
+    def strongest_topic(self, side: NeuronSide) -> tuple[int, float] | None:
+        """(concept, t) that a neuron's side is most for among the concepts that are no language, in their sentences; or None."""
+        return _strongest(side, self.arrays.side_topic_2LI, self.arrays.side_topic_t_2LI)
 
     # -- scores -------------------------------------------------------------------------------------------------------------
 
@@ -371,5 +372,19 @@ def _packed(arrays: DetectorArrays) -> dict[str, NDArray[Any]]:
     return {field.name: getattr(arrays, field.name) for field in fields(DetectorArrays)}
 
 
-def _unpacked(file: ArrayFile, ref: ModelRef) -> DetectorArrays:
-    return DetectorArrays(**{field.name: file.read(field.name) for field in fields(DetectorArrays)})
+def _unpacked(file: ArrayFile, labels: Sequence[ConceptLabel]) -> DetectorArrays:
+    """The arrays of a file; those made before sides had topics know the topics of those whose strongest concept is no language."""
+    stored = {field.name: file.read(field.name) for field in fields(DetectorArrays) if field.name in file}
+    if "side_topic_2LI" not in stored:
+        concept_2LI, t_2LI = stored["side_concept_2LI"], stored["side_t_2LI"]
+        topic_2LI = (concept_2LI >= 0) & ~np.array([label.language for label in labels])[concept_2LI]
+        stored |= {
+            "side_topic_2LI": np.where(topic_2LI, concept_2LI, -1).astype(np.int16),
+            "side_topic_t_2LI": np.where(topic_2LI, t_2LI, 0).astype(np.float16),
+        }
+    return DetectorArrays(**stored)
+
+
+def _strongest(side: NeuronSide, concept_2LI: NDArray[np.int16], t_2LI: NDArray[np.float16]) -> tuple[int, float] | None:
+    at = (0 if side.polarity == "+" else 1, side.layer, side.index)
+    return None if concept_2LI[at] < 0 else (int(concept_2LI[at]), float(t_2LI[at]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,7 @@ from neurons.concepts.density import NOISE, ClusterSettings
 from neurons.concepts.labels import name_of, words
 from neurons.core.errors import InvalidInput
 from neurons.core.types import ModelRef, NeuronSide
+from neurons.detectors import store
 from neurons.detectors.records import ConceptLabel, DetectorArrays
 from neurons.detectors.store import Detectors
 
@@ -31,7 +34,7 @@ def detectors(concept: list[int], t: list[float]) -> Detectors:
     side_concept[0, 0], side_t[0, 0] = concept, t
     neuron_CK, weight_CK = np.zeros((n, 1), np.int32), np.ones((n, 1), np.float32)
     mean_LI, tail = np.zeros((1, COUNT), np.float16), np.zeros((3, n, 12), np.float32)
-    arrays = DetectorArrays(neuron_CK, weight_CK, none, none, none, none, none, found, mean_LI, tail, side_concept, side_t)
+    arrays = DetectorArrays(neuron_CK, weight_CK, none, none, none, none, none, found, mean_LI, tail, *2 * (side_concept, side_t))
     labels = [ConceptLabel(name.lower(), name, field, "") for name, field in zip(NAMES, FIELDS, strict=True)]
     return Detectors(REF, labels, arrays, {})
 
@@ -141,13 +144,27 @@ def test_words_of_a_headline_and_a_theme() -> None:
     assert words("law, court", "the word art, mostly after sport") == ("law", "court", "art", "sport")
 
 
-def test_a_language_groups_only_where_the_text_is_in_it() -> None:
+def test_a_language_groups_only_where_the_text_is_in_it_elsewhere_the_topic_does() -> None:
     where, known = given()
-    spoken_of = Detectors(REF, [ConceptLabel("fruit", "Fruit text", "Languages", ""), *known.labels[1:]], known.arrays, {})
+    topic, topic_t = known.arrays.side_topic_2LI.copy(), known.arrays.side_topic_t_2LI.copy()
+    topic[0, 0, :10], topic_t[0, 0, :8], topic_t[0, 0, 8:10] = 1, SURE + 1, 1.0  # bread; two of them not surely
+    arrays = replace(known.arrays, side_topic_2LI=topic, side_topic_t_2LI=topic_t)
+    spoken_of = Detectors(REF, [ConceptLabel("fruit", "Fruit text", "Languages", ""), *known.labels[1:]], arrays, {})
     assert spoken_of.languages == (0,)
     groups = {
-        spoken: {one.label for one in cluster_sides(where, SIDES, detectors=spoken_of, spoken=spoken).clusters if one.kind == "concept"}
+        spoken: {one.label: set(one.sides) for one in cluster_sides(where, SIDES, detectors=spoken_of, spoken=spoken).clusters}
         for spoken in (None, (0,), ())
     }
-    assert "Fruit text" in groups[None] == groups[(0,)]
-    assert groups[()] == groups[None] - {"Fruit text"}
+    assert groups[None]["Fruit text"] == groups[(0,)]["Fruit text"] == set(SIDES[:10])
+    assert "Fruit text" not in groups[()]
+    assert groups[()]["Bread"] == set(SIDES[:8]) | set(SIDES[10:12])
+
+
+def test_detectors_of_before_there_were_topics_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, known = given()
+    labels = [ConceptLabel("fruit", "Fruit text", "Languages", ""), *known.labels[1:]]
+    whole = store._packed
+    monkeypatch.setattr(store, "_packed", lambda arrays: {name: value for name, value in whole(arrays).items() if "topic" not in name})
+    opened = store.save_detectors(tmp_path, REF, labels, known.arrays, facts={"corpus_tokens": 1, "lexicon": ""})
+    assert opened.strongest_topic(SIDES[0]) is None, "a language"
+    assert opened.strongest_topic(SIDES[10]) == opened.strongest_concept(SIDES[10]) == (1, SURE + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from neurons.concepts.clusters import SURE
 from neurons.detectors.features import encode_texts, text_means
 from neurons.detectors.lexicon import SHIPPED as SHIPPED_LEXICON
 from neurons.detectors.lexicon import load_lexicon
@@ -88,3 +89,13 @@ def test_most_neurons_have_a_sure_concept(detectors: Detectors) -> None:
     strongest_LI = detectors.arrays.side_t_2LI.max(axis=0)
     assert (strongest_LI > 4).mean() > 0.5
     assert (detectors.arrays.side_concept_2LI < len(detectors)).all()
+
+
+def test_topics_are_no_languages_and_the_strongest_concepts_of_all_other_sides(detectors: Detectors) -> None:
+    arrays = detectors.arrays
+    language_2LI = np.isin(arrays.side_concept_2LI, detectors.languages)
+    assert not np.isin(arrays.side_topic_2LI, detectors.languages).any()
+    assert 0.2 < language_2LI.mean() < 0.5
+    assert (arrays.side_topic_2LI == arrays.side_concept_2LI)[~language_2LI].mean() > 0.8
+    sure = language_2LI & (arrays.side_t_2LI >= SURE)
+    assert (arrays.side_topic_t_2LI[sure] >= SURE).mean() > 0.6

@@ -69,3 +69,15 @@ def test_t_is_the_difference_of_means_over_its_error_on_training_sentences_alone
         assert t_2LI[0, layer, neuron] == pytest.approx(max(truth), rel=2e-3)
         assert concept_2LI[1, layer, neuron] == int(np.argmin(truth))
         assert t_2LI[1, layer, neuron] == pytest.approx(-min(truth), rel=2e-3)
+
+
+def test_among_some_concepts_the_others_and_their_sentences_are_left_out(features: Given, texts: Texts) -> None:
+    concept_2LI, t_2LI = strongest_concepts(features, texts, CONCEPTS, among=np.array([True, True, False]))
+    assert not (concept_2LI == 2).any()
+    kept = texts.class_N != 2
+    fewer = Texts(tuple(np.array(texts.texts)[kept]), texts.class_N[kept], texts.near_N[kept], texts.held_N[kept])
+    alone = Given(features.acts_LNI[:, kept])
+    expected_concept, expected_t = strongest_concepts(alone, fewer, 2)
+    assert np.array_equal(concept_2LI, expected_concept)
+    assert np.allclose(t_2LI, expected_t, rtol=1e-2)
+    assert concept_2LI[0, 0, 0] in (0, 1), "most for the concept that is left out; now for another one"
