@@ -32,7 +32,10 @@ SteerFiles = Annotated[
 Suppress = Annotated[
     list[str] | None,
     typer.Option(
-        "--suppress", metavar="TEXT", help="Set the neurons of a concept (saved, or searched for in words) to 0.", show_default=False
+        "--suppress",
+        metavar="TEXT",
+        help="Weaken a concept: one of the lexicon by name, a saved one, or words to search for.",
+        show_default=False,
     ),
 ]
 Strengthen = Annotated[
@@ -40,7 +43,7 @@ Strengthen = Annotated[
     typer.Option(
         "--strengthen",
         metavar="TEXT",
-        help="TEXT or TEXT=0.75: set the neurons of a concept to a share of their extreme.",
+        help="Bring a concept out, as with --suppress; TEXT=0.75 sets the strength.",
         show_default=False,
     ),
 ]

@@ -14,7 +14,7 @@ from neurons.concepts.answer_scores import VISIBLE
 from neurons.concepts.learned import learned_push
 from neurons.concepts.search import Filters, SearchIndex, open_search
 from neurons.concepts.sets import SavedConcepts
-from neurons.concepts.strength import shown, usual_strength
+from neurons.concepts.strength import find_strength
 from neurons.core.errors import InvalidInput
 from neurons.core.progress import Progress, no_progress
 from neurons.core.steers import MAX_STRENGTH, Steer, TokenScope
@@ -42,7 +42,7 @@ class ConceptSteer:
     wanted: int
     """How many neurons were asked for."""
     shown: float | None = None
-    """How much of the concept it shows in answers to open prompts, 0 to 2 (`strength.shown`); None where it was not tried."""
+    """How much of the concept it shows in answers to open prompts, 0 to 2 (`StrengthPoint.shown`); None where it was not tried."""
 
     def line(self) -> str:
         """One sentence: what will be done."""
@@ -94,13 +94,17 @@ def find_concept(text: str, lexicon: Lexicon) -> LexiconConcept | None:
 
 def lexicon_steer(
     loaded: LoadedModel, concept: LexiconConcept, action: Action, *, strength: float | None = None, progress: Progress = no_progress
-) -> Steer:
-    """A concept of the lexicon strengthened (at the model's usual strength unless another is given) or suppressed."""
-    name = f"{action.capitalize()} {concept.name}"[:120]
+) -> ConceptSteer:
+    """A concept of the lexicon suppressed, or strengthened: at its own strength (`find_strength`) unless another is given."""
+    name, seen = f"{action.capitalize()} {concept.name}"[:120], None
     if action == "suppress":
-        return concept_steers.suppress(concept_steers.direction(loaded, concept.entry.train, progress=progress), name=name)
-    chosen = usual_strength(loaded, progress=progress) if strength is None else strength
-    return concept_steers.strengthen(loaded, learned_push(loaded, concept, progress=progress), strength=chosen, name=name)
+        steer = concept_steers.suppress(concept_steers.direction(loaded, concept.entry.train, progress=progress), name=name)
+    elif strength is None:
+        curve = find_strength(loaded, concept, progress=progress)
+        steer, seen = curve.steer, curve.best.shown
+    else:
+        steer = concept_steers.strengthen(loaded, learned_push(loaded, concept, progress=progress), strength=strength, name=name)
+    return ConceptSteer(action, concept.name, steer, "lexicon", steer.size, seen)
 
 
 def steer_by_words(
@@ -120,9 +124,7 @@ def steer_by_words(
     known = None if text in SavedConcepts() or (action == "suppress" and strength is not None) else find_concept(text, load_lexicon())
     if known is None:
         return concept_steer(loaded.ref, text, action, strength=strength, index=index)
-    steer = lexicon_steer(loaded, known, action, strength=strength, progress=progress)
-    seen = shown(loaded, known, steer, progress=progress) if action == "strengthen" and strength is None else None
-    return ConceptSteer(action, known.name, steer, "lexicon", steer.size, seen)
+    return lexicon_steer(loaded, known, action, strength=strength, progress=progress)
 
 
 def concept_steer(

@@ -1,21 +1,22 @@
-"""Which strength shows a concept while the text still reads: strengths against scores, for one concept or once for a whole model.
+"""Which strength shows a concept while the text still reads: strengths against scores, found once for each concept and kept.
 
-And whether one concept shows at all at that strength, so that a card can say so before it is run.
+And whether it shows at all at that strength, so that a card can say so before it is run.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from pydantic import BaseModel, Field
 
-from neurons.concepts.answer_scores import AnswerScore, ConceptJudge, Following, fluency
+from neurons.concepts.answer_scores import AnswerScore, ConceptJudge, Following, fluency, own_texts
 from neurons.concepts.concept_steers import strengthen
 from neurons.concepts.embed import embedder
 from neurons.concepts.learned import learned_push
@@ -26,11 +27,11 @@ from neurons.core.progress import Progress, no_progress
 from neurons.core.repetition import repetition
 from neurons.core.steers import Steer
 from neurons.core.types import Message, ModelRef
-from neurons.detectors.lexicon import SHIPPED, Lexicon, LexiconConcept, load_lexicon
+from neurons.detectors.lexicon import Lexicon, LexiconConcept, load_lexicon
 from neurons.models.chat import decode, encode_prompt
 from neurons.models.loaded import LoadedModel
 from neurons.runs.batched import SteeredPrompt, answers, logprobs
-from neurons.runs.steering import placed, steer_to_json
+from neurons.runs.steering import placed
 from neurons.storage.files import write_json
 
 PROMPTS = (
@@ -40,11 +41,6 @@ PROMPTS = (
 )
 STRENGTHS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.3)
 TOKENS = 60
-CONCEPTS = 4
-"""Concepts of the lexicon that a model's usual strength is found with."""
-KNOWN: dict[tuple[str, int, int, int], float] = {("LlamaForCausalLM", 30, 1536, 49152): 1.0}
-"""(architecture, layers, neurons, vocabulary) -> strength. The default model's was chosen by hand from trials of 6 concepts x 4 prompts
-(docs/log.md), not by the search."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,8 @@ class StrengthPoint:
 
     strength: float
     concept: float
+    shown: float
+    """The middle concept score of the answers: from `answer_scores.VISIBLE` on the concept shows."""
     fluency: float
     following: float
     total: float
@@ -72,14 +70,25 @@ class StrengthCurve:
     """At the chosen strength."""
 
     @property
+    def best(self) -> StrengthPoint:
+        return best_point(self.points)
+
+    @property
     def chosen(self) -> float:
-        """The strength with the best total, the weaker one where two are equal."""
-        return best_strength(self.points)
+        return self.best.strength
 
 
-def best_strength(points: Sequence[StrengthPoint]) -> float:
-    """Of points in order of strength."""
-    return max(points, key=lambda point: (round(point.total, 6), -point.strength)).strength
+def best_point(points: Sequence[StrengthPoint]) -> StrengthPoint:
+    """The point with the best total, the weaker one where two are equal."""
+    return max(points, key=lambda point: (round(point.total, 6), -point.strength))
+
+
+class _Kept(BaseModel):
+    """What is kept of a search."""
+
+    tried: str
+    """A mark of the prompts, tokens, strengths and of what judged the answers."""
+    points: tuple[StrengthPoint, ...] = Field(min_length=1)
 
 
 def find_strength(
@@ -91,31 +100,52 @@ def find_strength(
     tokens: int = TOKENS,
     progress: Progress = no_progress,
 ) -> StrengthCurve:
-    """Answer three open prompts at every strength and score the answers. Raises `InvalidInput` for no strengths or some below 0."""
+    """Answer three open prompts at every strength and score the answers, once; they are kept.
+
+    Raises `InvalidInput` for no strengths or some that are not above 0, and where the model says nothing about the concept.
+    """
     values = sorted(dict.fromkeys(map(float, strengths)))
     if not values or not all(math.isfinite(value) and value > 0 for value in values):
         raise InvalidInput("give one or more strengths above 0", field="strengths")
     push_LI = learned_push(loaded, concept, progress=progress)
     steer = strengthen(loaded, push_LI, strength=values[0], name=f"Strengthen {concept.name}"[:120])
-    judge = ConceptJudge.of(concept, lexicon or load_lexicon())
-    scored = score_answers(loaded, [replace(steer, strength=value) for value in values], judge, tokens=tokens, progress=progress)
-    points = tuple(_point(value, scores, texts[0]) for value, (scores, texts) in zip(values, scored, strict=True))
-    return StrengthCurve(concept.name, points, replace(steer, strength=best_strength(points)))
-
-
-def shown(
-    loaded: LoadedModel, concept: LexiconConcept, steer: Steer, *, lexicon: Lexicon | None = None, progress: Progress = no_progress
-) -> float:
-    """How much of a concept its steer shows: the middle concept score, 0 to 2, of its answers to three open prompts. Tried once, kept."""
-    said = json_text([steer_to_json(steer), concept.entry.held, PROMPTS, TOKENS])
-    path = subfolder("steering") / f"shown-{loaded.ref.weights_hash[:32]}-{hashlib.sha256(said.encode()).hexdigest()[:16]}.json"
+    tried, path = _mark([own_texts(concept), PROMPTS, tokens, values]), _curve_file(loaded.ref, steer)
     with FileLock(f"{path}.lock"):
-        kept = _kept_number(path, "shown")
-        if kept is None:
-            ((scores, _texts),) = score_answers(loaded, [steer], ConceptJudge.of(concept, lexicon or load_lexicon()), progress=progress)
-            kept = float(np.median([score.concept for score in scores]))
-            write_json(path, {"shown": kept, "concept": concept.name, "strength": steer.strength})
-    return kept
+        kept = _kept(path)
+        if kept is None or kept.tried != tried:
+            judge = ConceptJudge.of(concept, lexicon or load_lexicon())
+            scored = score_answers(loaded, [replace(steer, strength=value) for value in values], judge, tokens=tokens, progress=progress)
+            points = tuple(_point(value, scores, texts[0]) for value, (scores, texts) in zip(values, scored, strict=True))
+            kept = _Kept(tried=tried, points=points)
+            write_json(path, kept.model_dump())
+    best = best_point(kept.points)
+    return StrengthCurve(concept.name, kept.points, replace(steer, strength=best.strength))
+
+
+def known_best(ref: ModelRef, steer: Steer) -> StrengthPoint | None:
+    """The best point of a push, whatever strength and name it has now, where `find_strength` tried it before on this machine."""
+    kept = _kept(_curve_file(ref, steer))
+    return best_point(kept.points) if kept is not None else None
+
+
+def _curve_file(ref: ModelRef, steer: Steer) -> Path:
+    push = _mark([list(map(str, steer.neurons)), steer.values])
+    return subfolder("steering") / f"strengths-{ref.weights_hash[:32]}-{ref.dtype}-{push}.json"
+
+
+def _mark(said: Any) -> str:
+    return hashlib.sha256(json_text(said).encode()).hexdigest()[:16]
+
+
+def _kept(path: Path) -> _Kept | None:
+    """A kept search; None where there is none, or one that was cut off or is not ours: it is searched again."""
+    try:
+        return _Kept.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        path.unlink(missing_ok=True)
+        return None
 
 
 def score_answers(
@@ -150,6 +180,7 @@ def _point(strength: float, scores: Sequence[AnswerScore], answer: str) -> Stren
     return StrengthPoint(
         strength,
         mean(lambda score: score.concept),
+        float(np.median([score.concept for score in scores])),
         mean(lambda score: score.fluency),
         mean(lambda score: score.following),
         mean(lambda score: score.total),
@@ -157,52 +188,3 @@ def _point(strength: float, scores: Sequence[AnswerScore], answer: str) -> Stren
         mean(lambda score: score.repetition),
         answer,
     )
-
-
-def known_strength(ref: ModelRef) -> float | None:
-    """The model's usual strength where it was found before, on this machine or for the shipped model."""
-    kept = _kept_number(_strength_file(ref), "strength")
-    if kept is not None:
-        return kept
-    return KNOWN.get((ref.architecture, ref.n_layers, ref.n_neurons, ref.n_vocab))
-
-
-def _kept_number(path: Path, name: str) -> float | None:
-    """A number of a kept file; None where there is none."""
-    if not path.is_file():
-        return None
-    try:
-        return float(json.loads(path.read_text(encoding="utf-8"))[name])
-    except (OSError, ValueError, KeyError, TypeError):
-        path.unlink(missing_ok=True)  # cut off or not ours: it is found again
-        return None
-
-
-def _strength_file(ref: ModelRef) -> Path:
-    return subfolder("steering") / f"asked-strength-{ref.weights_hash[:32]}.json"
-
-
-def usual_strength(loaded: LoadedModel, *, progress: Progress = no_progress) -> float:
-    """The one strength for every concept of a model, found once: the best mean total over some concepts of the lexicon. Kept on disk."""
-    path = _strength_file(loaded.ref)
-    with FileLock(f"{path}.lock"):
-        known = known_strength(loaded.ref)
-        if known is not None:
-            return known
-        lexicon = load_lexicon((SHIPPED,))
-        step = len(lexicon.concepts) // CONCEPTS
-        curves = []
-        for number, concept in enumerate(lexicon.concepts[step // 2 :: step][:CONCEPTS]):
-            progress(number, CONCEPTS, f"finding this model's strength with {concept.name}")
-            curves.append(find_strength(loaded, concept, lexicon=lexicon, progress=_within(progress, number)))
-        totals = [(float(np.mean([curve.points[n].total for curve in curves])), -value) for n, value in enumerate(STRENGTHS)]
-        strength = -max(totals)[1]
-        write_json(path, {"strength": strength, "concepts": [curve.name for curve in curves], "totals": [total for total, _ in totals]})
-    return strength
-
-
-def _within(progress: Progress, number: int) -> Progress:
-    def inner(done: int, total: int | None, message: str) -> None:
-        progress(number, CONCEPTS, message)
-
-    return inner

@@ -25,7 +25,7 @@ _LONGEST_CELL = 1_000_000
 def read_json(text: str) -> tuple[list[Numbered], list[tuple[int, str]]]:
     """(number, value) of every row, and number and reason of those that are not JSON.
 
-    Numbers are lines where the file has a value a line, else they count the values. A list of messages is one row. Lines end at line
+    Numbers are lines where the file has one value per line, else they count the values. A list of messages is one row. Lines end at line
     feeds alone: JSON allows other line separators within a text. Raises `InvalidFile` when nothing can be read.
     """
     whole = _whole(text)

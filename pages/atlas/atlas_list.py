@@ -60,7 +60,7 @@ def draw() -> Atlas | None:
     chosen = picked[0] if picked else names.index(asked) if asked in names else here
     st.query_params["atlas"] = names[chosen]
     if loaded is not None and used is None:
-        st.caption(f"None of them is of the loaded model, {untrusted.escape(loaded.ref.name)}, nor of near weights.")
+        st.caption(f"None of them belongs to the loaded model, {untrusted.escape(loaded.ref.name)}, or to weights like its own.")
     info = infos[chosen]
     return used if used is not None and folder_of(info) == used.folder else open_folder(folder_of(info))
 

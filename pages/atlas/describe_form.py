@@ -87,7 +87,9 @@ def _template(loaded: LoadedModel, *, disabled: bool) -> None:
             "Held-out tokens", 500, None, _STANDARD.held_tokens, 1_024, key="atlas.describe.held", help="For the scores"
         )
         secondary = st.toggle(
-            "Also the published score", key="atlas.describe.secondary", help="Top 20 and 5 random windows: flattering, and slow"
+            "Score as published, too",
+            key="atlas.describe.secondary",
+            help="On a neuron's 20 strongest passages and 5 random ones, as in the paper: flattering, and slow",
         )
         if st.button("Describe", icon=":material/edit_note:", type="primary", key="atlas.describe.go", disabled=disabled, width="stretch"):
             params = atlas_jobs.DescribeParameters(tokens=int(tokens), held=int(held), secondary=secondary)
@@ -101,7 +103,9 @@ def _score(loaded: LoadedModel, *, disabled: bool) -> None:
         st.caption("After an import, or on more text. Phrases that are not in the describer's form keep the score they came with.")
         tokens = st.number_input("Held-out tokens", 500, None, _STANDARD.held_tokens, 1_024, key="atlas.score.tokens")
         secondary = st.toggle(
-            "Also the published score", key="atlas.score.secondary", help="Top 20 and 5 random windows: flattering, and slow"
+            "Score as published, too",
+            key="atlas.score.secondary",
+            help="On a neuron's 20 strongest passages and 5 random ones, as in the paper: flattering, and slow",
         )
         if st.button("Score", icon=":material/grading:", key="atlas.score.go", disabled=disabled, width="stretch"):
             params = atlas_jobs.ScoreParameters(tokens=int(tokens), secondary=secondary)

@@ -86,7 +86,7 @@ def draw_tokens(
     figures.chart(picture.probabilities(), key=f"{key}.probabilities", stem="probabilities")
     shared = frame[frame["kl"].notna()].drop_duplicates("position")
     if shared.empty:
-        why = "no probabilities were recorded" if found.same_prompt else "after other prompts the two answers share no text before them"
+        why = "no probabilities were recorded" if found.same_prompt else "the prompts differ, so the answers share no text before them"
         st.caption(f"There is no KL divergence to show: {why}.")
         return
     bound = "Over the whole vocabulary." if exact is not None else "A lower bound, from the ten likeliest tokens of each."

@@ -105,7 +105,7 @@ def _free_key(name: str) -> str:
 def _file() -> None:
     files = st.file_uploader(
         "A lexicon file (JSON)", type=["json"], accept_multiple_files=True, key="concepts.form.files", max_upload_size=_MAX_FILE_MB,
-        help="One field with its concepts, as docs/lexicon.md has it. A concept whose key is known takes that one's place.",
+        help="One field with its concepts, in the format of docs/lexicon.md. A concept with the key of a known one replaces it.",
     )  # fmt: skip
     seen: dict[str, list[untrusted.Part]] = st.session_state.setdefault(_TAKEN, {})
     fresh = [file for file in files if file.file_id not in seen]

@@ -30,7 +30,7 @@ def draw() -> None:
             st.caption("It goes on when you leave this page. Stopped or interrupted, it is resumed where it was.")
             return
         if st.button(
-            "Find the neurons",
+            "Find each concept's neurons",
             icon=":material/troubleshoot:",
             type="secondary" if current else "primary",
             key="concepts.detectors.go",
@@ -59,7 +59,7 @@ def standing(ref: ModelRef, made: Detectors | None) -> tuple[str, bool]:
     gone = len(set(made.keys) - {concept.key for concept in lexicon.concepts})
     parts = [f"{count} {what}" for count, what in ((new, "added"), (gone, "removed")) if count]
     changes = " and ".join(parts) or "texts changed"
-    return f"{known}. The lexicon was changed since ({changes}): find the neurons again for it to count.", False
+    return f"{known}. The lexicon was changed since ({changes}): find the neurons again, so that the changes count.", False
 
 
 def start(ref: ModelRef) -> None:

@@ -52,7 +52,7 @@ def _figures(concept: LexiconConcept, made: Detectors | None) -> None:
     if loaded is None:
         return
     if made is None or concept.key not in made.keys:
-        st.caption("Its neurons were not looked for in this model yet: press *Find the neurons* at the left.")
+        st.caption("Its neurons were not looked for in this model yet: press *Find each concept's neurons* at the left.")
         return
     rates = made.rates(made.keys.index(concept.key))
     found = "Found in this model" if rates.found else "Not found in this model, so never shown as active"

@@ -102,16 +102,19 @@ def _steering(name: str, concept: Concept, loaded: LoadedModel | None, frame: pd
 
 
 def _by_sentences(name: str, concept: Concept, loaded: LoadedModel) -> None:
-    """What was kept from the lexicon is steered best from its sentences; the form below takes the neurons alone."""
+    """What was kept from the lexicon is steered best by its name; the form below takes the neurons alone."""
     known = find_concept(name, concept_making.lexicon()) if concept.origin == "lexicon" else None
     if known is None:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         for action, icon in _ICONS.items():
-            if st.button(f"{action.capitalize()} by its sentences", icon=icon, key=f"concepts.sentences.{action}", type="primary"):
+            if st.button(f"{action.capitalize()} by its name", icon=icon, key=f"concepts.by_name.{action}", type="primary"):
                 concept_making.begin(loaded, known, action)
     concept_making.watch(key="concepts.making")
-    st.caption("The lexicon's sentences say which neurons to push or to cap, and how far. Or hold these at a share of their own:")
+    st.caption(
+        "By its name: which neurons to push or to cap, and how far, is learned from the model itself. "
+        "Or hold these neurons at a share of their strongest activation:"
+    )
 
 
 def _steer(action: Action, name: str, concept: Concept, loaded: LoadedModel) -> None:

@@ -73,7 +73,8 @@ def _upload() -> PromptSet | None:
         key="prompts.file",
         max_upload_size=_MAX_MB,
         on_change=_forget_file,
-        help="TXT: one prompt per line. CSV: any separator. JSON: an array, or a value a line. Known kinds (Alpaca, ShareGPT, OpenAI chat, "
+        help="TXT: one prompt per line. CSV: any separator. JSON: an array, or one value per line. "
+        "Known kinds (Alpaca, ShareGPT, OpenAI chat, "
         "BIG-bench, lm-eval, promptfoo, HarmBench...) are read as what they are",
     )
     file = _kept(file)
@@ -165,7 +166,7 @@ def _columns(table: Table, mark: str) -> Columns | None:
         fields[field] = None if picked == _DETECTED else picked
     if prompt is None and not template.strip():
         st.info(
-            "Choose the column that is asked, or write a template: no column is taken for the prompt by its looks.",
+            "Choose the column that is asked, or write a template: Neuronscope does not guess which column holds the prompts.",
             icon=":material/touch_app:",
         )
         return None

@@ -14,7 +14,7 @@ from typing import Any
 import streamlit as st
 
 from neurons.concepts.answer_scores import VISIBLE
-from neurons.concepts.strength import known_strength
+from neurons.concepts.strength import known_best
 from neurons.core.errors import InvalidSteer
 from neurons.core.steers import Steer
 from neurons.core.types import NeuronSide
@@ -23,8 +23,6 @@ from neurons.runs.steering import resolve
 
 _CARDS = "steer.cards"
 _DELETED = "steer.deleted"
-_LIMITS = "steer.limits"
-_SEEN = "steer.seen"
 _SEPARATORS = re.compile(r"[,;\n]+|\s+(?=[lL]?\d+\s*[:/.])")
 
 
@@ -161,33 +159,16 @@ def _doing(steer: Steer) -> str:
     return f"Adds {level} to {count} {where}{fades}." if steer.strength else f"Adds nothing to {count}."
 
 
-def limits() -> dict[int, float]:
-    """The strengths that were found for pushes in this session, by `push_mark`."""
-    found: dict[int, float] = st.session_state.setdefault(_LIMITS, {})
-    return found
-
-
-def seen() -> dict[int, tuple[float, float]]:
-    """(strength, how much of the concept showed there, 0 to 2) of pushes that were tried in this session, by `push_mark`."""
-    found: dict[int, tuple[float, float]] = st.session_state.setdefault(_SEEN, {})
-    return found
-
-
-def push_mark(steer: Steer) -> int:
-    """The same for steers that push the same neurons the same way, whatever their strength and name."""
-    return hash((steer.neurons, steer.values))
-
-
 def warning(steer: Steer, loaded: LoadedModel | None) -> str:
     """What to know about a push that is stronger than was found to read well, or that was tried and did not show, or ""."""
     if steer.mode != "add" or steer.fade is None or loaded is None or not steer.enabled:
         return ""
-    own = limits().get(push_mark(steer))
-    limit = own if own is not None else known_strength(loaded.ref)
-    if limit is None or steer.strength <= limit:
-        tried, score = seen().get(push_mark(steer), (0.0, VISIBLE))
-        if score >= VISIBLE or steer.strength > tried:
-            return ""
-        return f"Tried on three open questions at {tried:g}, this concept hardly showed in the answers ({score:.1f} of 2; it shows from 1)."
-    found = "the strength found for it" if own is not None else "this model's usual strength"
-    return f"Above {limit:g}, {found}, the text is likely to loop or to leave the question."
+    best = known_best(loaded.ref, steer)
+    limit, found = (best.strength, "the strength found for it") if best is not None else (1.0, "the strength it was learned at")
+    if steer.strength > limit:
+        return f"Above {limit:g}, {found}, the text is likely to loop or to leave the question."
+    if best is None or best.shown >= VISIBLE:
+        return ""
+    return (
+        f"Tried on three open questions at {limit:g}, this concept hardly showed in the answers ({best.shown:.1f} of 2; it shows from 1)."
+    )

@@ -70,7 +70,7 @@ def _preview(loaded: LoadedModel, text: str, concept: LexiconConcept | None) -> 
         detectors = detectors_of(loaded.ref)
         number = detectors.keys.index(concept.key) if detectors is not None and concept.key in detectors.keys else None
         if detectors is None or number is None:
-            st.caption("How well this model knows it is not measured yet; it is steered from the lexicon's sentences all the same.")
+            st.caption("How well this model knows it is not measured yet. It can be steered without that.")
             return
         auroc = float(detectors.arrays.auroc_C[number])
         if not bool(detectors.found[number]):

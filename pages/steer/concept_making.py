@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from neurons.concepts.steers import Action, lexicon_steer
-from neurons.concepts.strength import shown
-from neurons.core.steers import Steer
+from neurons.concepts.steers import Action, ConceptSteer, lexicon_steer
 from neurons.core.tasks import Task
 from neurons.detectors.lexicon import Lexicon, LexiconConcept, load_lexicon
 from neurons.models.loaded import LoadedModel
@@ -15,8 +13,8 @@ from pages.shared import progress_row, server_wide, steer_state
 _TASK = "steer.making"
 
 
-class Making(Task[tuple[Steer, float | None]]):
-    """The neurons of a concept being found, and how much a strengthened one shows in three answers (None for a suppressed one)."""
+class Making(Task[ConceptSteer]):
+    """The neurons of a concept being found and, where it is strengthened, how strongly they are best pushed."""
 
 
 @st.cache_resource(show_spinner=False, ttl=60)
@@ -33,12 +31,7 @@ def concept_of(key: str) -> LexiconConcept | None:
 def begin(loaded: LoadedModel, concept: LexiconConcept, action: Action) -> None:
     """Find what strengthens or suppresses a concept; `watch` puts it on a card."""
     task = Making(what=f"finding the neurons that {action} {concept.name}")
-
-    def made() -> tuple[Steer, float | None]:
-        steer = lexicon_steer(loaded, concept, action, progress=task.progress)
-        return steer, shown(loaded, concept, steer, progress=task.progress) if action == "strengthen" else None
-
-    server_wide.server().start(task, made)
+    server_wide.server().start(task, lambda: lexicon_steer(loaded, concept, action, progress=task.progress))
     st.session_state[_TASK] = task.id
 
 
@@ -49,8 +42,6 @@ def watch(*, key: str) -> None:
         return
     st.session_state.pop(_TASK, None)
     with server_wide.errors_shown():
-        steer, seen = task.result()
-        steer_state.add(steer)
-        if seen is not None:
-            steer_state.seen()[steer_state.push_mark(steer)] = (steer.strength, seen)
-        st.toast(f"{steer.size} neurons are on a new card in the Steer tab.", icon=":material/tune:")
+        made = task.result()
+        steer_state.add(made.steer)
+        st.toast(f"{made.steer.size} neurons are on a new card in the Steer tab.", icon=":material/tune:")

@@ -62,7 +62,6 @@ def draw(context: TraceContext) -> None:
 
 
 def _result(uid: str, curve: StrengthCurve) -> None:
-    steer_state.limits()[steer_state.push_mark(curve.steer)] = curve.chosen
     frame = pd.DataFrame([{**vars(point), "repetition_text": percent(point.repetition)} for point in curve.points])
     long = frame.melt(id_vars=["strength", "ratio", "repetition_text"], value_vars=list(_LINES), var_name="what", value_name="score")
     long["what"] = long["what"].map(_LINES)
@@ -87,7 +86,7 @@ def _result(uid: str, curve: StrengthCurve) -> None:
         alt.Chart(pd.DataFrame({"strength": [curve.chosen]})).mark_rule(color=colour("selection"), strokeDash=[4, 3]).encode(x="strength:Q")
     )
     st.altair_chart((mark + lines).properties(height=240), key="steer.find.chart", width="stretch")
-    best = next(point for point in curve.points if point.strength == curve.chosen)
+    best = curve.best
     st.caption(
         f"Dashes: strength {curve.chosen:g}, where all three scores together are best: concept {best.concept:.1f}, "
         f"fluency {best.fluency:.1f}, the question followed {best.following:.1f} of 2; "

@@ -34,7 +34,7 @@ _MADE = {
     "concept": "Its members' strongest concept is sure and is this one, or of this field.",
     "likeness": "Found by likeness (HDBSCAN). Stability: how much of it comes back when a fifth of the other neurons is left out; "
     f"under {STABLE:g} it is unstable.",
-    "noise": "No concept of theirs is sure, and they are like no group.",
+    "noise": "None of them has a sure concept, and they resemble no group.",
 }
 
 

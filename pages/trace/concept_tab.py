@@ -28,7 +28,7 @@ _AROUND = 215  # pixels beside the strip that are not cards
 _MEMBERS = 3
 BUTTONS = (
     cards.Button("suppress", "Suppress", "A steer that keeps its neurons from going beyond their usual level, on a card of the Steer tab"),
-    cards.Button("strengthen", "Strengthen", "A steer that pushes its neurons as texts about it do, on a card of the Steer tab"),
+    cards.Button("strengthen", "Strengthen", "A steer that pushes neurons the way asking about it pushes them, on a card of the Steer tab"),
     cards.Button("keep", "Keep", "Save its neurons as a concept of your own"),
 )
 _RARITY = "Compared with pieces of the atlas's corpus of about the same length: how many of them show the concept as much."

@@ -18,7 +18,7 @@ from neurons.concepts.concept_steers import FADE, SCOPE, between, direction, str
 from neurons.concepts.learned import GUIDE, MOST_GUIDED, NEURONS, Lesson, learn, learned_push
 from neurons.concepts.readings import ASK, Readings, neutral_readings, read_answers
 from neurons.concepts.steers import ConceptSteer, find_concept, lexicon_steer, steer_by_words
-from neurons.concepts.strength import find_strength, known_strength, usual_strength
+from neurons.concepts.strength import find_strength, known_best
 from neurons.core.errors import Cancelled, InvalidInput
 from neurons.core.repetition import repetition
 from neurons.core.steers import Steer, TokenScope
@@ -125,15 +125,8 @@ def test_a_push_is_learned_once(loaded: LoadedModel, home: Path, monkeypatch: py
     assert 1 <= (first != 0).sum() <= NEURONS
 
 
-@pytest.mark.slow
-def test_whether_it_shows_is_tried_once(loaded: LoadedModel, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strength, "TOKENS", 6)
-    lexicon = load_lexicon((SHIPPED,))
+def test_a_steer_that_hardly_shows_says_so() -> None:
     steer = Steer((NeuronSide(1, 3),), "add", 0.5, SCOPE, values=(1.0,), fade=FADE)
-    first = strength.shown(loaded, lexicon.concepts[0], steer, lexicon=lexicon)
-    assert 0 <= first <= 2
-    monkeypatch.setattr(strength, "score_answers", lambda *_a, **_k: pytest.fail("tried again"))
-    assert strength.shown(loaded, lexicon.concepts[0], steer, lexicon=lexicon) == first
     made = ConceptSteer("strengthen", "sea", steer, "lexicon", 1, 0.3)
     assert "hardly shows (0.3 of 2)" in made.line()
     assert "hardly" not in replace(made, shown=1.2).line()
@@ -208,16 +201,28 @@ def test_a_strength_is_found_kept_and_can_be_stopped(loaded: LoadedModel, home: 
 
     with pytest.raises(Cancelled):
         find_strength(loaded, lexicon.concepts[0], lexicon=lexicon, progress=stop)
-    monkeypatch.setattr(strength, "CONCEPTS", 1)
-    monkeypatch.setattr(strength, "STRENGTHS", (0.5, 1.0))
-    monkeypatch.setattr(strength, "TOKENS", 4)
-    assert known_strength(loaded.ref) is None
-    found = usual_strength(loaded)
-    assert known_strength(loaded.ref) == found in (0.5, 1.0)
-    monkeypatch.setattr(strength, "find_strength", lambda *_a, **_k: pytest.fail("searched again"))
-    assert usual_strength(loaded) == found
+    monkeypatch.setattr(strength, "score_answers", lambda *_a, **_k: pytest.fail("answered again"))
+    again = find_strength(loaded, lexicon.concepts[0], lexicon=lexicon, strengths=(2.0, 0.5), tokens=6)
+    assert again == curve
+    # the push is known whatever its strength and name are now; another push is not
+    assert known_best(loaded.ref, replace(curve.steer, strength=7.0, name="mine")) == curve.best
+    assert known_best(loaded.ref, replace(curve.steer, values=tuple(-one for one in curve.steer.values or ()))) is None
+    with pytest.raises(pytest.fail.Exception, match="answered again"):
+        find_strength(loaded, lexicon.concepts[0], lexicon=lexicon, strengths=(2.0, 0.5), tokens=7)
+    (kept,) = (home / "steering").glob("strengths-*.json")
+    kept.write_text(kept.read_text()[:50])
+    assert known_best(loaded.ref, curve.steer) is None, "a file that was cut off"
+
+
+@pytest.mark.slow
+def test_a_concept_by_name_comes_at_its_own_strength(loaded: LoadedModel, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lexicon = load_lexicon((SHIPPED,))
+    monkeypatch.setattr(find_strength, "__kwdefaults__", {**find_strength.__kwdefaults__, "strengths": (0.5, 1.0), "tokens": 4})
     made = steer_by_words(loaded, lexicon.concepts[0].name, "strengthen")
-    assert (made.origin, made.steer.mode, made.steer.strength) == ("lexicon", "add", found)
+    best = known_best(loaded.ref, made.steer)
+    assert best is not None
+    assert (made.origin, made.steer.mode, made.steer.strength, made.shown) == ("lexicon", "add", best.strength, best.shown)
+    assert steer_by_words(loaded, lexicon.concepts[0].name, "strengthen", strength=0.4).steer.strength == 0.4
     assert steer_by_words(loaded, lexicon.concepts[0].key, "suppress").steer.mode == "cap"
 
 
@@ -227,7 +232,7 @@ def test_the_default_model_says_the_word(default_model: LoadedModel, home: Path)
     lexicon = load_lexicon((SHIPPED,))
     dogs = find_concept("dogs", lexicon)
     assert dogs is not None
-    steer = lexicon_steer(default_model, dogs, "strengthen")
+    steer = lexicon_steer(default_model, dogs, "strengthen").steer
     prompt = encode_prompt(default_model, [Message("user", "Write a short story about a day in a small town.")])
     said = []
     for steers in ((), placed((steer,), prompt.question)):

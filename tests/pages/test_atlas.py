@@ -54,7 +54,7 @@ class Upload(io.BytesIO):
 def finished(app: AppTest, kind: str) -> Any:
     """The newest job of a kind, once it has ended."""
     job = running.jobs_of(loaded().ref, kind)[0]
-    ended = job_progress.runner().wait(job.id, timeout=120)
+    ended = job_progress.runner().wait(job.id, timeout=500)
     assert ended.state == "done", ended.message
     return ended
 

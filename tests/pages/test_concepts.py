@@ -175,14 +175,14 @@ def test_neurons_are_taken_out() -> None:
 def test_what_was_kept_from_the_lexicon_is_steered_by_its_sentences() -> None:
     SavedConcepts().save("dogs", Concept.of([NeuronSide(0, 1)], ref=loaded().ref, origin="lexicon"))
     app = open_page("concepts", concept="dogs")
-    app.button(key="concepts.sentences.suppress").click().run()
+    app.button(key="concepts.by_name.suppress").click().run()
     until(lambda: not any(task.running for task in server_wide.server().tasks()))
     app.run()
     assert not app.exception
     [card] = app.session_state["steer.cards"]
     assert (card.steer.name, card.steer.mode) == ("Suppress dogs", "cap")
     SavedConcepts().save("mine", Concept.of([NeuronSide(0, 1)], ref=loaded().ref, origin="hand-picked"))
-    assert "concepts.sentences.suppress" not in {button.key for button in open_page("concepts", concept="mine").button}
+    assert "concepts.by_name.suppress" not in {button.key for button in open_page("concepts", concept="mine").button}
 
 
 @pytest.mark.usefixtures("described")
