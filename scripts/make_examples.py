@@ -24,7 +24,7 @@ from traces.store import EXAMPLES, TraceStore
 
 QUESTION = "What is the capital of Turkey?"
 SENTENCE = "Write one short sentence about the sea."
-SUPPRESSED = 5
+SUPPRESSED = 3
 
 
 def worst_neurons(loaded: LoadedModel, record: TraceRecord, wrong: str, right: str) -> tuple[NeuronSide, ...]:
@@ -59,7 +59,7 @@ def main() -> None:
         store.update(
             pair.steered.id,
             name="The wrong capital, steered",
-            note="The same question with five neurons set to 0. Whether that holds on other questions is another matter.",
+            note="The same question with three neurons set to 0. Whether that holds on other questions is another matter.",
         )
         store.update(sentence.id, note="Temperature 0.8 and a seed: replay it, and the same words come back.")
         shutil.rmtree(EXAMPLES, ignore_errors=True)

@@ -22,7 +22,10 @@ is shown with the choice on the Prompts page, and refused by the commands until 
 
 What a row expects is kept with its prompt. `neuronscope stats` and the Statistics page hold each answer against it where no other
 criterion is given: any of its texts, as words of their own. Of GSM8K's solutions the number after `####` is expected, of MATH's what is
-boxed.
+boxed. Of JSON's true and false, and of the texts yes, no, true and false in any case, the verdict is: the first yes, no, true or false in
+an answer must say the same ("true" and "yes" alike; "not true" is a no). What a model answered is not what is expected: `output`,
+`response`, `completion` or `answer` beside a column `generator`, `model` or `trace` counts only where `--expected-column` says so;
+answers in conversations beside one (LMSYS, WildChat) do not count. An answer that KTO's `label` calls false is none that is expected.
 
 - **Kind.** By the ending: txt, csv, tsv, json, jsonl, ndjson, yaml. A file without one that holds no JSON is a prompt a line; one that ends
   otherwise (html, md, log) is refused until `--format` says how it is read.
@@ -34,7 +37,10 @@ boxed.
 - **Encoding.** A byte-order mark is believed and goes; else UTF-8, else what the detector says first. It is said, and `--encoding`
   overrides it.
 - **JSON.** One value a line (lines end at line feeds alone), an array, an object that holds one list, pretty-printed or not. Where what
-  is asked is an object (LangSmith's inputs, Langfuse's input), its fields are the columns, in cells of CSV too.
+  is asked is an object (LangSmith's inputs, Langfuse's input), its fields are the columns, in cells of CSV too. Where only some
+  are objects, each is asked if it holds one question or conversation alone, else left out.
+- **Transcripts.** A text that is a conversation as HH-RLHF writes it (`Human: ...`, `Assistant: ...`, parted by empty lines) is asked
+  turn by turn.
 - **promptfoo.** Of its assertions equals, contains (and its kin), starts-with and regex are kept; what stands in other files, scenarios,
   conditions and filters are refused.
 - **Parts of a question.** A question beside choices, a passage, a table, an image or earlier turns is not asked without them: known shapes

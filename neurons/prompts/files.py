@@ -17,10 +17,10 @@ from neurons.core.errors import InvalidFile, InvalidInput, StoreError
 from neurons.core.types import Message
 from neurons.prompts.nested import with_turns
 from neurons.prompts.sets import PromptRow, PromptSet
-from neurons.prompts.shape_rows import named
+from neurons.prompts.shape_rows import expected_column, named
 from neurons.prompts.shapes import Shape, asks_and_expects, find_shape, only_column
 from neurons.prompts.values import Asked, expected_of, id_of, messages_of, tags_of, text_of, with_system
-from neurons.storage.column_names import EXPECTED, ID, SYSTEM, TAGS
+from neurons.storage.column_names import ID, SYSTEM, TAGS
 from neurons.storage.tables import Format, RowError, Table, kind_of, read_table, short
 
 _SHOWN = 12
@@ -190,7 +190,7 @@ def _by_names(table: Table, columns: Columns, prompt: str | None) -> Columns:
         system=columns.system or named(rest, SYSTEM),
         id=columns.id or named(rest, ID),
         tags=columns.tags or named(rest, TAGS),
-        expected=columns.expected or named(rest, EXPECTED),
+        expected=columns.expected or expected_column(rest),
     )
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from neurons.core.errors import InvalidFile
 from neurons.core.outside_json import parse_json
-from neurons.prompts.shape_rows import Row, asked_columns, get, holds, named
+from neurons.prompts.shape_rows import Row, asked_columns, expected_column, get, holds, named
 from neurons.storage.column_names import ASKED, BESIDE, EXPECTED, ID, SYSTEM, TAGS, plain_name
 from neurons.storage.json_rows import turns_in
 from neurons.storage.tables import Table
 
 _CONVERSATIONS = ("messages", "conversations", "conversation")
 _LISTS = ("data", "prompts", "questions", "examples", "rows", "items", "instances", "samples", "records")
+_ASKED = frozenset(plain_name(name) for name in ASKED)
 _FACTS = frozenset(plain_name(name) for name in (*EXPECTED, *ID, *SYSTEM, *TAGS))
 _PART_OF_A_ROW = frozenset(plain_name(name) for name in (*ASKED, *BESIDE, *EXPECTED)) - {"schema"}  # which pandas writes beside its rows
 
@@ -118,6 +119,35 @@ def with_objects(table: Table) -> Table:
     return replace(table, rows=tuple(rows))
 
 
+def with_texts(table: Table) -> Table:
+    """The table with objects among texts in a column that is asked read as the one text or conversation that they hold.
+
+    Langfuse keeps one item's input as a text and another's as an object. One that holds more stays, and is left out as no text.
+    """
+    names = [name for name in asked_columns(table) if {type(row.get(name)) for _, row in table.rows} >= {str, dict}]
+    if len(names) != 1:
+        return table
+    answers = expected_column(table.columns, but=names[0])
+
+    def plain(row: Row) -> Row:
+        if not isinstance(row.get(names[0]), dict):
+            return row
+        told = {} if answers is None else {answers: _answer_in(row.get(answers))}
+        return {**row, names[0]: _only_text(row[names[0]]), **told}
+
+    said = f"where {names[0]!r} is an object, the one text or conversation in it is asked"
+    return replace(table, rows=tuple((number, plain(row)) for number, row in table.rows), notes=(*table.notes, said))
+
+
+def _only_text(value: Mapping[str, Any]) -> Any:
+    """What an object asks, where it is one field that is asked, or the only one; else the object."""
+    asked = [name for name in value if plain_name(name) in _ASKED]
+    parts = [name for name in value if plain_name(name) in BESIDE]
+    if parts or not (len(asked) == 1 or len(value) == 1):
+        return value
+    return value[asked[0] if asked else next(iter(value))]
+
+
 def _object_in(cell: Any) -> Any:
     """The object that a cell holds as text; None for an empty cell, False for any other."""
     if cell is None or (isinstance(cell, str) and not cell.strip()):
@@ -136,7 +166,7 @@ def opened(table: Table) -> Table | None:
     asked = asked_columns(table)
     if len(asked) != 1 or not holds(table, asked[0], dict):
         return None
-    answers = named([name for name in table.columns if name != asked[0]], EXPECTED)
+    answers = expected_column(table.columns, but=asked[0])
     kept = [name for name in table.columns if plain_name(name) in _FACTS and name != answers]
 
     def row_of(row: Row) -> Row:

@@ -13,7 +13,7 @@ from typing import Any
 from neurons.core.errors import InvalidFile, InvalidInput
 from neurons.core.json_text import json_text
 from neurons.core.outside_json import parse_json
-from neurons.prompts.values import Expected, expected_of
+from neurons.prompts.values import Expected, texts_of
 
 _VARIABLE = re.compile(r"\{\{-?\s*([\w.]+)\s*-?\}\}")
 _MAX = 100_000
@@ -50,15 +50,15 @@ def expected_assertions(assertions: Any) -> Expected | None:
 def _assertion(kind: str, value: Any) -> Expected | None:
     if kind.endswith("-any") and isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
-    texts = None if isinstance(value, Mapping) else expected_of(value)
-    if texts is None:
+    texts = () if isinstance(value, Mapping) else texts_of(value)
+    if not texts:
         return None
     if kind in _CONTAINS:
-        return texts
+        return Expected(texts)
     if kind == "equals":
-        return Expected(texts.texts, "equals")
+        return Expected(texts, "equals")
     if kind in ("starts-with", "regex"):
-        return Expected((rf"\A{re.escape(texts.texts[0])}" if kind == "starts-with" else texts.texts[0],), "regex")
+        return Expected((rf"\A{re.escape(texts[0])}" if kind == "starts-with" else texts[0],), "regex")
     return None
 
 

@@ -55,7 +55,9 @@ class PromptSet:
         said = f"{self.read:,} row{'' if self.read == 1 else 's'} read, {count:,} asked, {len(self.errors):,} left out"
         first = "".join(f" ({'the first is ' if len(self.errors) > 1 else ''}row {e.row}: {e.message})" for e in self.errors[:1])
         expected = sum(1 for row in self.rows if row.expected is not None)
-        none = "; none with an expected answer that is a text or a number" if "; expected is" in self.asked and self.rows else ""
+        none = (
+            "; none with an expected answer that is a text, a number, true or false" if "; expected is" in self.asked and self.rows else ""
+        )
         return f"{said}{first}" + (f"; {expected:,} with an expected answer" if expected else none)
 
 
@@ -90,7 +92,7 @@ class _SavedRow(_Saved):
     messages: tuple[dict[str, Any], ...]
     id: str = ""
     tags: tuple[str, ...] = ()
-    expected: dict[Literal["contains", "regex", "equals"], Annotated[tuple[str, ...], Field(min_length=1)]] | None = None
+    expected: dict[Literal["contains", "regex", "equals", "verdict"], Annotated[tuple[str, ...], Field(min_length=1)]] | None = None
 
     def prompt(self) -> PromptRow:
         """The row itself. Raises `InvalidInput`."""

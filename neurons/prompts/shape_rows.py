@@ -14,12 +14,14 @@ from neurons.core.errors import InvalidInput
 from neurons.core.types import Message
 from neurons.prompts import promptfoo
 from neurons.prompts.values import Asked, conversation, expected_of, id_of, messages_of, tags_of, text_of, with_system
-from neurons.storage.column_names import ASKED, BESIDE, EXPECTED, ID, SPEAKER, SYSTEM, TAGS, plain_name
+from neurons.storage.column_names import ASKED, BESIDE, EXPECTED, ID, SPEAKER, SYSTEM, TAGS, WRITER, WRITTEN, plain_name
 from neurons.storage.tables import Table
 
 Row = Mapping[str, Any]
 _LOOKED_AT = 50
 _ASKED = frozenset(plain_name(name) for name in ASKED)
+_MARKED = ("label", "kto tag")
+"""What says of an answer, as KTO's data sets do, whether it is a good one."""
 _CHOICE = re.compile(r"(sol|solution|ans|answer|option|choice|ending|candidate|alternative) ?([0-9]|[a-e])")
 """A column that holds one of several answers to choose from."""
 
@@ -36,6 +38,20 @@ def named(columns: Sequence[str], names: Sequence[str]) -> str | None:
 def get(row: Row, *names: str) -> Any:
     column = named(tuple(row), names)
     return None if column is None else row[column]
+
+
+def expected_column(columns: Sequence[str], *, but: str | None = None) -> str | None:
+    """The column that says what is expected, none that a model wrote; `but` is another column than that."""
+    rest = [column for column in columns if but is None or plain_name(column) != plain_name(but)]
+    written = WRITTEN if named(columns, WRITER) is not None else ()
+    return named(rest, [name for name in EXPECTED if name not in written])
+
+
+def _expected_in(row: Row, *, but: str | None = None) -> Any:
+    column = expected_column(tuple(row), but=but)
+    if column is None or (plain_name(column) in WRITTEN and str(get(row, *_MARKED)).casefold() == "false"):
+        return None
+    return row[column]
 
 
 def has(*names: str) -> Callable[[Table], bool]:
@@ -91,7 +107,7 @@ def read_question(row: Row) -> Asked:
     if column is None:
         raise InvalidInput("it has nothing that is asked")
     messages, answer = messages_of(row[column], column)
-    expected = expected_of(get(row, *(name for name in EXPECTED if plain_name(name) != plain_name(column))))
+    expected = expected_of(_expected_in(row, but=column))
     return Asked(with_system(messages, get(row, *SYSTEM)), expected or answer, **_facts(row))
 
 
@@ -113,7 +129,9 @@ def _turns(value: Any) -> Any:
 
 def read_messages(row: Row) -> Asked:
     messages, answer = conversation(_turns(get(row, "messages", "conversations", "conversation", "items", "data")))
-    return Asked(with_system(messages, get(row, *SYSTEM)), answer or expected_of(get(row, *EXPECTED[:12])), **_facts(row))
+    told = expected_of(get(row, *EXPECTED[:12]))
+    answer = None if get(row, *WRITER) else answer  # LMSYS, WildChat: what a model said
+    return Asked(with_system(messages, get(row, *SYSTEM)), answer or told, **_facts(row))
 
 
 def read_batch(row: Row) -> Asked:
@@ -134,6 +152,12 @@ def read_preference(row: Row) -> Asked:
     return Asked(messages, answer)
 
 
+def read_chosen(row: Row) -> Asked:
+    """The turns that both answers follow. The better of two is no mark of a right one."""
+    messages, _ = messages_of(get(row, "chosen"), "chosen")
+    return Asked(messages, None, **_facts(row))
+
+
 def read_evals(row: Row) -> Asked:
     messages, answer = messages_of(get(row, "input"), "input")
     return Asked(messages, expected_of(get(row, "ideal")) or answer, **_facts(row))
@@ -149,8 +173,7 @@ def read_first_turn(row: Row) -> Asked:
 
 def read_alpaca(row: Row) -> Asked:
     messages = (*_history(get(row, "history")), *_joined(get(row, "instruction"), get(row, "input", "context"), by="\n"))
-    expected = expected_of(get(row, "output", "response", "expected", "answer"))
-    return Asked(with_system(messages, get(row, *SYSTEM)), expected, **_facts(row))
+    return Asked(with_system(messages, get(row, *SYSTEM)), expected_of(_expected_in(row)), **_facts(row))
 
 
 def _history(pairs: Any) -> tuple[Message, ...]:
@@ -165,7 +188,7 @@ def _history(pairs: Any) -> tuple[Message, ...]:
 
 def read_passage(row: Row) -> Asked:
     messages = _joined(get(row, "context", "passage"), get(row, "question"), by="\n\n")
-    return Asked(messages, expected_of(get(row, *EXPECTED)), **_facts(row))
+    return Asked(messages, expected_of(_expected_in(row)), **_facts(row))
 
 
 def read_goal(row: Row) -> Asked:

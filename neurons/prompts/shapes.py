@@ -12,9 +12,9 @@ from typing import Any
 
 from neurons.prompts import nested, promptfoo
 from neurons.prompts import shape_rows as rows
-from neurons.prompts.shape_rows import Row, asked_columns, has, holds, is_lone_question, named
-from neurons.prompts.values import Asked
-from neurons.storage.column_names import EXPECTED, KNOWN, plain_name
+from neurons.prompts.shape_rows import Row, asked_columns, expected_column, has, holds, is_lone_question, named
+from neurons.prompts.values import Asked, is_transcript
+from neurons.storage.column_names import EXPECTED, KNOWN, WRITER, plain_name
 from neurons.storage.tables import Table
 
 _MADE_TO_RUN = ("tests", "providers", "targets", "scenarios", "default test")
@@ -85,6 +85,16 @@ def _is_ultrachat(table: Table) -> bool:
     return texts and {plain_name(column) for column in table.columns} == {"id", "data"}
 
 
+def _is_preference(table: Table) -> bool:
+    """Two answers to one conversation, the better and the other, each with it."""
+    both = [row.get(name) for _, row in table.rows for name in ("chosen", "rejected")]
+    return (
+        has("chosen", "rejected")(table)
+        and not asked_columns(table)
+        and all(is_transcript(one) or isinstance(one, list) for one in both if one)
+    )
+
+
 def _is_passage(table: Table) -> bool:
     parts = [name for name in ("context", "passage") if holds(table, name, str)]
     rest = [column for column in table.columns if plain_name(column) not in ("context", "passage")]
@@ -103,7 +113,7 @@ def _is_promptfoo_csv(table: Table) -> bool:
 
 def _is_question_and_answer(table: Table) -> bool:
     dunder = any(name.startswith("__expected") for name in table.columns)
-    return is_lone_question(table) and not dunder and named(table.columns, EXPECTED) is not None
+    return is_lone_question(table) and not dunder and expected_column(table.columns) is not None
 
 
 def _is_one_column(table: Table) -> bool:
@@ -158,6 +168,7 @@ SHAPES: tuple[Shape, ...] = (
         lambda table: holds(table, "input", dict) and has("preferred_output")(table),
         rows.read_preference,
     ),
+    Shape("HH-RLHF", "the turns of chosen up to the last human one", "", _is_preference, rows.read_chosen),
     Shape("OpenAI evals", "input", "ideal", lambda table: has("input", "ideal")(table) and _only(table, "input"), rows.read_evals),
     Shape(
         "OpenAI chat",
@@ -202,7 +213,7 @@ def find_shape(table: Table) -> tuple[Shape | None, Table]:
     by_columns = nested.by_columns(table)
     if by_columns is not None:
         return find_shape(by_columns)
-    table = nested.with_objects(nested.with_turns(table))
+    table = nested.with_texts(nested.with_objects(nested.with_turns(table)))
     shape = next((shape for shape in SHAPES if shape.fits(table)), None)
     if shape is not None and shape.unfold is not None:
         return shape, nested.with_rows(table, shape.unfold(table.rows[0][1]))
@@ -221,8 +232,18 @@ def asks_and_expects(table: Table, shape: Shape) -> str:
     if asked_column is None:
         return f"{shape.name}: asked is {shape.asks}" + (f"; expected is {shape.expects}" if shape.expects else "")
     asked = f"asked is the column {asked_column!r}"
-    expected = "__expected" if shape.expects == "__expected" else named(table.columns, EXPECTED) if shape.expects else None
-    return f"{shape.name}: {asked}" + (f"; expected is the column {expected!r}" if expected else "")
+    expected = "__expected" if shape.expects == "__expected" else expected_column(table.columns, but=asked_column)
+    return f"{shape.name}: {asked}" + (
+        f"; expected is the column {expected!r}" if shape.expects and expected else _written(table, expected)
+    )
+
+
+def _written(table: Table, expected: str | None) -> str:
+    """Says of a column that looks like what is expected that a model wrote it."""
+    column, writer = named(table.columns, EXPECTED), named(table.columns, WRITER)
+    if column is None or writer is None or expected is not None:
+        return ""
+    return f"; {column!r} is what a model answered ({writer!r} stands beside it), expected only where that is said"
 
 
 def only_column(table: Table, shape: Shape) -> str | None:

@@ -20,6 +20,9 @@ _ROLES: dict[str, Role] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "ai", "bard", "bing"), "assistant"),
 }
+VERDICTS = (("yes", "true"), ("no", "false"))
+"""The words of a yes and of a no."""
+_TURN = re.compile(r"(?:\A\s*|\r?\n\r?\n)(Human|Assistant):")
 _FINAL = re.compile(r"####\s*(\S[^\n]*)\s*$")
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 
@@ -29,7 +32,8 @@ class Expected:
     """What a prompt's answer should hold: any of the texts."""
 
     texts: tuple[str, ...]
-    kind: Literal["contains", "regex", "equals"] = "contains"
+    kind: Literal["contains", "regex", "equals", "verdict"] = "contains"
+    """verdict: yes or no; the first such word of the answer is one of the texts."""
 
     def __str__(self) -> str:
         return " | ".join(self.texts)
@@ -90,8 +94,21 @@ def _content(value: Any) -> Any:
 
 
 def messages_of(value: Any, what: str) -> tuple[tuple[Message, ...], Expected | None]:
-    """A text, or a list of messages."""
+    """A text, a list of messages, or a text that is a transcript of them."""
+    if is_transcript(value):
+        return conversation(_transcribed(value))
     return conversation(value) if isinstance(value, list) else ((Message("user", text_of(value, what)),), None)
+
+
+def is_transcript(value: Any) -> bool:
+    """Whether a text is a whole conversation as HH-RLHF and Anthropic's first prompts write it: "\\n\\nHuman: ...\\n\\nAssistant: ..."."""
+    return isinstance(value, str) and value.lstrip().startswith("Human:") and "Assistant" in _TURN.findall(value)
+
+
+def _transcribed(text: str) -> list[dict[str, str]]:
+    _, *parts = _TURN.split(text)
+    turns = [{"role": role.lower(), "content": said.strip()} for role, said in zip(parts[::2], parts[1::2], strict=True)]
+    return turns[:-1] if not turns[-1]["content"] and turns[-1]["role"] == "assistant" else turns
 
 
 def with_system(messages: tuple[Message, ...], system: Any) -> tuple[Message, ...]:
@@ -104,8 +121,17 @@ def with_system(messages: tuple[Message, ...], system: Any) -> tuple[Message, ..
 def expected_of(value: Any) -> Expected | None:
     """An expected answer: a text or number, a list of which any will do, or {"text": [...]}. None where there is none, or too long a one.
 
-    Of a solution that marks its result, as GSM8K (####) and MATH (boxed) do, the result is expected.
+    Of a solution that marks its result, as GSM8K (####) and MATH (boxed) do, the result is expected. Of yes and no, in words or as JSON's
+    true and false, the answer's verdict is.
     """
+    texts = texts_of(value)
+    said = texts[0].casefold().rstrip(".") if len(texts) == 1 else ""
+    verdict = next((words for words in VERDICTS if said in words), None)
+    return Expected(verdict, "verdict") if verdict is not None else Expected(texts) if texts else None
+
+
+def texts_of(value: Any) -> tuple[str, ...]:
+    """The texts of an expected answer; none where there is none, or too long a one."""
     if isinstance(value, Mapping):
         value = _of_object(value)
     items = value if isinstance(value, list | tuple) else [value]
@@ -113,8 +139,8 @@ def expected_of(value: Any) -> Expected | None:
     texts = tuple(dict.fromkeys(text for text in found if text))
     texts = _result_of(texts[0]) if len(texts) == 1 else texts
     if not texts or any(len(text) > MAX_EXPECTED or any(0xD800 <= ord(char) <= 0xDFFF for char in text) for text in texts):
-        return None
-    return Expected(texts)
+        return ()
+    return texts
 
 
 def _result_of(solution: str) -> tuple[str, ...]:
@@ -146,7 +172,9 @@ def _of_object(value: Mapping[str, Any]) -> Any:
 
 
 def _answer_text(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int | float):
         return ""
     if isinstance(value, float):
         whole = value.is_integer() and abs(value) < 1e16

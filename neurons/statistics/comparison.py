@@ -31,7 +31,7 @@ from neurons.runs.generation import generate
 from neurons.runs.hooks import run_forward
 from neurons.runs.kl import kl_divergence
 from neurons.runs.steering import compile_edits, needs_quantiles, placed, resolve
-from neurons.statistics.criteria import Criterion, without_full_stop
+from neurons.statistics.criteria import Criterion, verdict_criterion, without_full_stop
 from neurons.statistics.rows import Facts, Row
 
 FORMAT = "neuronscope-statistics"
@@ -234,5 +234,7 @@ def from_prompt_set(prompts: PromptSet, criterion: Criterion | None = None) -> t
 
 def expected_criterion(expected: Expected) -> Criterion:
     """What an answer is held against, of what a prompt says is expected; a full stop at its end aside."""
+    if expected.kind == "verdict":
+        return verdict_criterion(yes="yes" in expected.texts)
     texts = tuple(map(without_full_stop, expected.texts)) if expected.kind == "contains" else expected.texts
     return Criterion(texts[0], expected.kind, texts[1:]).check("expected")

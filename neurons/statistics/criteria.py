@@ -1,6 +1,7 @@
 """What counts as a good answer: contains a text, matches a regular expression, equals a text, or holds a token.
 
-Texts are found as words of their own, whatever the case, the Unicode form and the width: "9.1" is not in "9.11", "mice" not in "micelle".
+Texts are found as words of their own, whatever the case, the Unicode form and the width: "9.1" is not in "9.11",
+5 not in -5 or 5/6, "mice" not in "micelle".
 Where words are written without spaces between them (Chinese, Japanese, Thai...) a text is found anywhere; Korean particles may follow it.
 """
 
@@ -26,6 +27,9 @@ _SPACED = rf"[\w--[{_UNSPACED}_]]"
 """A letter or digit of a script that parts words by spaces. An underscore joins two such, and else is Markdown: `_Paris_`."""
 _FREE = regex.compile(rf"(?V1)[{_UNSPACED}]")
 _HANGUL = regex.compile(r"\p{Hangul}")
+_NO_OTHER_NUMBER = r"(?<!\d/)(?<!(?:^|[\s=(:$*])-)"
+"""Before digits: neither a fraction's stroke nor a minus sign."""
+_YES, _NO = r"yes|(?<!not )true", r"no|false|not true"
 _TRAILING = ".!。！．।॥۔։።។။"
 """Full stops and exclamation marks, those of Indic, Urdu, Armenian, Ethiopic, Khmer and Burmese writing too."""
 
@@ -123,6 +127,12 @@ def parse_criterion(value: Any, field: str = "wanted") -> Criterion:
     raise InvalidInput(f'{field} is {value!r}; write a text, or {{"regex": "..."}}, {{"token": "..."}} or {{"equals": "..."}}', field=field)
 
 
+def verdict_criterion(*, yes: bool) -> Criterion:
+    """Met where the first yes, no, true or false of an answer says so: "Yes, there is no doubt" is a yes, "That is not true" a no."""
+    word, other = (_YES, _NO) if yes else (_NO, _YES)
+    return Criterion(rf"(?is)\b(?:{word})\b(?<!\b(?:{other})\b.*)", "regex")
+
+
 def without_full_stop(text: str) -> str:
     """A text without the full stop that ends it, for looking for it within an answer."""
     return text.strip().rstrip(_TRAILING).rstrip() or text.strip()
@@ -133,9 +143,11 @@ def _words(text: str) -> Any:
     words = r"\s+".join(regex.escape(word) for word in text.split(" "))
     first, last = text[:1], text[-1:]
     before = rf"(?<!{_SPACED}_*)(?<!\d[.,])" if first.isalnum() and not _FREE.match(first) else ""
+    if first.isdigit():
+        before += _NO_OTHER_NUMBER
     after = ""
     if last.isalnum() and not _FREE.match(last):
-        after = r"(?!\d)" if _HANGUL.match(last) else rf"(?!_*{_SPACED})(?![.,]\d)" if last.isdigit() else rf"(?!_*{_SPACED})"
+        after = r"(?!\d)" if _HANGUL.match(last) else rf"(?!_*{_SPACED})(?![.,/]\d)" if last.isdigit() else rf"(?!_*{_SPACED})"
     return regex.compile(f"(?V1){before}{words}{after}")
 
 

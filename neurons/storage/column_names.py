@@ -33,6 +33,12 @@ EXPECTED = (
 )
 """Columns that hold what the answer should be, the most telling name first."""
 
+WRITTEN = ("answer", "completion", "output", "outputs", "response", "responses")
+"""Those of them under which a program keeps what a model answered as well."""
+
+WRITER = ("generator", "model", "model id", "model name", "trace")
+"""Columns that say which model, or which run, wrote what stands in `WRITTEN`: AlpacaEval's outputs, the results of a run."""
+
 BESIDE = (
     *("context", "contexts", "retrieved contexts", "passage", "passages", "paragraph", "paragraphs", "article", "story", "document"),
     *("documents", "background", "body", "excerpt", "knowledge", "premise", "definition", "choices", "options", "context string"),

@@ -13,11 +13,14 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.support.browser import PATIENCE, Tab
+from traces.store import TraceStore
 
 pytestmark = pytest.mark.browser
+COMPARED = next(f"/compare?a={record.baseline_id}&b={record.id}" for record in TraceStore().examples() if record.baseline_id)
+"""The two examples of one question."""
 PATHS = (
     "/",
-    "/compare?a=2f0280cad7fb&b=c32c76aeea88",
+    COMPARED,
     "/traces",
     "/neurons",
     "/neurons?neuron=17:803%2B",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-import shutil
+import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,16 @@ import zarr
 from neurons.core.errors import StoreError
 from neurons.core.types import AttributionRow, TargetSpec
 from neurons.storage.manifest import read_manifest
+from tests.formats.test_golden_homes import GOLDEN
 from tests.support.trace_runs import LAYERS, NEURONS, make_arrays, make_record
 from traces import AttributionInfo, TraceStore, from_rows
 from traces.exchange import export_zip, import_zip
 from traces.store import EXAMPLES
 from traces.tensors import files_below, open_dataset
 
-OLD = sorted(path for path in EXAMPLES.iterdir() if (path / "trace.json").exists())
+SHIPPED = sorted(path for path in EXAMPLES.iterdir() if (path / "trace.json").exists())
+FIRST_LAYOUT = [path for path in GOLDEN if path.name.partition(".")[0] in ("13f838a", "3ec63ce", "4fe682a")]
+"""Homes of versions that wrote traces without labels."""
 
 
 @pytest.fixture
@@ -77,29 +81,49 @@ def test_attributions_have_labels(saved: Path) -> None:
     assert frame["index"].tolist() == [2, 7]
 
 
-@pytest.mark.parametrize("folder", OLD, ids=lambda path: path.name)
-def test_a_trace_of_version_1_opens_with_labels(folder: Path, tmp_path: Path) -> None:
-    raw = zarr.open_group(str(folder / "tensors.zarr"), mode="r")
-    assert raw.attrs["version"] == 1, "the shipped examples stand for old traces here"
-    root = tmp_path / "traces"
-    shutil.copytree(folder, root / folder.name)
-    store = TraceStore(root, examples=None)
-    with store.arrays(folder.name) as dataset:
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda path: path.name)
+def test_the_shipped_examples_have_labels(folder: Path, tmp_path: Path) -> None:
+    record = TraceStore(tmp_path / "traces").load(folder.name)
+    with xr.open_zarr(str(folder / "tensors.zarr"), consolidated=False) as dataset:
+        check_labels(dataset)
+        np.testing.assert_array_equal(dataset.topk_ids.sel(candidate=0), dataset.topk_ids.values[:, 0])
+        first = len(record.prompt_ids)
+        if record.sampling.temperature == 0 and not record.steers:
+            assert tuple(dataset.topk_ids.sel(candidate=0, token=slice(first, None)).values) == record.answer_ids
+        if record.baseline_id is not None:
+            kl_T = dataset.kl_from_baseline.values
+            assert (kl_T[:first] == -1).all()
+            assert kl_T.max() > 0.1, "the whole KL, with which the comparison needs no bound"
+
+
+@pytest.fixture(params=FIRST_LAYOUT, ids=lambda path: path.name.partition(".")[0])
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[TraceStore, str]:
+    """The store of a home that wrote version 1, and the id of a trace there with its activations."""
+    with tarfile.open(request.param) as archive:
+        archive.extractall(tmp_path / "old", filter="data")
+    kept = json.loads((tmp_path / "old" / "golden.json").read_text())["kept"]
+    return TraceStore(tmp_path / "old" / "traces", examples=None), kept
+
+
+def test_a_trace_of_version_1_opens_with_labels(old: tuple[TraceStore, str]) -> None:
+    store, kept = old
+    raw = zarr.open_group(str(store.root / kept / "tensors.zarr"), mode="r")
+    assert raw.attrs["version"] == 1
+    with store.arrays(kept) as dataset:
         check_labels(dataset)
         for name in ("topk_ids", "rank", "activations"):
             found = raw[name]
             assert isinstance(found, zarr.Array)
             np.testing.assert_array_equal(dataset[name], found[...])
         np.testing.assert_array_equal(dataset.topk_ids.sel(candidate=0), dataset.topk_ids[:, 0])
-    np.testing.assert_array_equal(store.read(folder.name, "rank"), np.asarray(raw["rank"]))
+    np.testing.assert_array_equal(store.read(kept, "rank"), np.asarray(raw["rank"]))
 
 
-@pytest.mark.parametrize("folder", OLD[:1], ids=lambda path: path.name)
-def test_a_trace_of_version_1_goes_out_and_in(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder, tmp_path / "one" / folder.name)
+def test_a_trace_of_version_1_goes_out_and_in(old: tuple[TraceStore, str], tmp_path: Path) -> None:
+    store, kept = old
     packed = io.BytesIO()
-    export_zip(TraceStore(tmp_path / "one", examples=None), [folder.name], packed)
-    other = TraceStore(tmp_path / "two", examples=None)
+    export_zip(store, [kept], packed)
+    other = TraceStore(tmp_path / "other", examples=None)
     (came,) = import_zip(other, io.BytesIO(packed.getvalue()))
     assert other.verify(came.id).ok
     with other.arrays(came.id) as dataset:

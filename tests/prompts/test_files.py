@@ -13,7 +13,7 @@ from neurons.core.json_text import json_text
 from neurons.prompts.files import Columns, load_file
 from neurons.prompts.sets import from_json, to_json
 from neurons.prompts.shapes import SHAPES
-from neurons.prompts.values import expected_of
+from neurons.prompts.values import Expected, expected_of
 from scripts.prompt_files_doc import TARGET, document
 from tests.support.data_set_files import READ, REFUSED
 from tests.support.prompt_files import KNOWN, TOLD_HOW, UNKNOWN, Case
@@ -99,7 +99,9 @@ def test_the_page_about_prompt_files_is_what_these_files_come_to() -> None:
         (float("nan"), None),
         ({"Value": "Lima", "Aliases": ["Lima", "Ciudad de los Reyes"]}, ("Lima", "Ciudad de los Reyes")),
         ({"text": ["a", "b"]}, ("a", "b")),
-        (True, None),
+        (True, ("yes", "true")),
+        ("No.", ("no", "false")),
+        (["no", "nope"], ("no", "nope")),
         ([{"text": "a"}, {"text": "b"}, {"text": "a"}], ("a", "b")),
         (r"so \boxed{1} or \fbox{\{1, x_{2}\}}.", (r"\{1, x_{2}\}",)),
         ("x" * 3000 + "\n#### 1,003", ("1,003", "1003")),
@@ -111,13 +113,38 @@ def test_an_expected_answer_is_what_the_file_says(given: object, texts: tuple[st
     assert (None if found is None else found.texts) == texts
 
 
+def test_a_transcript_is_never_one_prompt() -> None:
+    rows = json_text({"chosen": "\n\nHuman: Hi\n\nAssistant: Hi", "rejected": "\n\nHuman: Hi\n\nAssistant: No"})
+    (row,) = load_file(rows.encode(), name="a.jsonl", columns=Columns(prompt="chosen")).prompts.rows
+    assert [(message.role, message.content) for message in row.messages] == [("user", "Hi")]
+    (row,) = load_file(b'prompt\r\n"\r\n\r\nHuman: Hi\r\n\r\nAssistant:"\r\n', name="a.csv").prompts.rows
+    assert row.prompt == "Hi"
+
+
+def test_what_a_model_answered_is_expected_only_where_that_is_said() -> None:
+    data = json_text([{"instruction": "Name one.", "output": "Me.", "generator": "gpt"}]).encode()
+    found = load_file(data, name="a.json").prompts
+    assert found.rows[0].expected is None
+    assert "'output' is what a model answered ('generator' stands beside it)" in found.asked
+    told = load_file(data, name="a.json", columns=Columns(prompt="instruction")).prompts
+    assert told.rows[0].expected is None
+    chosen = load_file(data, name="a.json", columns=Columns(prompt="instruction", expected="output")).prompts
+    assert str(chosen.rows[0].expected) == "Me."
+
+
+def test_an_assertion_of_promptfoo_stays_what_it_says() -> None:
+    data = b"prompts: ['Is it?']\nproviders: [echo]\ntests: [{assert: [{type: contains, value: 'yes'}]}]\n"
+    (row,) = load_file(data, name="p.yaml").prompts.rows
+    assert row.expected == Expected(("yes",))
+
+
 def test_a_prompt_of_nothing_but_the_character_0_is_empty() -> None:
     found = load_file(json_text([{"prompt": "\0 \0"}, {"prompt": "a\0b"}]).encode(), name="a.json").prompts
     assert ([row.prompt for row in found.rows], found.errors[0].message) == (["ab"], "the prompt is empty")
 
 
 def test_expected_answers_that_cannot_be_held_against_are_said() -> None:
-    rows = "".join(json_text({"question": "is it?", "answer": value}) + "\n" for value in (True, False))
+    rows = "".join(json_text({"question": "is it?", "answer": value}) + "\n" for value in ([[2]], {"no": 3}))
     assert "none with an expected answer" in load_file(rows.encode(), name="b.jsonl").prompts.account
     assert "expected" not in load_file(b"a?\nb?\n", name="p.txt").prompts.account
 
@@ -205,7 +232,7 @@ def test_earlier_turns_and_a_system_prompt_for_all_go_with_each_prompt() -> None
 def test_an_object_that_is_asked_keeps_its_rows_and_says_how_it_was_read() -> None:
     good = {"id": "a", "inputs": {"question": "Who?"}, "outputs": {"output": "He"}}
     reading = load_file(json_text([good] * 60 + [{"id": "b", "inputs": "text"}]).encode(), name="a.json")
-    assert (len(reading.prompts.rows), len(reading.prompts.errors), reading.prompts.rows[0].id) == (60, 1, "a")
+    assert (len(reading.prompts.rows), len(reading.prompts.errors), reading.prompts.rows[0].id) == (61, 0, "a")
     assert "'inputs'" in reading.table.notes[-1]
     topic = {"inputs": {"topic": "bees"}, "outputs": {"answer": "buzz"}}
     with pytest.raises(InvalidInput, match="'topic'"):

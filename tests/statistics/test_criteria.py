@@ -6,6 +6,8 @@ import unicodedata
 
 import pytest
 
+from neurons.prompts.values import VERDICTS, Expected
+from neurons.statistics.comparison import expected_criterion
 from neurons.statistics.criteria import Criterion, parse_criterion
 
 
@@ -37,6 +39,14 @@ def nfd(text: str) -> str:
         ("cafe", nfd("café"), None),
         ("mice", "micelle", None),
         ("9.1", "9.11", None),
+        ("5", "x = -5", None),
+        ("5", "−5 degrees", None),
+        ("-5", "It is −5.", "−5"),
+        ("5", "3-5", "5"),
+        ("2", "1/2 cup", None),
+        ("1", "1/2 cup", None),
+        ("1/2", "1/2 cup", "1/2"),
+        ("Paris", "-Paris", "Paris"),
         ("5", "5,000", None),
         ("92", "9\u00b2", None),
         ("fi", "\ufb01n", None),
@@ -75,3 +85,20 @@ def test_any_of_several_texts_and_its_json() -> None:
     assert Criterion("lima", "equals").span(" LIMA. ") == (0, 7)
     assert all(Criterion("दिल्ली", "equals").met(f"दिल्ली{stop}") for stop in (".", "।", "॥"))
     assert Criterion("लखनऊ", "equals").met("लखनऊ۔")
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ("Yes, there is no doubt.", "yes"),
+        ("**Yes**", "yes"),
+        ("It is true that no fish flies.", "yes"),
+        ("No. It is true that some think so.", "no"),
+        ("That's not true: yes, some say so.", "no"),
+        ("FALSE", "no"),
+        ("Nobody knows; yesterday nothing was said.", ""),
+    ],
+)
+def test_the_first_word_of_a_verdict_counts(answer: str, says: str) -> None:
+    met = {word: expected_criterion(Expected(words, "verdict")).met(answer) for word, words in zip(("yes", "no"), VERDICTS, strict=True)}
+    assert met == {"yes": says == "yes", "no": says == "no"}

@@ -28,6 +28,7 @@ _NORMANS = {
         {"question": "Who was Norman?", "id": "5ad3", "plausible_answers": [{"text": "Normans"}], "answers": [], "is_impossible": True},
     ],
 }
+_VERDICTS = ("yes | true", "no | false")
 _RUNS = (
     {"id": "d1", "inputs": {"question": "What is a trace?"}, "outputs": {"answer": "A run"}, "metadata": {}},
     {"id": "d2", "inputs": {"question": "What is a span?"}, "outputs": {"answer": "A step"}, "metadata": {}},
@@ -120,6 +121,49 @@ READ = (
         lines({"question": "is it so", "title": "T", "answer": True, "passage": "It is so."}),
         "question on a passage",
         ("It is so.\n\nis it so",),
+        ("yes | true",),
+    ),
+    Case("strategyqa.json", whole([{"qid": "b", "question": "Is ice hot?", "answer": False}]), _HELD, ("Is ice hot?",), ("no | false",)),
+    Case("boolq.csv", b"question,answer\nis ice cold,True\nis ice hot,False\n", _HELD, ("is ice cold", "is ice hot"), _VERDICTS),
+    Case(
+        "hh_rlhf.jsonl",
+        lines(
+            {"chosen": "\n\nHuman: Hi\n\nAssistant: Hi", "rejected": "\n\nHuman: Hi\n\nAssistant: No"},
+            {
+                "chosen": "\n\nHuman: One?\n\nAssistant: A.\n\nHuman: Two?\n\nAssistant: B.",
+                "rejected": "\n\nHuman: One?\n\nAssistant: A.\n\nHuman: Two?\n\nAssistant:",
+            },
+        ),
+        "HH-RLHF",
+        ("Hi", "Two?"),
+    ),
+    Case(
+        "static_hh.jsonl",
+        lines({"prompt": "\n\nHuman: Hi?\n\nAssistant:", "response": " Hi.", "chosen": " Hi.", "rejected": " No."}),
+        _HELD,
+        ("Hi?",),
+        ("Hi.",),
+    ),
+    Case("trl_preferences.jsonl", lines({"chosen": [_say("Hi?"), _answer("Hi.")], "rejected": [_say("Hi?")]}), "HH-RLHF", ("Hi?",)),
+    Case(
+        "kto.jsonl",
+        lines({"prompt": "Hi?", "completion": "Hi.", "label": True}, {"prompt": "Hi?", "completion": "No.", "label": False}),
+        _HELD,
+        ("Hi?", "Hi?"),
+        ("Hi.", ""),
+    ),
+    Case("lmsys.jsonl", lines({"model": "vicuna-13b", "conversation": [_say("Hi?"), _answer("Yo")], "turn": 1}), "ShareGPT", ("Hi?",)),
+    Case(
+        "alpaca_eval.json",
+        whole([{"dataset": "helpful_base", "instruction": "Name an actor.", "output": "Someone.", "generator": "text_davinci_003"}]),
+        "prompts",
+        ("Name an actor.",),
+    ),
+    Case(
+        "results.csv",
+        b"row,name,prompt,answer,ended,trace\n1,,What is the capital of Peru?,Cusco,stop,0a9654db121b\n",
+        "prompts",
+        ("What is the capital of Peru?",),
     ),
     Case(
         "ifeval.jsonl",
@@ -155,6 +199,21 @@ READ = (
         _HELD,
         ("What is a trace?",),
         ("A run",),
+    ),
+    Case(
+        "langfuse_mixed.json",
+        whole(
+            [
+                {"id": "c1", "input": "What is a trace?", "expectedOutput": "A run"},
+                {"id": "c2", "input": {"question": "What is a span?"}, "expectedOutput": {"answer": "A step"}},
+                {"id": "c3", "input": {"messages": [_say("Hi?")]}, "expectedOutput": None},
+                {"id": "c4", "input": {"question": "Where?", "context": "In Lima."}, "expectedOutput": "Lima"},
+            ]
+        ),
+        _HELD,
+        ("What is a trace?", "What is a span?", "Hi?"),
+        ("A run", "A step", ""),
+        left_out=1,
     ),
     Case(
         "langfuse_traces.csv",
@@ -233,12 +292,6 @@ REFUSED = (
         lines({"message_tree_id": "6", "prompt": {"message_id": "6", "text": "Why?", "role": "prompter", "replies": []}}),
         "",
         refused="'replies'",
-    ),
-    Case(
-        "hh_rlhf.jsonl",
-        lines({"chosen": "\n\nHuman: Hi\n\nAssistant: Hi", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}),
-        "",
-        refused=_ASKED_FOR,
     ),
     Case("promptfoo_prompts.yaml", b"prompts: prompts.txt\ntests: [{vars: {q: x}}]\n", "", refused="another file"),
     Case("promptfoo_vars.yaml", b"prompts: ['Q: {{q}}']\ntests: [{vars: 'file://vars.yaml'}]\n", "", refused="no other file"),
