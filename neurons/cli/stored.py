@@ -32,7 +32,10 @@ SteerFiles = Annotated[
 Suppress = Annotated[
     list[str] | None,
     typer.Option(
-        "--suppress", metavar="TEXT", help="Set the neurons of a concept (saved, or searched for in words) to 0.", show_default=False
+        "--suppress",
+        metavar="TEXT",
+        help="Suppress a concept: a saved one, one of the lexicon, or what a search for TEXT finds.",
+        show_default=False,
     ),
 ]
 Strengthen = Annotated[
@@ -40,7 +43,7 @@ Strengthen = Annotated[
     typer.Option(
         "--strengthen",
         metavar="TEXT",
-        help="TEXT or TEXT=0.75: set the neurons of a concept to a share of their extreme.",
+        help="Strengthen a concept, found in the same way; TEXT=0.75 says how strongly.",
         show_default=False,
     ),
 ]

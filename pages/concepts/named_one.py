@@ -52,7 +52,7 @@ def _figures(concept: LexiconConcept, made: Detectors | None) -> None:
     if loaded is None:
         return
     if made is None or concept.key not in made.keys:
-        st.caption("Its neurons were not looked for in this model yet: press *Find the neurons* at the left.")
+        st.caption("Its neurons were not looked for in this model yet: press *Find each concept's neurons* at the left.")
         return
     rates = made.rates(made.keys.index(concept.key))
     found = "Found in this model" if rates.found else "Not found in this model, so never shown as active"
@@ -68,6 +68,6 @@ def _neurons(concept: LexiconConcept, made: Detectors | None) -> None:
     if made is None or concept.key not in made.keys:
         return
     sides = tuple(side for side, _ in made.sides(made.keys.index(concept.key)))
-    st.caption(f"The {len(sides)} neuron sides that read it, largest weight first.")
+    st.caption(f"The {len(sides)} neuron sides that tell it from other things, largest weight first.")
     frame = member_table.frame_of(sides, member_table.index_of(made.ref))
     member_table.draw(frame, key=f"concepts.one.neurons.{concept.key}", height=420)
