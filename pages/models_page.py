@@ -17,13 +17,13 @@ from pages.shared import progress_row, server_wide, untrusted
 from pages.shared.tables import choose_rows
 
 _COLUMNS = {
-    "here": st.column_config.CheckboxColumn("Here", width=50, help="Whole on this machine; else it is fetched when it is loaded"),
+    "here": st.column_config.CheckboxColumn("Here", width=50, help="All of it is on this machine. What is not is fetched when you load it"),
     "name": st.column_config.TextColumn("Model", width=200),
     "architecture": st.column_config.TextColumn("Architecture", width=150),
     "layers": st.column_config.NumberColumn("Layers", width=60),
     "neurons": st.column_config.NumberColumn("Neurons", format="localized", width=80, help="MLP neurons over all layers"),
     "memory": st.column_config.NumberColumn(
-        "Memory, GB", format="%.2f", width=90, help="Predicted, once loaded with the settings at the right"
+        "Memory, GB", format="%.2f", width=90, help="Predicted for the settings at the right, once it is loaded"
     ),
     "fits": st.column_config.CheckboxColumn("Fits", width=45, help="The predicted memory is free now"),
     "disk": st.column_config.NumberColumn("Disk, GB", format="%.2f", width=75),

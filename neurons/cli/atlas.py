@@ -222,7 +222,7 @@ def export(
         elif what == "activations":
             rows = exchange.neuronpedia_activations(atlas, text, model_id=atlas.ref.name, count=count)
         else:
-            raise InvalidInput(f"an atlas holds no {what!r}; use neurons, exemplars, explanations or activations", field="what")
+            raise InvalidInput(f"an atlas has no {what!r} to export; use neurons, exemplars, explanations or activations", field="what")
         written = write_rows(path, rows)
     emit({"path": path, "rows": written}, as_json, f"{path}: {written:,} rows")
 

@@ -100,7 +100,7 @@ def score(
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """Show how well the descriptions predict held-out activations, a layer; with --tokens, score them anew."""
+    """Show how well the descriptions predict held-out activations, layer by layer; with --tokens, score them again."""
     from neurons.cli.search import described_model
     from neurons.describing.imported import own_atlas
     from neurons.describing.rescore import TOKENS, rescore, summarise

@@ -29,7 +29,9 @@ MetricOption = Annotated[
 ]
 Against = Annotated[
     str | None,
-    typer.Option(help="For the contrast: the other token, as text or id; of a text of several tokens the first.", show_default=False),
+    typer.Option(
+        help="For the contrast: the other token, as text or id. Of a text of several tokens, the first one counts.", show_default=False
+    ),
 ]
 Instead = Annotated[str | None, typer.Option("--of", help="Explain this token at that place instead of the one that stands there.")]
 Method = Annotated[

@@ -52,6 +52,27 @@ class Machine:
     dtype: Dtype = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Loading:
+    """Which model is loaded, and where it runs."""
+
+    model: Model = "default"
+    device: Device = None
+    dtype: Dtype = None
+
+    def load(self, *, quiet: bool) -> LoadedModel:
+        """The model, with progress on stderr. Raises what `load_model` raises."""
+        return load(self.model, device=self.device, dtype=self.dtype, quiet=quiet)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """Which model is asked, and what it is told before the prompt."""
+
+    model: Model = "default"
+    system: System = None
+
+
 class Group(TyperGroup):
     """A group of commands whose help gives each one's first sentence whole, wrapped instead of cut."""
 

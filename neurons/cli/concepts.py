@@ -115,7 +115,7 @@ def save(name: Name, made_of: MadeOf = MadeOf(), replace: Replace = False, model
 
 
 def _texts(path: Path | None, *, quiet: bool) -> list[str]:
-    """The texts of a file, read as files of prompts are: a text on each line, or the column that is asked."""
+    """The texts of a file, read as files of prompts are: a text on each line, or the column that holds the prompts."""
     if path is None:
         return []
     if not path.is_file():

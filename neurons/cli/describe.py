@@ -30,7 +30,7 @@ def headlines(
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """Give every neuron of an atlas that is described already a headline of at most eight words, and score it.
+    """Give every neuron of a described atlas a headline of at most eight words, and score it.
 
     `neuronscope atlas describe` and `atlas build` do the same at their end. A stopped run goes on where it was.
     """
@@ -59,8 +59,9 @@ def explain(model: Model = "default", asked: Asking = Asking(), as_json: Json = 
     """Have a language model write headlines, and keep those that it judges better than the present ones.
 
     It is shown strong places of a neuron, writes --candidates headlines, then says of other passages which of them each headline fits
-    (detection) and whether the marked token is the right one (fuzzing); so does it for the present headline. Without --neurons, those are
-    asked about whose headline is unclear or holds least. --forecast asks about the first few for good and says how long the others take.
+    (detection) and whether the marked token is the right one (fuzzing). It judges the present headline in the same way. Without --neurons,
+    it is asked about those whose headline is unclear or holds least. --forecast asks about the first few, keeps what comes of it, and says
+    how long the others take.
     The endpoint's key, where it needs one, is read from the environment variable NEURONSCOPE_API_KEY.
     """
     from neurons.cli.search import described_model, pieces_of

@@ -70,7 +70,7 @@ def info(spec: _Spec = "default", base: _Base = None, device: Device = None, dty
 def check(
     spec: _Spec = "default",
     base: _Base = None,
-    again: Annotated[bool, typer.Option("--again", help="Check anew, whatever is kept of an earlier check.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Check again, even where the result of an earlier check is kept.")] = False,
     device: Device = None,
     dtype: Dtype = None,
     as_json: Json = False,
@@ -110,7 +110,7 @@ def _take_base(spec: str, base: str | None) -> None:
         return
     folder = Path(spec).expanduser().absolute()
     if not is_adapter(folder):
-        raise InvalidInput(f"{spec[:200]} is no adapter's folder, so it has no base; leave --base away", field="base")
+        raise InvalidInput(f"{spec[:200]} is no adapter's folder, so it has no base; leave --base out", field="base")
     remember_base(folder, find_source(base, fetch=False).spec)
 
 

@@ -14,8 +14,12 @@ from neurons.core.errors import InvalidInput
 if TYPE_CHECKING:
     from neurons.prompts.sets import PromptSet
 
-PromptColumn = Annotated[str | None, typer.Option(help="Column that is asked. [default: that of a known kind of file]", show_default=False)]
-Template = Annotated[str | None, typer.Option(help='What is asked, columns in braces: "{instruction}\\n{input}".', show_default=False)]
+PromptColumn = Annotated[
+    str | None, typer.Option(help="Column that holds the prompts. [default: that of a known kind of file]", show_default=False)
+]
+Template = Annotated[
+    str | None, typer.Option(help='The prompt, with names of columns in braces: "{instruction}\\n{input}".', show_default=False)
+]
 ExpectedColumn = Annotated[str | None, typer.Option(help="Column with expected answers. [default: detected]", show_default=False)]
 SystemColumn = Annotated[str | None, typer.Option(help="Column with system prompts. [default: detected]", show_default=False)]
 IdColumn = Annotated[str | None, typer.Option(help="Column with names. [default: detected]", show_default=False)]

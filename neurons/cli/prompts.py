@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurons.cli.common import (
+    Asked,
     Group,
     Json,
     Machine,
-    Model,
-    System,
     emit,
     load,
     stderr_progress,
@@ -93,8 +92,7 @@ def run(
     file: _File,
     name: Annotated[str, typer.Option("--name", help="Name of the run; its traces are grouped under it. [default: the file's name]")] = "",
     files: FileOptions = FileOptions(),
-    model: Model = "default",
-    system: System = None,
+    asked: Asked = Asked(),
     chosen: SamplingOptions = SamplingOptions(),
     steering: SteerOptions = SteerOptions(),
     no_activations: Annotated[bool, typer.Option("--no-activations", help="Keep no activations; they can be recomputed.")] = False,
@@ -110,19 +108,19 @@ def run(
     settings = chosen.settings()
     prompts, _ = read_prompts(file, files)
     runner = _Runner(quiet=as_json)
-    steers = steering.steers(runner.model(model, machine.device, machine.dtype)) if steering.check() else ()
+    steers = steering.steers(runner.model(asked.model, machine.device, machine.dtype)) if steering.check() else ()
     if chosen.penalties:
-        settings = following(runner.model(model, machine.device, machine.dtype), settings, penalties=True)
+        settings = following(runner.model(asked.model, machine.device, machine.dtype), settings, penalties=True)
     job = runs.start(
         runner.jobs,
         prompts,
         runs.RunParameters(
             run=_free_run(runner, name or _run_name(file)),
-            model=model,
+            model=asked.model,
             device=machine.device,
             dtype=machine.dtype,
             sampling=settings,
-            system=system,
+            system=asked.system,
             record=not no_activations,
         ),
         steers,
@@ -154,7 +152,7 @@ def show(job_id: _JobId, as_json: Json = False) -> None:
 
 
 def cancel(job_id: _JobId, as_json: Json = False) -> None:
-    """Ask a run to stop, also one that the app or another terminal works on."""
+    """Ask a run to stop, even one that the app or another terminal works on."""
     runner = _Runner(quiet=True)
     job = runner.find(job_id)
     runner.jobs.cancel(job.id)

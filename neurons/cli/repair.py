@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neurons.cli.common import FAILED, Json, Machine, Model, emit, load, stderr_progress, table
+from neurons.cli.common import FAILED, Json, Loading, emit, stderr_progress, table
 from neurons.cli.options import takes_options
 from neurons.core.errors import Cancelled
 from neurons.storage.files import write_output
@@ -41,8 +41,7 @@ class Kept:
 def repair(
     spec: Annotated[Path, typer.Argument(help="JSON file: prompt, wanted, and unwanted, paraphrases, controls where you have them.")],
     budget: Annotated[int, typer.Option(min=1, help="Most forward passes that the search may take.")] = _BUDGET,
-    model: Model = "default",
-    machine: Machine = Machine(),
+    loading: Loading = Loading(),
     compare: Annotated[bool, typer.Option("--compare/--no-compare", help="Also measure random neurons and simple baselines.")] = True,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, even if an earlier search of the same repair was stopped.")] = False,
     kept: Kept = Kept(),
@@ -60,7 +59,7 @@ def repair(
     from neurons.repair.spec import load_spec
 
     wish, _ = load_spec(spec)
-    loaded = load(model, device=machine.device, dtype=machine.dtype, quiet=as_json)
+    loaded = loading.load(quiet=as_json)
     about = known_headlines(loaded.ref) if kept.report is not None else {}  # before the search: a damaged atlas is told now
     with stderr_progress(quiet=as_json) as progress:
         result = find(loaded, wish, budget=budget, compare=compare, resume=not fresh, progress=progress)

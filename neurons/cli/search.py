@@ -70,7 +70,7 @@ class FilterOptions:
     layers: Annotated[str | None, typer.Option(help="First and last layer, such as 10:20.", show_default=False)] = None
     keyword: Annotated[str, typer.Option(help="Words that must stand in the description or beside it.")] = ""
     kind: Annotated[list[str] | None, typer.Option(help="Type of neuron, such as token or meaning; several times for several.")] = None
-    least_score: Annotated[float | None, typer.Option(help="Held-out correlation of the description, at least.")] = None
+    least_score: Annotated[float | None, typer.Option(help="Lowest held-out correlation that the description may have.")] = None
     clear: Annotated[bool, typer.Option("--clear", help="Leave out neurons whose description is unclear.")] = False
 
     def filters(self) -> Filters:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurons.cli.common import Json, Machine, Model, emit, load, stderr_progress, table
+from neurons.cli.common import Json, Loading, emit, stderr_progress, table
 from neurons.cli.options import leaving_out, takes_options
 from neurons.cli.prompt_files import FileOptions, read_prompts
 from neurons.cli.stored import Penalties, SamplingOptions
@@ -34,16 +34,17 @@ def register(app: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class CriterionOptions:
-    """What an answer should be."""
+    """What an answer should be, and which first token is followed."""
 
     contains: Annotated[
         str, typer.Option(help="Text that an answer should hold, as a word of its own. [default: what each prompt's row says is expected]")
     ] = ""
     regex: Annotated[str, typer.Option(help="Regular expression that an answer should match.")] = ""
     equals: Annotated[str, typer.Option(help="What an answer should equal; spaces around it and a final full stop are ignored.")] = ""
+    token: Annotated[str, typer.Option(help="Token whose probability as the answer's first is compared, such as ' Paris'.")] = ""
 
     def criterion(self) -> Criterion | None:
-        """The one that is given, or None. Raises `InvalidInput` for several."""
+        """The one criterion that is given, or None. Raises `InvalidInput` for several."""
         from neurons.statistics.criteria import Criterion
 
         given: tuple[tuple[str, CriterionKind], ...] = ((self.contains, "contains"), (self.regex, "regex"), (self.equals, "equals"))
@@ -82,13 +83,11 @@ def stats(
     prompts: Annotated[str, typer.Option(help="File of prompts (txt, csv, tsv, json, yaml), or the name of a saved prompt set.")],
     steer: Annotated[Path, typer.Option(help="Steer file.")],
     wanted: CriterionOptions = CriterionOptions(),
-    token: Annotated[str, typer.Option(help="Token whose probability as the answer's first is compared, such as ' Paris'.")] = "",
     runs: RunOptions = RunOptions(),
     kept: Kept = Kept(),
     files: Annotated[FileOptions, leaving_out("tags_column")] = FileOptions(),
     csv_out: Annotated[Path | None, typer.Option("--csv", help="Write the pairs to this CSV file.", show_default=False)] = None,
-    model: Model = "default",
-    machine: Machine = Machine(),
+    loading: Loading = Loading(),
     as_json: Json = False,
 ) -> None:
     """Compare a steer with no steer over many prompts: rates, differences with 95% intervals, KL, length, repetition.
@@ -108,12 +107,12 @@ def stats(
         prompts=from_prompt_set(found, criterion),
         steers=load_steers(steer),
         criterion=criterion,
-        token=token or None,
+        token=wanted.token or None,
         seeds=runs.seeds,
         random_sets=runs.random_sets,
         sampling=runs.settings(),
     ).check()
-    loaded = load(model, device=machine.device, dtype=machine.dtype, quiet=as_json)
+    loaded = loading.load(quiet=as_json)
     spec = replace(spec, sampling=following(loaded, spec.sampling, penalties=runs.penalties))
     note_positions(load_steers(steer, ref=loaded.ref))
     job, answered = _run(spec, loaded, kept.job, title=f"{len(spec.prompts)} prompts, steer {steer.name}", quiet=as_json)

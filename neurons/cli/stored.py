@@ -34,7 +34,7 @@ Suppress = Annotated[
     typer.Option(
         "--suppress",
         metavar="TEXT",
-        help="Weaken a concept: one of the lexicon by name, a saved one, or words to search for.",
+        help="Suppress a concept: a saved one, one of the lexicon, or what a search for TEXT finds.",
         show_default=False,
     ),
 ]
@@ -43,7 +43,7 @@ Strengthen = Annotated[
     typer.Option(
         "--strengthen",
         metavar="TEXT",
-        help="Bring a concept out, as with --suppress; TEXT=0.75 sets the strength.",
+        help="Strengthen a concept, found in the same way; TEXT=0.75 says how strongly.",
         show_default=False,
     ),
 ]

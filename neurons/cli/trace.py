@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurons.cli.common import (
+    Asked,
     Json,
     Machine,
-    Model,
-    System,
     emit,
     load,
     stderr_progress,
@@ -77,8 +76,7 @@ def register(app: typer.Typer) -> None:
 @takes_options
 def trace(
     prompt: PromptText,
-    model: Model = "default",
-    system: System = None,
+    asked: Asked = Asked(),
     chosen: SamplingOptions = SamplingOptions(),
     steering: SteerOptions = SteerOptions(),
     named: Named = Named(),
@@ -92,13 +90,13 @@ def trace(
     settings = chosen.settings()
     text = read_prompt(prompt)
     steering.check()
-    loaded = load(model, device=machine.device, dtype=machine.dtype, quiet=as_json)
+    loaded = load(asked.model, device=machine.device, dtype=machine.dtype, quiet=as_json)
     steers = steering.steers(loaded)
     settings = following(loaded, settings, penalties=chosen.penalties)
     with stderr_progress(quiet=as_json) as progress:
         record, _ = run_trace(
             loaded,
-            as_messages(text, system=system),
+            as_messages(text, system=asked.system),
             sampling=settings,
             steers=steers,
             store=store(),
@@ -172,8 +170,7 @@ def activations(
 def compare(
     prompt: PromptText,
     steering: SteerOptions = SteerOptions(),
-    model: Model = "default",
-    system: System = None,
+    asked: Asked = Asked(),
     chosen: SamplingOptions = SamplingOptions(),
     top: Annotated[int, typer.Option("--top", "-k", help="Neurons that differ most to print.", min=0)] = 10,
     named: Named = Named(),
@@ -191,7 +188,7 @@ def compare(
         raise InvalidInput(
             "there is nothing to compare with; give a steer: --steer FILE, --suppress TEXT or --strengthen TEXT", field="steer"
         )
-    loaded = load(model, device=machine.device, dtype=machine.dtype, quiet=as_json)
+    loaded = load(asked.model, device=machine.device, dtype=machine.dtype, quiet=as_json)
     steers = steering.steers(loaded)
     settings = following(loaded, settings, penalties=chosen.penalties)
     traces = store()
@@ -199,7 +196,7 @@ def compare(
         tick = _counter(progress, 2 * settings.max_new_tokens)
         pair = run_pair(
             loaded,
-            as_messages(text, system=system),
+            as_messages(text, system=asked.system),
             steers,
             sampling=settings,
             store=traces,
@@ -242,8 +239,7 @@ def sweep(
     steering: SteerOptions = SteerOptions(),
     strengths: Annotated[str, typer.Option(help="Strengths: from:to:step, or a list such as 0,0.5,1.")] = "0:2:0.5",
     followed: Followed = Followed(),
-    model: Model = "default",
-    system: System = None,
+    asked: Asked = Asked(),
     chosen: SamplingOptions = SamplingOptions(max_new_tokens=32),
     machine: Machine = Machine(),
     as_json: Json = False,
@@ -258,13 +254,13 @@ def sweep(
     text = read_prompt(prompt)
     if not steering.check():
         raise InvalidInput("a sweep needs a steer: --steer FILE, --suppress TEXT or --strengthen TEXT", field="steer")
-    loaded = load(model, device=machine.device, dtype=machine.dtype, quiet=as_json)
+    loaded = load(asked.model, device=machine.device, dtype=machine.dtype, quiet=as_json)
     steers = steering.steers(loaded)
     settings = following(loaded, settings, penalties=chosen.penalties)
     with stderr_progress(quiet=as_json) as progress:
         found = sweeps.sweep(
             loaded,
-            as_messages(text, system=system),
+            as_messages(text, system=asked.system),
             steers,
             values,
             sampling=settings,
@@ -292,7 +288,7 @@ def _human(record: TraceRecord) -> str:
     speed = len(record.answer_ids) / record.seconds if record.seconds else 0.0
     ended = {"stop": "", "length": ", cut at the token limit", "context": ", cut at the model's context"}
     note = ended.get(record.finish_reason, f", {record.finish_reason}")
-    return f"trace {record.id}: {len(record.answer_ids)} tokens in {record.seconds:.1f} s ({speed:.1f} a second){note}\n{record.answer}"
+    return f"trace {record.id}: {len(record.answer_ids)} tokens in {record.seconds:.1f} s ({speed:.1f} per second){note}\n{record.answer}"
 
 
 def _positions(text: str, n_tokens: int) -> list[int]:

@@ -92,14 +92,14 @@ def list_traces(
 
 
 def show(trace_id: TraceId, as_json: Json = False) -> None:
-    """Print everything that is known of one run, its tensors aside."""
+    """Print everything that is known of one run, except its tensors."""
     traces, record = find(trace_id)
     row = traces.summary(record.id)
     attributions = [{"key": info.key, **vars(info)} for info in traces.attributions(record.id)]
     answer = {**run_json(record), "record": record, "activations": row.activations, "bytes": row.bytes, "attributions": attributions}
 
     def human() -> str:
-        facts: dict[str, Any] = {
+        facts: dict[str, str] = {
             "id": record.id,
             "name": record.name,
             "created": record.created,

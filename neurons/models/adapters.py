@@ -107,7 +107,7 @@ def read_adapter(folder: Path) -> Adapter:
     if why := [text for text, wrong in refused.items() if wrong]:
         raise ModelError(f"the adapter {folder.name} cannot be merged exactly: {'; '.join(why)}; {_CURE}")
     if not (folder / WEIGHTS).is_file():
-        raise ModelError(f"the adapter {folder} has no {WEIGHTS}; save it anew with peft (it writes safetensors)")
+        raise ModelError(f"the adapter {folder} has no {WEIGHTS}; save it again with peft (it writes safetensors)")
     return Adapter(folder, str(said.get("base_model_name_or_path") or ""), config)
 
 
@@ -177,7 +177,7 @@ def _merge_one(adapter: Adapter, target: Any, module: str, a: Any, b: Any) -> fl
         )
     delta = adapter.scale(module, a.shape[0]) * (b @ a)
     if not torch.isfinite(delta).all():
-        raise ModelError(f"the adapter {adapter.folder.name} holds numbers that are not finite at {module}; save it anew")
+        raise ModelError(f"the adapter {adapter.folder.name} holds numbers that are not finite at {module}; save it again")
     before = target.weight.data.float()
     target.weight.data.copy_(before + (delta.T if across else delta))
     return float(delta.norm() / before.norm().clamp_min(1e-12))
@@ -192,9 +192,9 @@ def _pairs(adapter: Adapter, keys: list[str]) -> dict[str, dict[str, str]]:
             raise ModelError(f"the adapter {adapter.folder.name} holds {key[:120]}, which cannot be merged exactly; {_CURE}")
         pairs.setdefault(found[1], {})[found[2]] = key
     if half := [module for module, two in pairs.items() if len(two) != 2]:
-        raise ModelError(f"the adapter {adapter.folder.name} holds only one of the two tensors of {half[0]}; save it anew")
+        raise ModelError(f"the adapter {adapter.folder.name} holds only one of the two tensors of {half[0]}; save it again")
     if not pairs:
-        raise ModelError(f"the adapter {adapter.folder.name} holds no tensors; save it anew")
+        raise ModelError(f"the adapter {adapter.folder.name} holds no tensors; save it again")
     return pairs
 
 

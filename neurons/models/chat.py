@@ -155,7 +155,8 @@ def contrast_token(loaded: LoadedModel, text: str, *, beside: int) -> tuple[int,
     first = token_text(loaded, ids[0])
     if ids[0] == beside:
         raise InvalidInput(
-            f"{text!r} begins with {first!r}, the very token that is explained; take the next token, where the two part", field="token"
+            f"{text!r} begins with {first!r}, which is the token that is explained; name the next token, where the two texts differ",
+            field="token",
         )
     return ids[0], f"{text!r} is {len(ids)} tokens in this model: contrasted with its first, {first!r}"
 

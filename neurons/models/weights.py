@@ -128,7 +128,7 @@ def _checked_end(name: str, entry: dict[str, Any]) -> int:
     """Where a tensor's bytes end. Raises `ValueError` for numbers that no tensor has."""
     numbers = [*entry["shape"], *entry["data_offsets"]]
     if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**63 for n in numbers) or len(entry["shape"]) > 16:
-        raise ValueError(f"the shape or place of tensor {name[:80]!r} is none")
+        raise ValueError(f"tensor {name[:80]!r} has no usable shape or place")
     return int(entry["data_offsets"][1])
 
 

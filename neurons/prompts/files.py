@@ -33,7 +33,7 @@ class Columns:
 
     prompt: str | None = None
     template: str | None = None
-    """What is asked, columns in braces: "{instruction}\\n{input}"."""
+    """The prompt, with names of columns in braces: "{instruction}\\n{input}"."""
     system: str | None = None
     id: str | None = None
     tags: str | None = None
@@ -102,7 +102,7 @@ def read_prompts(table: Table, columns: Columns | None = None, *, source: str = 
         )
     if shape is None and not columns.says_what_is_asked:
         raise InvalidInput(
-            f"which column of {source or 'the file'} is asked? It has {_shown(unfolded)}; say --prompt-column NAME, "
+            f"which column of {source or 'the file'} holds the prompts? It has {_shown(unfolded)}; say --prompt-column NAME, "
             'or --template "{one} {other}"',
             field="prompt",
         )

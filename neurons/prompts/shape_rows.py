@@ -69,7 +69,7 @@ def asked_columns(table: Table) -> list[str]:
 
 
 def is_lone_question(table: Table) -> bool:
-    """One column that is asked, none that the question is not whole without, and none that says who speaks."""
+    """One column that holds the prompts, none without which the question is not whole, and none that says who speaks."""
     asked = asked_columns(table)
     if len(asked) != 1 or not _can_be_asked(table, asked[0]):
         return False

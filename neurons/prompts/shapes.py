@@ -192,15 +192,19 @@ SHAPES: tuple[Shape, ...] = (
         lambda table: holds(table, "turns", list) and not asked_columns(table),
         rows.read_first_turn,
     ),
-    Shape("promptfoo tests", "the column that is asked", "__expected", _is_promptfoo_csv, rows.read_promptfoo_csv),
+    Shape("promptfoo tests", "the column that holds the prompts", "__expected", _is_promptfoo_csv, rows.read_promptfoo_csv),
     Shape("HarmBench", "Behavior, after its ContextString", "", has("Behavior", "BehaviorID"), rows.read_harmbench),
     Shape("AdvBench", "goal", "target", has("goal", "target"), rows.read_goal),
     Shape("question on a passage", "context (or passage) and question, joined", "answer or answers", _is_passage, rows.read_passage),
     Shape("Alpaca", "instruction and input (or context), joined", "output or response", _is_alpaca, rows.read_alpaca),
     Shape(
-        "prompts with expected", "the one column that is asked", "the first that is expected", _is_question_and_answer, rows.read_question
+        "prompts with expected",
+        "the one column that holds the prompts",
+        "the first that is expected",
+        _is_question_and_answer,
+        rows.read_question,
     ),
-    Shape("prompts", "the one column that is asked", "", is_lone_question, rows.read_question),
+    Shape("prompts", "the one column that holds the prompts", "", is_lone_question, rows.read_question),
     Shape("one column", "each row", "", _is_one_column, rows.read_only_column),
 )
 
@@ -247,5 +251,5 @@ def _written(table: Table, expected: str | None) -> str:
 
 
 def only_column(table: Table, shape: Shape) -> str | None:
-    """The column that is asked, where it is one as it stands."""
+    """The column that holds the prompts, where it is one as it stands."""
     return asked_columns(table)[0] if shape.read in (rows.read_question, rows.read_promptfoo_csv) else None

@@ -65,7 +65,7 @@ class JobContext:
 
     def parameters(self, kind: type[P]) -> P:
         """The job's parameters as its kind has them. Raises `InvalidInput` that names the field which is wrong."""
-        return checked(kind, dict(self.params), what="the parameters of this job", cure="start it anew")
+        return checked(kind, dict(self.params), what="the parameters of this job", cure="start it again")
 
     def payload(self) -> Any:
         """What `JobRunner.start` was given as payload. Raises `StoreError` when it is damaged."""

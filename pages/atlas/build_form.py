@@ -45,7 +45,7 @@ def draw() -> None:
         job_progress.show(jobs[0], key="atlas.build")
         if jobs[0].active:
             st.caption(
-                "It goes on when you leave this page. Stopped or interrupted, it is resumed where it was: nothing collected is lost."
+                "It goes on when you leave this page. After a stop or an interruption it resumes where it was: nothing collected is lost."
             )
             return
     _kept(loaded)
@@ -88,7 +88,7 @@ def _texts() -> BuildSettings:
     shipped = (SHIPPED / CORPUS).exists()
     ours = st.checkbox(
         "The shipped atlas's texts", value=shipped, disabled=not shipped, key="atlas.build.shipped",
-        help="Encyclopedia, code, documentation, law, drama and more, all redistributable; cut anew for this model",
+        help="Encyclopedia, code, documentation, law, drama and more, all redistributable; cut into this model's tokens",
     )  # fmt: skip
     files = st.file_uploader(
         "Your own files", type=_KINDS, accept_multiple_files=True, key="atlas.build.files", max_upload_size=_MAX_MB,
@@ -116,13 +116,18 @@ def _amount(settings: BuildSettings) -> BuildSettings:
     st.markdown("**How much**")
     tokens = st.number_input(
         "Tokens at most", 0, None, 0, 100_000, key="atlas.build.tokens",
-        help="0 takes all. The quantile at 1 in 100,000 needs 1,000,000 tokens for its 10th largest value",
+        help="0 takes all. From 1,000,000 tokens, the quantile at 1 in 100,000 is the 10th largest activation; from fewer it is less sure",
     )  # fmt: skip
     chats = st.number_input(
         "Conversations by the model", 0, 100_000, 0, 10, key="atlas.build.chats",
-        help="The model answers this many varied prompts in its own chat format; labelled so in the atlas. Slow on a processor",
+        help="The model answers this many varied prompts in its chat format. The atlas marks these texts. Slow without a GPU",
     )  # fmt: skip
-    probe = st.toggle("Vocabulary probe", True, key="atlas.build.probe", help="Also runs each token alone: helps early and late layers")
+    probe = st.toggle(
+        "Vocabulary probe",
+        True,
+        key="atlas.build.probe",
+        help="Also runs each token of the vocabulary alone, which helps to describe the early and the late layers",
+    )
     with st.expander("More"):
         extremes = st.number_input(
             "Extremes kept per side",
@@ -130,7 +135,7 @@ def _amount(settings: BuildSettings) -> BuildSettings:
             100_000,
             128,
             key="atlas.build.extremes",
-            help="The j-th largest of N tokens is the quantile 1 - j/N",
+            help="How many of its largest activations are kept exactly. The j-th largest of N tokens is the quantile 1 - j/N",
         )
         memory = st.number_input("Memory for token tables, GB", 0.1, 1_000.0, 1.25, 0.25, key="atlas.build.memory")
     return replace(

@@ -52,7 +52,7 @@ def draw() -> None:
         if job.state == "done":
             _outcome(job)
     if atlas.shipped:
-        st.caption("The shipped atlas is never changed: the first of these copies it to your own.")
+        st.caption("The shipped atlas is never changed: whatever you do here first makes a copy of your own.")
     left, right = st.columns(2, gap="medium")
     with left, server_wide.errors_shown():
         _template(loaded, disabled=active)
@@ -68,7 +68,7 @@ def _outcome(job: Job) -> None:
         what, why = ("headline", "it was judged as good") if made.what == "headline" else ("description", "it predicts as well")
         st.caption(
             f"Of {made.asked:,} neurons, {made.replaced:,} got a better {what}, {made.kept:,} kept the one they had "
-            f"({why}), {made.failed:,} got no usable answer and are asked again by the next run."
+            f"({why}), {made.failed:,} got no usable answer; the next run asks about them again."
         )
     else:
         st.caption(f"{job.outcome(atlas_jobs.Described).described:,} neuron sides are described. The Overview tab shows how well.")
@@ -87,9 +87,9 @@ def _template(loaded: LoadedModel, *, disabled: bool) -> None:
             "Held-out tokens", 500, None, _STANDARD.held_tokens, 1_024, key="atlas.describe.held", help="For the scores"
         )
         secondary = st.toggle(
-            "Score as published, too",
+            "Also the published score",
             key="atlas.describe.secondary",
-            help="On a neuron's 20 strongest passages and 5 random ones, as in the paper: flattering, and slow",
+            help="On the 20 strongest and 5 random passages: slow, and its figures flatter",
         )
         if st.button("Describe", icon=":material/edit_note:", type="primary", key="atlas.describe.go", disabled=disabled, width="stretch"):
             params = atlas_jobs.DescribeParameters(tokens=int(tokens), held=int(held), secondary=secondary)
@@ -103,9 +103,9 @@ def _score(loaded: LoadedModel, *, disabled: bool) -> None:
         st.caption("After an import, or on more text. Phrases that are not in the describer's form keep the score they came with.")
         tokens = st.number_input("Held-out tokens", 500, None, _STANDARD.held_tokens, 1_024, key="atlas.score.tokens")
         secondary = st.toggle(
-            "Score as published, too",
+            "Also the published score",
             key="atlas.score.secondary",
-            help="On a neuron's 20 strongest passages and 5 random ones, as in the paper: flattering, and slow",
+            help="On the 20 strongest and 5 random passages: slow, and its figures flatter",
         )
         if st.button("Score", icon=":material/grading:", key="atlas.score.go", disabled=disabled, width="stretch"):
             params = atlas_jobs.ScoreParameters(tokens=int(tokens), secondary=secondary)

@@ -37,8 +37,8 @@ def draw(atlas: Atlas) -> None:
     by, kinds, lit, text = _controls(index, found)
     opened = map_canvas.draw(found, stamp=_stamp(atlas, index), by=by, kinds=kinds, lit=lit, search=text)
     st.caption(
-        f"All {len(found.frame):,} described neuron sides. Near each other: they fire on like texts. A name stands where the sides that "
-        "carry it gather. Scroll to zoom, drag to move, point to read, click to open; with the keyboard: arrows, + and -, 0 and Enter."
+        f"All {len(found.frame):,} described neuron sides. Those near each other fire on similar texts. A name stands where most sides "
+        "with that name are. Scroll to zoom, drag to move, point to read, click to open; with the keyboard: arrows, + and -, 0 and Enter."
     )
     if lit is not None:
         _list(found.frame, lit, text)
@@ -60,7 +60,7 @@ def _controls(index: SearchIndex, found: map_canvas.Points) -> tuple[str, list[s
     if colouring == "kind":
         picked = what.multiselect(
             "Kinds in colour", found.kinds, found.kinds[: len(map_canvas.HUES)], max_selections=len(map_canvas.HUES),
-            key="atlas.map.kinds", help="Three at a time, so that the colours stay apart for everybody; the others are grey",
+            key="atlas.map.kinds", help="Three at a time, so that everybody can tell the colours apart; the other kinds are grey",
         )  # fmt: skip
     return colouring or "kind", picked, _search(index, found.frame, text, mode or "meaning"), f"{mode} {text}"
 

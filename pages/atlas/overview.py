@@ -21,8 +21,10 @@ _SOURCES: dict[str, Any] = {
     "name": st.column_config.TextColumn("Source", width=170),
     "domain": st.column_config.TextColumn("Kind of text", width=100),
     "licence": st.column_config.TextColumn("Licence", width=150),
-    "share": st.column_config.ProgressColumn("Share", format="percent", width=80, help="Of the describing tokens"),
-    "tokens": st.column_config.NumberColumn("Tokens", format="localized", width=90, help="Counted, describing part"),
+    "share": st.column_config.ProgressColumn(
+        "Share", format="percent", width=80, help="Share of the tokens that descriptions are made from"
+    ),
+    "tokens": st.column_config.NumberColumn("Tokens", format="localized", width=90, help="Counted tokens that descriptions are made from"),
     "held_out_tokens": st.column_config.NumberColumn(
         "Held out", format="localized", width=80, help="Tokens of documents that no description ever saw: scores come from these"
     ),
@@ -100,7 +102,7 @@ def _head(atlas: Atlas) -> None:
             which = f"the activation of rank {rank:,}" if rank > 1 else "the strongest activation"
             parts.append((f"The quantile at 1 in 100,000 is {which} of each side. ", "muted"))
         if info.note:
-            parts.append((f"\nMind: {info.note}.", "negative"))
+            parts.append((f"\nNote: {info.note}.", "negative"))
         text, button = st.columns([6, 1], vertical_alignment="center")
         with text:
             untrusted.draw(parts, key="atlas.head")

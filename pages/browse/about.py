@@ -90,8 +90,8 @@ def _judged(row: Any) -> str:
         said.append(f"The headline alone finds its strongest held-out tokens with an AUROC of {number('headline_auroc'):.2f}{beside}.")
     if row.get("writes") and np.isfinite(number("writes_effect")):
         said.append(
-            f"Raised to its 1-in-100,000 level, it moves these words by {number('writes_effect'):+.2f} nats as said; "
-            f"another neuron's words by {number('writes_null'):+.2f}."
+            f"Raised to its 1-in-100,000 level, it moves these words by {number('writes_effect'):+.2f} nats in the direction it says; "
+            f"another neuron's words, by {number('writes_null'):+.2f}."
         )
     return " ".join(said)
 
@@ -119,7 +119,7 @@ def _yours(edits: Edits, side: NeuronSide, shown: str) -> None:
             )  # fmt: skip
         st.button(
             "Unlock" if edit.locked else "Lock", icon=":material/lock_open:" if edit.locked else ":material/lock:", key="neurons.lock",
-            help="A locked description stays as it is, also when the atlas is described anew", disabled=not shown,
+            help="A locked description stays as it is, even when the atlas is described again", disabled=not shown,
             on_click=_change, args=(lambda: edits.lock(side, not edit.locked, shown=shown or None),),
         )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):

@@ -109,8 +109,7 @@ def _filters(found: Known) -> Wanted:
             icon=":material/search:",
             width=250,
             **keep,
-            help="Free text, in any words: neurons whose activation goes with texts of that meaning. A name such as 17:803 opens that "
-            "neuron",
+            help="In your own words: finds the neurons that fire on texts of that meaning. A name such as 17:803 opens that neuron",
         )
         keyword = st.text_input(
             "Keyword",

@@ -135,8 +135,8 @@ def _show_cluster(found: Known, side: NeuronSide, clustering: Clustering) -> Non
     settings = clustering.settings
     how = (
         f"{clustering.sides} neurons, {sum(c.number != NOISE for c in clustering.clusters)} clusters, {clustering.noise} in none "
-        f"(at least {settings.min_size} a cluster, {settings.min_samples} neighbours, "
-        f"{settings.breadth}, {settings.components} components)."
+        f"(at least {settings.min_size} in a cluster, density over {settings.min_samples} neighbours, "
+        f"{settings.breadth}, {settings.components} dimensions)."
     )
     mine = next((c for c in clustering.clusters if side in c.sides), None)
     if mine is None or mine.number == NOISE:

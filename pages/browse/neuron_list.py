@@ -34,8 +34,8 @@ COLUMNS: dict[str, Any] = {
     "kind": _text("Type", width=85, help="What carries the description: a token, a class of words, what came before..."),
     "similarity": _number(
         "Similarity", width=70, format="%.3f",
-        help="What a search ranks by: how its activation goes with the meaning of your words over the corpus, plus a quarter of the "
-        "description's likeness to them",
+        help="What a search ranks by: how closely its activation follows the meaning of your words over the corpus, plus a quarter "
+        "of how alike its description and your words are",
     ),
     "score": _number(
         "Score", width=55, format="%.2f",
@@ -121,7 +121,7 @@ def _table(rows: pd.DataFrame, found: Known, *, searching: bool) -> None:
         persist_state="session",
         label_visibility="collapsed",
         format_func=lambda n: "all rows" if n == SELECTABLE_ROWS else f"{n:,} rows",
-        help="All neurons that pass are sorted and exported, whatever is shown; a table of all is heavier on the browser",
+        help="All neurons that pass are sorted and exported, however many are shown. Showing all makes the page slower",
     )
     shown = rows.iloc[:most]
     some = f"the first {len(shown):,} are shown; a click on a column's head sorts those" if len(shown) < len(rows) else "all are shown"

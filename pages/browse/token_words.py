@@ -30,7 +30,7 @@ def draw(found: Known, side: NeuronSide) -> None:
     left, right = st.columns(2, gap="small")
     told = (
         "What the neuron's output row adds to each token's logit when it fires, through the final norm's scale and the unembedding, as "
-        "a z-score over the vocabulary. A hint: later layers change it, least for the last ones"
+        "a z-score over the vocabulary. Only a hint, best for the last layers: the layers that follow change it"
     )
     with left:
         _table("Promotes", _when_firing(promoted, side), loaded, value="z-score", help=told, key="promoted")
@@ -53,7 +53,7 @@ def draw(found: Known, side: NeuronSide) -> None:
     with probe:
         _table(
             "Strongest alone", atlas.probe_stats(*at), loaded, value="activation", key="probe",
-            help="Of all tokens of the vocabulary, each put alone after the start token",
+            help="Where it fires most when each token of the vocabulary stands alone after the start token",
         )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def _table(title: str, stats: TokenStats, loaded: LoadedModel, *, value: str, he
         "value": st.column_config.NumberColumn(value, format="%.2f", width=70),
     }
     if any(stats.counts):
-        columns["count"] = st.column_config.NumberColumn("Seen", width=55, help="Occurrences behind the mean")
+        columns["count"] = st.column_config.NumberColumn("Seen", width=55, help="How often the token occurred: the mean is over these")
     st.dataframe(
         table(stats, loaded), column_order=list(columns), column_config=columns, hide_index=True, key=f"neurons.words.{key}",
         height=min(_HEIGHT, 36 * (len(stats.ids) + 1) + 2),

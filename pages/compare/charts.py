@@ -90,7 +90,7 @@ def draw_tokens(
         st.caption(f"There is no KL divergence to show: {why}.")
         return
     bound = "Over the whole vocabulary." if exact is not None else "A lower bound, from the ten likeliest tokens of each."
-    st.caption(f"KL divergence of the two next-token distributions, while both runs have the same tokens before. {bound}")
+    st.caption(f"KL divergence of the two next-token distributions, as long as both runs have the same tokens up to there. {bound}")
     figures.chart(picture.divergences(shared), key=f"{key}.kl", stem="divergence")
 
 

@@ -27,7 +27,7 @@ def draw() -> None:
         if jobs and (jobs[0].active or not current):
             job_progress.show(jobs[0], key="concepts.detectors")
         if jobs and jobs[0].active:
-            st.caption("It goes on when you leave this page. Stopped or interrupted, it is resumed where it was.")
+            st.caption("It goes on when you leave this page. After a stop or an interruption it resumes where it was.")
             return
         if st.button(
             "Find each concept's neurons",
@@ -35,7 +35,7 @@ def draw() -> None:
             type="secondary" if current else "primary",
             key="concepts.detectors.go",
             help="Runs every sentence of the lexicon through the model: minutes on a GPU, a quarter of an hour and more on a small "
-            "computer. It can be stopped and resumed; until it ends the old ones are used.",
+            "computer. It can be stopped and resumed. Until it ends, the neurons known so far are used.",
         ):
             with server_wide.errors_shown():
                 start(loaded.ref)

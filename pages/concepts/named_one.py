@@ -68,6 +68,6 @@ def _neurons(concept: LexiconConcept, made: Detectors | None) -> None:
     if made is None or concept.key not in made.keys:
         return
     sides = tuple(side for side, _ in made.sides(made.keys.index(concept.key)))
-    st.caption(f"The {len(sides)} neuron sides that read it, largest weight first.")
+    st.caption(f"The {len(sides)} neuron sides that tell it from other things, largest weight first.")
     frame = member_table.frame_of(sides, member_table.index_of(made.ref))
     member_table.draw(frame, key=f"concepts.one.neurons.{concept.key}", height=420)

@@ -73,9 +73,8 @@ def _upload() -> PromptSet | None:
         key="prompts.file",
         max_upload_size=_MAX_MB,
         on_change=_forget_file,
-        help="TXT: one prompt per line. CSV: any separator. JSON: an array, or one value per line. "
-        "Known kinds (Alpaca, ShareGPT, OpenAI chat, "
-        "BIG-bench, lm-eval, promptfoo, HarmBench...) are read as what they are",
+        help="TXT: one prompt per line. CSV: any separator. JSON: an array, or a value on each line. Known kinds (Alpaca, ShareGPT, "
+        "OpenAI chat, BIG-bench, lm-eval, promptfoo, HarmBench...) are read as what they are",
     )
     file = _kept(file)
     if file is None:
@@ -152,12 +151,14 @@ def _columns(table: Table, mark: str) -> Columns | None:
     """What each column means, as somebody chooses. None until what is asked is chosen."""
     key = f"{mark}.{table.header}"
     fields: dict[str, Any] = {}
-    prompt = st.selectbox("Prompt", table.columns, index=None, key=f"prompts.map.prompt.{key}", placeholder="Which column is asked?")
+    prompt = st.selectbox(
+        "Prompt", table.columns, index=None, key=f"prompts.map.prompt.{key}", placeholder="Which column holds the prompt?"
+    )
     template = st.text_input(
         "Or a template",
         key=f"prompts.map.template.{key}",
         placeholder="{instruction}\\n{input}",
-        help="What is asked, columns in braces; \\n is a line end",
+        help="The prompt, with names of columns in braces; \\n begins a new line",
         disabled=prompt is not None,
     )
     places = zip(st.columns(4), (("expected", "Expected"), ("system", "System"), ("id", "Id"), ("tags", "Tags")), strict=True)
@@ -166,7 +167,7 @@ def _columns(table: Table, mark: str) -> Columns | None:
         fields[field] = None if picked == _DETECTED else picked
     if prompt is None and not template.strip():
         st.info(
-            "Choose the column that is asked, or write a template: Neuronscope does not guess which column holds the prompts.",
+            "Choose the column that holds the prompt, or write a template. Neuronscope does not guess it.",
             icon=":material/touch_app:",
         )
         return None

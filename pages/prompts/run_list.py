@@ -147,7 +147,9 @@ def _columns(frame: pd.DataFrame, *, paired: bool) -> dict[str, Any]:
         columns["name"] = st.column_config.TextColumn("Id", width=60)
     if "outcome" in frame:
         columns["outcome"] = st.column_config.TextColumn(
-            "Outcome", width=65, help="Of what is expected, without and with the steers: fixed, broken, right or wrong both times"
+            "Outcome",
+            width=65,
+            help="Did the expected answer come, without and with the steers? Fixed, broken, right or wrong both times",
         )
     elif "right" in frame:
         columns["right"] = st.column_config.CheckboxColumn("Right", width=50, help="The answer holds what is expected")

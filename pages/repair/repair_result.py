@@ -246,7 +246,7 @@ def _answers(data: SavedRepair) -> None:
     )
     columns = {
         "Part": st.column_config.TextColumn(width=90),
-        "Good": st.column_config.CheckboxColumn(width=50, help="Fixed; of a control: unchanged"),
+        "Good": st.column_config.CheckboxColumn(width=50, help="A wording is fixed, or a control unchanged"),
         "Prompt": st.column_config.TextColumn(width=190),
         "Unsteered": st.column_config.TextColumn(width=205),
         "Steered": st.column_config.TextColumn(width=205),

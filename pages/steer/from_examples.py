@@ -34,7 +34,9 @@ def draw(loaded: LoadedModel | None) -> None:
         )
         left, right = st.columns(2)
         name = left.text_input("Name", max_chars=120, key="steer.examples.name", placeholder="the sea")
-        count = right.number_input("Neurons", 1, 5000, NEURONS, key="steer.examples.count", help="Those that change the model's state most")
+        count = right.number_input(
+            "Neurons", 1, 5000, NEURONS, key="steer.examples.count", help="How many: the ones that change the model's state most"
+        )
         sent = st.form_submit_button("Add", type="primary", width="stretch", disabled=loaded is None)
     if sent and loaded is not None:
         _begin(loaded, texts.splitlines(), others.splitlines(), neurons=int(count), name=name.strip() or "From examples")

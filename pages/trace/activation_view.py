@@ -31,7 +31,7 @@ COLUMNS: dict[str, Any] = {
     "link": link_column(help="layer:index and side, + when its activation is positive; opens what is known of it in a new tab"),
     "meaning": MEANING,
     "normalised": st.column_config.NumberColumn(
-        "Strength", format="%.2f", width=70, help="The peak over the tokens, normalised: 1.0 is as strong as the threshold text above says"
+        "Strength", format="%.2f", width=70, help="Its peak over the tokens, normalised: the line above the table says what 1.0 is"
     ),
     "activation": st.column_config.NumberColumn(
         "Activation", format="%.2f", width=80, help="The peak over the tokens, in the model's own units"

@@ -226,7 +226,7 @@ def _edit(context: TraceContext) -> None:
             "Which turn", mine, index=len(mine) - 1, format_func=lambda n: f"{mine.index(n) + 1}: {turns[n].content[:60]}"
         )
     text = st.text_area("Your message", value=turns[chosen].content if turns else "", height=160, key=f"trace.edit.{context.id}.{chosen}")
-    st.caption("Everything after this turn is answered anew. The present trace stays as it is.")
+    st.caption("Everything after this turn is dropped, and your message is answered again. The present trace stays as it is.")
     if st.button("Send", type="primary", icon=":material/send:", key="trace.edit.send"):
         if _send([*turns[:chosen], Message("user", text)], context, sampling_settings.sampling(), on=goes_on(context)):
             st.rerun()

@@ -234,12 +234,18 @@ def _drivers(context: TraceContext, task: Walking) -> None:
             "at": st.column_config.TextColumn("At", width=90),
             "drives": st.column_config.TextColumn("Drives", width=110),
             "driven": st.column_config.LinkColumn(
-                "What that means", width=260, display_text=r"#(.*)$", alignment="left", help="Of the driven neuron; opens it in a new tab"
+                "What that means",
+                width=260,
+                display_text=r"#(.*)$",
+                alignment="left",
+                help="What the driven neuron fires on; opens it in a new tab",
             ),
             "drive": st.column_config.NumberColumn(
                 "Drive", format="%+.4f", width=75, help="Part of the driven neuron's activation: above 0 it strengthens, below 0 it weakens"
             ),
-            "share": st.column_config.NumberColumn("Share", format="percent", width=60, help="Of all absolute drives of that neuron"),
+            "share": st.column_config.NumberColumn(
+                "Share", format="percent", width=60, help="Share of all that drives that neuron, whatever the sign"
+            ),
         },
     )
 

@@ -128,6 +128,6 @@ def test_a_job_whose_parameters_are_wrong_fails_with_the_field_and_what_to_do(tm
         ended = runner.wait(bad.id, timeout=60)
         assert ended.state == "failed"
         assert ended.message.startswith("the parameters of this job: tokens: ")
-        assert ended.message.endswith("start it anew")
+        assert ended.message.endswith("start it again")
     finally:
         runner.close()

@@ -50,7 +50,7 @@ def test_upload_maps_columns_and_lists_bad_rows() -> None:
     assert app.text_input[0].label == "Name of the run"
     assert "asked is the column 'question'" in texts(app).replace("\\", "")
     app.radio[0].set_value("columns of my choice").run()
-    assert "Choose the column that is asked" in texts(app)
+    assert "Choose the column that holds the prompt" in texts(app)
     next(box for box in app.selectbox if box.label == "Prompt").set_value("id").run()
     assert "2 prompts can be run" in texts(app)
 
