@@ -35,22 +35,22 @@ def page() -> None:
     with left:
         server_wide.loading_notice()
         with server_wide.errors_shown():
-            spec, options, checked, searched = repair_form.draw(disabled=server_wide.model() is None)
-            if spec is not None and checked:
-                _begin_check(spec)
-            if spec is not None and searched:
-                _begin_search(spec, options)
+            form = repair_form.draw(disabled=server_wide.model() is None)
+            if form.spec is not None and form.checked:
+                _begin_check(form.spec)
+            if form.spec is not None and form.searched:
+                _begin_search(form.spec, budget=form.budget, compare=form.compare)
         _unsteered()
     with right, server_wide.errors_shown():
         _results()
 
 
-def _begin_search(spec: RepairSpec, options: dict[str, Any]) -> None:
+def _begin_search(spec: RepairSpec, *, budget: int, compare: bool) -> None:
     taken = set(experiments().names()) | {str(job.params.get("name")) for job in job_progress.runner().list(JOB_KIND)}
     asked = " ".join(spec.prompt.split())
     base = asked if len(asked) <= 60 else f"{asked[:59].rstrip()}…"
     name = next(text for n in range(1, 10_000) if (text := base if n == 1 else f"{base} ({n})") not in taken)
-    params = job_params(spec, model="", name=name, budget=options["budget"], compare=options["compare"])
+    params = job_params(spec, model="", name=name, budget=budget, compare=compare)
     job = job_progress.start(JOB_KIND, params, title=f"Repair: {name}")
     st.query_params["job"] = st.session_state[_MARK] = job.id
     st.session_state.pop(_RUN, None)

@@ -102,7 +102,7 @@ def stats(
     from neurons.statistics.summary import summarise
 
     criterion = wanted.criterion()
-    found, about = read_prompts(prompts, files)
+    found, _ = read_prompts(prompts, files)
     spec = ComparisonSpec(
         prompts=from_prompt_set(found, criterion),
         steers=load_steers(steer),
@@ -122,8 +122,8 @@ def stats(
         write_output(csv_out, rows_csv(rows))
     if kept.save:
         save_statistics(kept.save, spec, answered, loaded.ref)
-    counted = {"asked": about["asked"], "counted": about["counted"]}
-    emit({"job": job, **counted, **_plain(summary)}, as_json, lambda: f"{_tell(summary)}\n{about['counted']}")
+    counted = {"asked": found.asked, "counted": found.account}
+    emit({"job": job, **counted, **_plain(summary)}, as_json, lambda: f"{_tell(summary)}\n{found.account}")
 
 
 def _run(spec: ComparisonSpec, loaded: LoadedModel, job: str, *, title: str, quiet: bool) -> tuple[str, tuple[dict[str, Any], ...]]:

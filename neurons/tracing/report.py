@@ -5,7 +5,8 @@ The page holds no script and loads nothing; all text is escaped. What does not f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from neurons.storage.templates import render
 from neurons.tracing.ranking import rank_activations
 from neurons.tracing.sentence import visible
 from traces.attributions import StoredAttribution
-from traces.compare import compare_traces
+from traces.compare import DiffOp, compare_traces
 from traces.schema import TraceRecord
 from traces.store import TraceStore
 from traces.tensors import ACTIVATIONS
@@ -40,6 +41,90 @@ _METRICS: dict[Metric, str] = {
     "contrast": "Logit difference",
     "logodds": "Log odds",
 }
+
+
+@dataclass(frozen=True)
+class _Token:
+    text: str
+    colour: str
+    tip: str
+    target: bool
+    """Whether it is the token that is explained."""
+
+
+@dataclass(frozen=True)
+class _Strip:
+    bubbles: Sequence[tuple[str, Sequence[_Token]]]
+    """(role, tokens) in the order of the conversation."""
+    left_out: int
+    """How many tokens at the beginning are not shown."""
+
+
+@dataclass(frozen=True)
+class _Neuron:
+    """A row of the table of active neurons, or of the neurons behind one token."""
+
+    name: str
+    about: str
+    at: str
+    activation: float
+    normalised: float | None = None
+    attribution: float | None = None
+
+
+@dataclass(frozen=True)
+class _Cause:
+    """One stored attribution."""
+
+    word: str
+    position: int
+    metric: str
+    against: str
+    value: float
+    kept: str
+    total: str
+    share: str
+    strip: _Strip
+    rows: Sequence[_Neuron]
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """Layers by tokens."""
+
+    cells: Sequence[tuple[float, float, float]]
+    """x, y in pixels, and the opacity."""
+    w: float
+    h: float
+    width: float
+    height: float
+    first: int
+    last: int
+    layers: int
+    top: float
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One position of two runs."""
+
+    position: int | None
+    a: str
+    a_prob: str
+    b: str
+    b_prob: str
+
+
+@dataclass(frozen=True)
+class _Other:
+    """Another run beside this one."""
+
+    what: str
+    how: str
+    answer: str
+    words: Sequence[DiffOp]
+    share: str
+    rows: Sequence[_Pair]
 
 
 def report_html(
@@ -82,7 +167,7 @@ def report_html(
     )
 
 
-def _surprisal(store: TraceStore, record: TraceRecord) -> dict[str, Any]:
+def _surprisal(store: TraceStore, record: TraceRecord) -> _Strip:
     """The strip, green by how unlikely each token was."""
     dataset = store.arrays(record.id)
     if "logprob" not in dataset:
@@ -94,29 +179,27 @@ def _surprisal(store: TraceStore, record: TraceRecord) -> dict[str, Any]:
     return _strip(record, tint_T, tips, amount=True)
 
 
-def _strip(
-    record: TraceRecord, tint_T: NDArray[np.float64], tips: list[str], *, amount: bool = False, target: int | None = None
-) -> dict[str, Any]:
-    """Bubbles of (role, tokens). `tint_T` is -1 to 1, or 0 to 1 where it is an `amount`."""
+def _strip(record: TraceRecord, tint_T: NDArray[np.float64], tips: list[str], *, amount: bool = False, target: int | None = None) -> _Strip:
+    """The tokens by who speaks. `tint_T` is -1 to 1, or 0 to 1 where it is an `amount`."""
     n_tokens = len(record.token_ids)
     first = max(0, n_tokens - _TOKENS)
-    bubbles: list[tuple[str, list[dict[str, Any]]]] = []
+    bubbles: list[tuple[str, list[_Token]]] = []
     shown = [segment for segment in record.segments if not segment.template and segment.stop > first]
     for segment in shown:
         tokens = [
-            {
-                "text": record.pieces[i],
-                "colour": _colour(float(tint_T[i]) if i < len(tint_T) else 0.0, amount=amount),
-                "tip": f"{i}: {tips[i] if i < len(tips) else 'after it'}",
-                "target": i == target,
-            }
+            _Token(
+                text=record.pieces[i],
+                colour=_colour(float(tint_T[i]) if i < len(tint_T) else 0.0, amount=amount),
+                tip=f"{i}: {tips[i] if i < len(tips) else 'after it'}",
+                target=i == target,
+            )
             for i in range(max(first, segment.start), min(segment.stop, n_tokens))
         ]
         if bubbles and bubbles[-1][0] == segment.role:
             bubbles[-1][1].extend(tokens)
         else:
             bubbles.append((segment.role, tokens))
-    return {"bubbles": bubbles, "left_out": first}
+    return _Strip(bubbles, first)
 
 
 def _colour(tint: float, *, amount: bool) -> str:
@@ -130,7 +213,7 @@ def _word(record: TraceRecord, position: int) -> str:
     return visible(record.pieces[position])
 
 
-def _cause(record: TraceRecord, found: StoredAttribution, about: Mapping[str, str]) -> dict[str, Any]:
+def _cause(record: TraceRecord, found: StoredAttribution, about: Mapping[str, str]) -> _Cause:
     """One stored attribution: its words, its strip and its strongest rows."""
     info = found.info
     target, n_tokens = info.target.token, len(record.token_ids)
@@ -139,48 +222,47 @@ def _cause(record: TraceRecord, found: StoredAttribution, about: Mapping[str, st
     tips = [
         f"attribution {value:+.4g}" if i < target else "the token itself" if i == target else "after it" for i, value in enumerate(sum_T)
     ]
-    return {
-        "word": _word(record, target),
-        "position": target,
-        "metric": _METRICS[info.target.metric],
-        "against": "" if info.target.against_id is None else f"token id {info.target.against_id}",
-        "value": info.metric_value,
-        "kept": f"{info.kept:,}",
-        "total": f"{info.total:,}",
-        "share": percent(info.share),
-        "strip": _strip(record, sum_T / largest, tips, target=target),
-        "rows": [
-            {
-                "name": f"{row.layer}:{row.index}{row.polarity}",
-                "about": about.get(f"{row.layer}:{row.index}{row.polarity}", ""),
-                "at": f"{_word(record, row.token)} ({row.token})",
-                "activation": row.activation,
-                "attribution": row.attribution,
-            }
+    return _Cause(
+        word=_word(record, target),
+        position=target,
+        metric=_METRICS[info.target.metric],
+        against="" if info.target.against_id is None else f"token id {info.target.against_id}",
+        value=info.metric_value,
+        kept=f"{info.kept:,}",
+        total=f"{info.total:,}",
+        share=percent(info.share),
+        strip=_strip(record, sum_T / largest, tips, target=target),
+        rows=[
+            _Neuron(
+                name=f"{row.layer}:{row.index}{row.polarity}",
+                about=about.get(f"{row.layer}:{row.index}{row.polarity}", ""),
+                at=f"{_word(record, row.token)} ({row.token})",
+                activation=row.activation,
+                attribution=row.attribution,
+            )
             for row in found.rows(_ROWS)
         ],
-    }
+    )
 
 
 def _active(
     store: TraceStore, record: TraceRecord, about: Mapping[str, str], quantiles: QuantileTable | None
-) -> tuple[list[dict[str, Any]], str, dict[str, Any] | None, str]:
+) -> tuple[list[_Neuron], str, _Picture | None, str]:
     """The strongest neurons, what they are measured against, the picture of layers and tokens; or why there is none of it."""
     try:
         acts_LTI = store.read(record.id, ACTIVATIONS)
     except NeuronscopeError as error:
         return [], "", None, f"Activations are not shown: {error}."
     found = rank_activations(acts_LTI, quantiles=quantiles, threshold=0.0, top=_ROWS)
-    rows: list[dict[str, Any]] = []
+    rows: list[_Neuron] = []
     for one in found.table.to_dict("records"):
-        row: dict[str, Any] = {str(key): value for key, value in one.items()}
-        name, peak = f"{row['layer']}:{row['index']}{row['polarity']}", int(row["peak"])
+        name, peak = f"{one['layer']}:{one['index']}{one['polarity']}", int(one["peak"])
         at = f"{_word(record, peak)} ({peak})"
-        rows.append({"name": name, "about": about.get(name, ""), "at": at, **{k: float(row[k]) for k in ("activation", "normalised")}})
+        rows.append(_Neuron(name, about.get(name, ""), at, float(one["activation"]), normalised=float(one["normalised"])))
     return rows, found.normaliser, _picture(acts_LTI), ""
 
 
-def _picture(acts_LTI: NDArray[Any]) -> dict[str, Any]:
+def _picture(acts_LTI: NDArray[Any]) -> _Picture:
     """Layers by tokens, the last tokens where not all fit; each layer against its own mean over the tokens after the first."""
     mass_LT = np.stack([np.abs(np.asarray(acts_TI, dtype=np.float32)).mean(axis=1) for acts_TI in acts_LTI])
     rest_LT = mass_LT[:, 1:] if mass_LT.shape[1] > 1 else mass_LT
@@ -198,40 +280,34 @@ def _picture(acts_LTI: NDArray[Any]) -> dict[str, Any]:
         for layer in range(layers)
         for token in range(first, n_tokens)
     ]
-    return {
-        "cells": cells,
-        "w": round(width, 2),
-        "h": round(height, 2),
-        "width": 900,
-        "height": round(layers * height, 1),
-        "first": first,
-        "last": n_tokens - 1,
-        "layers": layers,
-        "top": top,
-    }
+    return _Picture(
+        cells=cells,
+        w=round(width, 2),
+        h=round(height, 2),
+        width=900,
+        height=round(layers * height, 1),
+        first=first,
+        last=n_tokens - 1,
+        layers=layers,
+        top=top,
+    )
 
 
-def _other(store: TraceStore, record: TraceRecord, other_id: str) -> dict[str, Any]:
+def _other(store: TraceStore, record: TraceRecord, other_id: str) -> _Other:
     """The other run beside this one: its answer, the words that differ, the probabilities that differ most."""
     other = store.load(other_id)
     found = compare_traces(store, other.id, record.id, top=0)
     pairs = [pair for pair in found.tokens if pair.a_prob is not None and pair.b_prob is not None]
     moved = sorted(pairs, key=lambda pair: -abs((pair.a_prob or 0.0) - (pair.b_prob or 0.0)))[:_DIFFERENCES]
     moved = sorted(moved, key=lambda pair: pair.b_position or 0)
-    return {
-        "what": "its unsteered run" if other.id == record.baseline_id else other.name or " ".join(other.prompt.split())[:120] or other.id,
-        "how": f"{other.model.name}, {len([s for s in other.steers if not s.is_noop])} steers, trace {other.id}",
-        "answer": other.answer,
-        "words": found.words,
-        "share": percent(found.changed_words),
-        "rows": [
-            {
-                "position": pair.b_position,
-                "a": visible(pair.a_text),
-                "a_prob": percent(pair.a_prob or 0.0),
-                "b": visible(pair.b_text),
-                "b_prob": percent(pair.b_prob or 0.0),
-            }
+    return _Other(
+        what="its unsteered run" if other.id == record.baseline_id else other.name or " ".join(other.prompt.split())[:120] or other.id,
+        how=f"{other.model.name}, {len([s for s in other.steers if not s.is_noop])} steers, trace {other.id}",
+        answer=other.answer,
+        words=found.words,
+        share=percent(found.changed_words),
+        rows=[
+            _Pair(pair.b_position, visible(pair.a_text), percent(pair.a_prob or 0.0), visible(pair.b_text), percent(pair.b_prob or 0.0))
             for pair in moved
         ],
-    }
+    )

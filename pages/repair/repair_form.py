@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -33,8 +34,22 @@ class AskedState(address_state.PageState):
     unwanted: str = ""
 
 
-def draw(*, disabled: bool) -> tuple[RepairSpec | None, dict[str, Any], bool, bool]:
-    """(the repair, or None while it is not one; its options; was 'check', was 'search' pressed). Raises `InvalidInput`, `EndpointError`."""
+@dataclass(frozen=True)
+class Filled:
+    """What the form holds and which button was pressed."""
+
+    spec: RepairSpec | None
+    """The repair; None while no button is pressed."""
+    budget: int
+    """Most forward passes of a search."""
+    compare: bool
+    """Whether random neurons and simple baselines are measured too."""
+    checked: bool = False
+    searched: bool = False
+
+
+def draw(*, disabled: bool) -> Filled:
+    """The form. Raises `InvalidInput` for a repair that is none, `EndpointError` where wordings were asked of an endpoint."""
     _take_address()
     prompt = st.text_area(
         "Question that is answered wrong", key="repair.prompt", height=68, placeholder="What is the capital of Turkey?", max_chars=20_000
@@ -53,7 +68,7 @@ def draw(*, disabled: bool) -> tuple[RepairSpec | None, dict[str, Any], bool, bo
     right.caption("A text is found as a whole word; upper and lower case count the same.")
     paraphrases = _paraphrases(prompt)
     controls = _controls()
-    options = _options()
+    options, budget, compare = _options()
     check, search = st.columns(2)
     checked = check.button(
         "Show the unsteered answers",
@@ -71,9 +86,9 @@ def draw(*, disabled: bool) -> tuple[RepairSpec | None, dict[str, Any], bool, bo
         disabled=disabled or not prompt.strip(),
     )
     if not checked and not searched:
-        return None, options, False, False
+        return Filled(None, budget, compare)
     spec = {"prompt": prompt, "wanted": {kind: wanted}, "unwanted": unwanted or None, "paraphrases": paraphrases, "controls": controls}
-    return parse_spec({**spec, **options["spec"]}), options, checked, searched
+    return Filled(parse_spec({**spec, **options}), budget, compare, checked, searched)
 
 
 def _take_address() -> None:
@@ -184,7 +199,8 @@ def _controls() -> list[dict[str, str]] | None:
     return [{"prompt": prompt.strip(), **({"expected": expected.strip()} if arrow else {})} for prompt, arrow, expected in parts]
 
 
-def _options() -> dict[str, Any]:
+def _options() -> tuple[dict[str, Any], int, bool]:
+    """(fields of the repair, as `parse_spec` takes them; forward passes; whether to compare)."""
     with st.expander("Options"):
         budget = st.number_input(
             "Budget, forward passes",
@@ -233,7 +249,7 @@ def _options() -> dict[str, Any]:
         compare = st.toggle("Compare with random neurons and simple baselines", value=True, key="repair.compare")
     within = [] if concept is None else _neurons_of(next(e.content for e in concepts if e.name == concept))
     spec = {"max_neurons": int(neurons), "max_new_tokens": int(tokens), "control_tokens": int(control_tokens), "tokens": scope}
-    return {"spec": {**spec, "seed": int(seed), "within": within}, "budget": int(budget), "compare": compare}
+    return {**spec, "seed": int(seed), "within": within}, int(budget), compare
 
 
 def _neurons_of(content: Any) -> list[str]:
