@@ -24,6 +24,8 @@ VERDICTS = (("yes", "true"), ("no", "false"))
 """The words of a yes and of a no."""
 _TURN = re.compile(r"(?:\A\s*|\r?\n\r?\n)(Human|Assistant):")
 _FINAL = re.compile(r"####\s*(\S[^\n]*)\s*$")
+_WHOLE = re.compile(r"-?\d+\.0")
+"""What pandas makes of the whole numbers of a column that has gaps."""
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 
 
@@ -138,6 +140,7 @@ def texts_of(value: Any) -> tuple[str, ...]:
     found = [_answer_text(_of_object(item) if isinstance(item, Mapping) else item) for item in items]
     texts = tuple(dict.fromkeys(text for text in found if text))
     texts = _result_of(texts[0]) if len(texts) == 1 else texts
+    texts = (texts[0], texts[0].partition(".")[0]) if len(texts) == 1 and _WHOLE.fullmatch(texts[0]) else texts
     if not texts or any(len(text) > MAX_EXPECTED or any(0xD800 <= ord(char) <= 0xDFFF for char in text) for text in texts):
         return ()
     return texts

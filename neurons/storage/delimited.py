@@ -16,6 +16,9 @@ from neurons.storage.formula_guard import unguarded
 _SEPARATORS = ",;\t|"
 _UNUSED = "\x1f"  # a separator that no text has: one column
 _SEP_LINE = re.compile(r'"?sep=(.)"?\r?(?:\n|$)', re.IGNORECASE)
+_LINE_END = re.compile(r"\r\n?|\n")
+_LONE_RETURN = re.compile(r"\r(?![\r\n])")
+_LINES_BEFORE = 10
 _MAX_CELL = 100 << 20
 _LOOKED_AT = 1 << 20
 
@@ -45,9 +48,14 @@ def read_delimited(text: str, *, tabs: bool = False, header: bool | None = None,
     """
     told = _SEP_LINE.match(text)
     body = text[told.end() :] if told else text
+    kept = _stand_in(body)
+    body = _LONE_RETURN.sub(kept, body) if kept else body
     delimiter = told[1] if told else "\t" if tabs else _delimiter(body, quotes=quotes)
+    if delimiter == _UNUSED and header is None:
+        _check_no_table_below(body)
     quoted = delimiter != "\t" if quotes is None else quotes
     records, broken = _records(body, delimiter, quoted=quoted)
+    records = [[cell.replace(kept, "\r") for cell in cells] for cells in records] if kept else records
     if not records:
         raise InvalidFile(broken[0] if broken else "the file has no rows", field="file")
     looks = header_of(records[0])
@@ -67,6 +75,35 @@ def read_delimited(text: str, *, tabs: bool = False, header: bool | None = None,
     shown = "" if delimiter == _UNUSED else delimiter
     notes = (*_notes(records[has_header:], shown, quoted=quoted), *_said_of_guards(guards))
     return Delimited(shown, quoted, has_header, header is None and looks == "in doubt", columns, tuple(rows), tuple(errors), notes)
+
+
+def _stand_in(text: str) -> str:
+    """A character for the carriage returns that are part of a cell: lone ones in a file whose lines end otherwise, as pandas writes them.
+
+    "" where there are none.
+    """
+    first = _LINE_END.search(text)
+    if first is None or first[0] == "\r" or not _LONE_RETURN.search(text):
+        return ""
+    return next(char for char in map(chr, range(0xE000, 0xF900)) if char not in text)
+
+
+def _check_no_table_below(text: str) -> None:
+    """Refuse a table below lines of a title or of comments: read as one column, its header and its rows would be asked."""
+    lines = [line for line in text[:_LOOKED_AT].split("\n") if line.strip()]
+    if header_of(lines[:1]) == "yes":
+        return
+    for number in range(1, min(len(lines) - 1, _LINES_BEFORE + 1)):
+        for candidate in _SEPARATORS:
+            records, broken = _records("\n".join(lines[number:]), candidate, quoted=candidate != "\t")
+            even = len({len(cells) for cells in records}) == 1 and len(records) > 1 and len(records[0]) > 1
+            if even and not broken and header_of(records[0]) == "yes":
+                names = ", ".join(map(repr, records[0][:4]))
+                raise InvalidFile(
+                    f"line {number + 1} looks like the names of the columns ({names}), but is not the first: take out what stands "
+                    "before it, or say --no-header for one column",
+                    field="header",
+                )
 
 
 def _reader(text: str, delimiter: str, *, quoted: bool) -> Any:

@@ -71,3 +71,21 @@ def test_columns_of_one_name_and_of_none() -> None:
 def test_nothing_is_no_table() -> None:
     with pytest.raises(InvalidFile, match="no rows"):
         read_delimited("\n \n")
+
+
+@pytest.mark.parametrize("before", ["# made by a script\n", "Our questions\n\n", "# one\n# two\n"])
+def test_a_table_below_a_title_is_refused(before: str) -> None:
+    text = before + "prompt,expected\nWhat?,4\nWho?,He\n"
+    with pytest.raises(InvalidFile, match=r"looks like the names of the columns \('prompt', 'expected'\)"):
+        read_delimited(text)
+    assert read_delimited(text, header=False).delimiter == ""
+    assert read_delimited("prompt\nquestion, answer\nname, url\n").rows[0][1] == {"prompt": "question, answer"}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_carriage_return_within_a_cell_ends_no_row(end: str) -> None:
+    text = end.join(["prompt,id", "a\rb,1", '"c\rd",2', ""])
+    assert [row for _, row in read_delimited(text).rows] == [{"prompt": "a\rb", "id": "1"}, {"prompt": "c\rd", "id": "2"}]
+    old = read_delimited('prompt,id\ra,1\r"b\nc",2\r')
+    assert [row["prompt"] for _, row in old.rows] == ["a", "b\nc"]
+    assert [row["prompt"] for _, row in read_delimited("prompt,id\r\r\na,1\r\r\n").rows] == ["a"]
