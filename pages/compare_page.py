@@ -30,7 +30,7 @@ def page() -> None:
         if address_state.read(CompareState) == CompareState():
             _suggest(rows)
         asked = address_state.read(CompareState)
-        left, middle, right = st.columns([5, 1, 5], vertical_alignment="bottom")
+        left, middle, right = st.columns([4, 1.2, 4], vertical_alignment="bottom")
         with left:
             a = _choose("a", asked.a, "First trace", rows)
         if middle.button("Swap", icon=":material/swap_horiz:", key="compare.swap", help="Swap the two", width="stretch", disabled=not a):
@@ -59,7 +59,7 @@ def _choose(side: str, asked: str | None, label: str, rows: dict[str, TraceSumma
     if asked and asked not in rows:
         options = [asked, *options]
     key = f"compare.{side}"
-    if asked and st.session_state.get(f"{key}.seen") != asked:
+    if asked and (key not in st.session_state or st.session_state.get(f"{key}.seen") != asked):  # another page's visit empties the field
         st.session_state[key] = asked
         st.session_state[f"{key}.seen"] = asked
     chosen: str | None = st.selectbox(

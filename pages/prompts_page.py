@@ -88,7 +88,7 @@ def _runs() -> None:
     asked = address_state.read(RunState).run
     if asked is not None and asked not in names:
         browser_history.unknown("the run", asked, "The newest one is shown.")
-    if asked in names and st.session_state.get(f"{_RUN}.seen") != asked:
+    if asked in names and (st.session_state.get(_RUN) not in names or st.session_state.get(f"{_RUN}.seen") != asked):
         st.session_state[_RUN] = st.session_state[f"{_RUN}.seen"] = asked
     if st.session_state.get(_RUN) not in names:
         st.session_state[_RUN] = names[0]

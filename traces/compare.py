@@ -335,4 +335,4 @@ def _neurons(
     if any(store.activation_state(record.id) != "stored" for record in (a, b)):
         return (), "the activations were removed while they were compared: recompute them"
     rows.sort(key=lambda row: (-row.mean_abs, row.layer, row.index))
-    return tuple(rows[:top]), "" if rows else "every activation is the same"
+    return tuple(rows[:top]), "" if rows else f"every activation is the same at the {shared} tokens that both begin with"

@@ -253,17 +253,19 @@ class Atlas:
 
     # -- one neuron ---------------------------------------------------------------------------------------------------------
 
-    def exemplars(self, layer: int, index: int, polarity: Polarity, *, context: tuple[int, int] = (24, 8)) -> tuple[Exemplar, ...]:
-        """The strongest places of a neuron side, with `context` tokens before and after the peak."""
+    def exemplars(
+        self, layer: int, index: int, polarity: Polarity, *, context: tuple[int, int] = (24, 8), most: int | None = None
+    ) -> tuple[Exemplar, ...]:
+        """The strongest places of a neuron side, at `most` so many, with `context` tokens before and after the peak."""
         self._check(layer, index)
-        arrays, side = self.exemplar_arrays(layer), side_of(polarity)
-        found = []
-        for rank, (value, sequence, position) in enumerate(
-            zip(arrays.value_2IK[side, index], arrays.sequence_2IK[side, index], arrays.position_2IK[side, index], strict=True)
-        ):
-            if sequence >= 0:
-                found.append(self._exemplar(rank, float(value), int(sequence), int(position), context))
-        return tuple(found)
+        at, offset = (side_of(polarity), layer, index, slice(most)), int(self._attributes["position_offset"])
+        sequence_K = _with_none(self._read("exemplar_sequence")[at])
+        places = zip(self._read("exemplar_value")[at], sequence_K, self._read("exemplar_position")[at], strict=True)
+        return tuple(
+            self._exemplar(rank, float(value), int(sequence), int(position) + offset, context)
+            for rank, (value, sequence, position) in enumerate(places)
+            if sequence >= 0
+        )
 
     def _exemplar(self, rank: int, value: float, sequence: int, position: int, context: tuple[int, int]) -> Exemplar:
         ids, source = self.corpus.sequence(sequence), self.corpus.source_of(sequence)

@@ -13,7 +13,7 @@ from neurons.core.percent import column_share
 from neurons.core.steers import Steer
 from neurons.core.types import ModelRef, NeuronSide
 from neurons.tracing.sentence import visible
-from pages.shared import figures
+from pages.shared import examples, figures
 from pages.shared.descriptions import headlines_for
 from pages.shared.neuron_link import MEANING, link_column, links, meanings
 from pages.shared.palette import colour
@@ -193,4 +193,5 @@ def draw_neurons(found: TraceComparison, names: tuple[str, str], ref: ModelRef, 
     if not any(frame["description"]):
         columns.pop("meaning")
     st.dataframe(frame, column_order=list(columns), column_config=columns, hide_index=True, height=280, key=f"{key}.neurons")
+    examples.on_rows(sides, ref, key=f"{key}.neurons.examples")
     downloads(frame.drop(columns=["link", "meaning"]), "neurons-that-differ", key=f"{key}.neurons.file")

@@ -35,7 +35,7 @@ def draw(a_id: str, b_id: str, *, key: str, wide: bool = False) -> None:
     names = titles(a, b)
     untrusted.draw(word_changes.verdict(found, names), key=f"{key}.verdict")
     _strips(a, b, found, names, key=key, wide=wide)
-    words, tokens, neurons = st.tabs(["Words", "Probabilities", "Neurons"], key=f"{key}.tab")
+    words, tokens, neurons = st.tabs(["Words", "Probabilities", "Neurons"], key=f"{key}.tab", on_change="rerun")
     with words:
         untrusted.draw(word_changes.parts(found.words), key=f"{key}.words")
         st.caption(f"Struck through: only in {names[0].lower()}. Highlighted: only in {names[1].lower()}.")

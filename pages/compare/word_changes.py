@@ -37,7 +37,7 @@ def verdict(found: TraceComparison, names: tuple[str, str]) -> list[Part]:
     if split is not None and (found.same_model or split.a_text != split.b_text):  # other models number the same texts otherwise
         told += [(f"They part at token {split.position}: {names[0].lower()} ", "")]
         told += [_said(split.a_id, split.a_text), (f", {names[1].lower()} ", ""), _said(split.b_id, split.b_text), (".", "")]
-        if split.kl is not None:
+        if split.kl is not None and found.same_prompt:
             told += [(f" KL divergence there {'' if split.kl_exact else 'at least '}{split.kl:.3g} nats.", "muted")]
     return told
 

@@ -41,7 +41,7 @@ def draw(content: Mapping[str, Any]) -> None:
     loaded = server_wide.model_with(str(data.model.get("weights_hash", "")))
     about = {} if loaded is None else headlines_for(loaded.ref)
     _actions(data, steers, loaded, about)
-    worth, answers, neurons = st.tabs(["What it is worth", "Every answer", "Neurons"], key="repair.tab")
+    worth, answers, neurons = st.tabs(["What it is worth", "Every answer", "Neurons"], key="repair.tab", on_change="rerun")
     with worth:
         _worth(data)
     with answers:

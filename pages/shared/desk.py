@@ -32,7 +32,7 @@ KEPT: Mapping[str, tuple[str, ...]] = {
         "trace.attr.sign", "trace.attr.words", "trace.attr.least", "trace.acts.layers", "trace.acts.sign", "trace.acts.words",
         "trace.clusters.top", "trace.clusters.method",
     ),
-    "compare": ("compare.tint",),
+    "compare": ("compare.tint", "compare.tab"),
     "traces": ("traces.words", "traces.model", "traces.tag", "traces.set", "traces.dates", "traces.trash", "traces.picked"),
     "prompts": (
         "prompts.source", "prompts.text", "prompts.paired", "prompts.record", "prompts.saved",
@@ -41,15 +41,16 @@ KEPT: Mapping[str, tuple[str, ...]] = {
     "repair": (
         "repair.prompt", "repair.kind", "repair.wanted", "repair.unwanted", "repair.paraphrases", "repair.controls",
         "repair.controls.source", "repair.budget", "repair.neurons", "repair.tokens", "repair.control-tokens", "repair.scope",
-        "repair.seed", "repair.concept", "repair.compare", "repair.run", "repair.endpoint.url", "repair.endpoint.model",
+        "repair.seed", "repair.concept", "repair.compare", "repair.run", "repair.tab", "repair.endpoint.url", "repair.endpoint.model",
     ),
     "experiments": (
         "stats.kind", "stats.text", "stats.token", "stats.seeds", "stats.random", "stats.source", "stats.prompts", "stats.steer",
-        "stats.run",
+        "stats.run", "stats.tab",
     ),
     "concepts": (
         "concepts.words", "concepts.examples", "concepts.counter", "concepts.named.words", "concepts.named.field",
     ),
+    "atlas": ("atlas.map.words", "atlas.map.way", "atlas.map.by"),
     "*": ("tours.at",),
     "models": ("models.spec", "models.device", "models.dtype"),
 }  # fmt: skip

@@ -130,6 +130,7 @@ def actions(
             downloads(rows, stem, key=f"{key}.file")
             figures.offer(lambda: [drawing.of_table(rows, _headings(rows))], key=f"{key}.rows", stem=stem, inline=True)
         st.caption(f"{len(chosen):,} ticked" if chosen else f"{len(shown):,} rows: tick some")
+        examples.on_rows(shown["neuron"].iloc[: examples.ROWS], ref, key=f"{key}.examples")
 
 
 def buttons(chosen: Sequence[NeuronSide], *, key: str, ref: ModelRef) -> None:

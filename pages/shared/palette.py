@@ -37,7 +37,7 @@ PALETTE: dict[Theme, dict[str, str]] = {
         "muted": "#9AA3AF",
         "caption": "#A9ADB8",
         "on-primary": "#2B0F26",
-        "most-tint": "48%",
+        "most-tint": "44%",
     },
 }
 """Colour of each meaning, by theme: hex RGB. `most-tint` is how much of it a token's ground takes at most: its letters keep 4.5 to 1."""

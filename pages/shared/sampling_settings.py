@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -57,7 +58,7 @@ def draw() -> None:
     """The form. A value that is out of range is named beside its field and the last good one is kept."""
     now = sampling()
     given, back = _fill(now, system_prompt())
-    system = st.text_area(
+    st.text_area(
         "System prompt",
         key="sampling.system",
         **back("system"),
@@ -66,8 +67,6 @@ def draw() -> None:
         placeholder="Empty: the model's own",
         help="Goes before the conversation, from the next message on.",
     )
-    if system != given["system"]:
-        st.session_state[_SYSTEM] = system.strip()
     values = _numbers(back)
     typed = {name: value for name, value in values.items() if value != given[name]}
     _penalties()
@@ -129,7 +128,7 @@ def _numbers(back: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _fill(now: Sampling, system: str) -> tuple[dict[str, Any], Callable[[str], dict[str, Any]]]:
-    """What the fields hold before anything is typed (the settings, as far as a field can show them), and what each falls back to.
+    """What the fields hold before anything is typed (the settings, as far as a field can show them), and what each is drawn with.
 
     Fields whose settings were changed elsewhere since they were drawn, and fields that are new, are given theirs.
     """
@@ -145,7 +144,18 @@ def _fill(now: Sampling, system: str) -> tuple[dict[str, Any], Callable[[str], d
     fresh = {name for name in given if changed or f"sampling.{name}" not in st.session_state}
     for name in fresh:
         st.session_state[f"sampling.{name}"] = given[name]
-    return given, lambda name: {} if name in fresh else {"value": given[name]}
+    told: dict[str, Any] = {"on_change": _take_in}
+    return given, lambda name: {**told, "args": (name,), **({} if name in fresh else {"value": given[name]})}
+
+
+def _take_in(name: str) -> None:
+    """A field's callback: what was typed counts before anything is drawn, so that the label above the form says it at once."""
+    typed = st.session_state[f"sampling.{name}"]
+    if name == "system":
+        st.session_state[_SYSTEM] = typed.strip()
+        return
+    with suppress(InvalidInput):  # the form says what is wrong, beside the field
+        st.session_state[_SAMPLING] = replace(sampling(), **{name: typed}).check()
 
 
 def _penalties() -> None:

@@ -35,7 +35,7 @@ def draw(kept: Sequence[Mapping[str, Any]]) -> None:
     if not summary.pairs:
         return
     _figures(summary)
-    figures, pairs = st.tabs(["Differences", "Paired table"], key="stats.tab")
+    figures, pairs = st.tabs(["Differences", "Paired table"], key="stats.tab", on_change="rerun")
     with figures:
         _chart(summary)
         _table(summary)

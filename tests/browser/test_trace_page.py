@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.support.browser import PATIENCE, Tab
+from tests.support.journey import Journey
 
 pytestmark = pytest.mark.browser
 
@@ -96,6 +97,26 @@ def _tick(page: Page, table: Locator, *, rows: int) -> None:
         page.mouse.click(box["x"] + 16, box["y"] + 36 + 35 * row + 17)
         page.wait_for_timeout(400)
     expect(page.get_by_text(f"{rows} ticked")).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_row_of_neurons_shows_where_it_fires_most(tab: Tab) -> None:
+    page = tab.open("/")
+    tab.ready()
+    page.get_by_role("tab", name="Neurons").click()
+    tab.settle()
+    Journey(tab, "rows").choose(0)
+    tip = page.locator(".ns-row-tip:popover-open")
+    expect(tip).to_contain_text("fires most at", timeout=PATIENCE)
+    first = tip.locator(".name").inner_text()
+    page.keyboard.press("Escape")
+    expect(tip).to_have_count(0)
+    box = page.get_by_test_id("stDataFrame").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 200, box["y"] + 36 + 35 + 17)  # the second row: the table is a canvas
+    expect(tip.locator(".place b").first).to_be_visible(timeout=PATIENCE)
+    assert tip.locator(".name").inner_text() != first
+    page.mouse.move(5, 5)
+    expect(tip).to_have_count(0)
 
 
 def test_attribution_of_a_clicked_token(tab: Tab) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from neurons.core.steers import Steer
 from neurons.core.types import NeuronSide
+from neurons.models.chat import decode
 from pages.shared import examples, steer_state
 from pages.shared.neuron_link import MEANING, meanings
-from tests.support.app_pages import loaded, open_page, saved, select
+from tests.support.app_pages import given, loaded, open_page, saved, select
 from tests.support.described_pages import installed
 
 pytestmark = pytest.mark.usefixtures("described")
@@ -39,6 +40,18 @@ def test_the_ticked_neuron_shows_where_it_fires_most() -> None:
     assert shown.startswith(f"{side} fires most at") == bool(best)
     assert ("«" in shown) == bool(best)
     assert "*" not in examples.tip(side, loaded().ref).replace("\\*", "")
+
+
+def test_the_first_rows_are_told_where_they_fire_most() -> None:
+    app = open_page("trace", trace=saved("hello there")[0].id)
+    names = list(app.dataframe[0].value["neuron"].iloc[: examples.ROWS])
+    places = given(app, "trace.acts.examples")["places"]
+    assert places
+    assert set(places) <= set(names)
+    for name, shown in places.items():
+        side = NeuronSide.parse(name)
+        best = installed().exemplars(side.layer, side.index, side.polarity, context=(8, 4))[:2]
+        assert [place[1] for place in shown] == [decode(loaded(), one.ids[one.peak : one.peak + 1]) for one in best]
 
 
 def test_a_large_card_s_neurons_link_too() -> None:

@@ -16,7 +16,7 @@ from neurons.prompts.sets import saved_sets
 from pages import models_page
 from pages.prompts import run_list
 from pages.shared import job_progress, progress_row, server_wide
-from tests.support.app_pages import SHORT, loaded, open_page, plain, texts, until
+from tests.support.app_pages import PATIENCE, SHORT, loaded, open_page, plain, texts, until
 from tests.support.tiny_models import tiny_tokenizer, tiny_torch_model
 
 pytestmark = pytest.mark.usefixtures("app_home")
@@ -92,6 +92,14 @@ def test_pasted_prompts_run_and_the_address_finds_them() -> None:
     assert "2 prompts answered" in texts(app)
     table = next(frame for frame in app.dataframe if "answer" in frame.value)
     assert list(table.value["prompt"]) == ["one", "two"]
+
+
+def test_back_from_another_page_shows_the_run_that_the_address_names() -> None:
+    run_all("one", "older")
+    run_all("two", "newer")
+    app = AppTest.from_string("from pages.prompts_page import page\npage()", default_timeout=PATIENCE)
+    app.session_state["prompts.run.seen"] = app.query_params["run"] = "older"  # the field itself is forgotten with the page
+    assert app.run().selectbox(key="prompts.run").value == "older"
 
 
 def test_a_paired_run_counts_the_answers_that_change() -> None:

@@ -106,7 +106,7 @@ def test_same_trace(store: TraceStore) -> None:
     assert found.same_ids
     assert found.divergence is None
     assert found.neurons == ()
-    assert found.neurons_missing == "every activation is the same"
+    assert found.neurons_missing == f"every activation is the same at the {len(a.token_ids)} tokens that both begin with"
     assert found.changed_words == 0
 
 
