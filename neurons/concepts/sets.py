@@ -60,7 +60,8 @@ class Concept:
             raise InvalidInput(f"these concepts belong to different models ({self.model} and {other.model})", field="concept")
         kept = tuple(dict.fromkeys(sides))
         names = [concept.origin or f"{len(concept.sides)} neurons" for concept in (self, other)]
-        return replace(self, sides=kept, origin=f"{operation} of {names[0]} and {names[1]}", note="", similarity={})
+        owner = other if other.weights_hash and not self.weights_hash else self  # sides of a model go with nothing but that model
+        return Concept(kept, f"{operation} of {names[0]} and {names[1]}", "", owner.model, owner.weights_hash)
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored and exported."""

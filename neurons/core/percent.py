@@ -18,8 +18,8 @@ def percent(share: float, *, signed: bool = False, exact: bool = True) -> str:
     if (exact and size in (0, 1)) or size > 1.005:
         return f"{sign}{100 * size:.0f}%"
     if size > 1 and exact:
-        return f"{sign}{100 * size:.1f}%"
-    if size > 0.9995:
+        return f"{sign}{100 * size:.1f}%" if size > 1.0005 else f"over {sign}100%"
+    if size >= 0.9995:
         return f"over {sign}99.9%"
     if size >= 0.0995:
         return f"{sign}{100 * size:.{1 if size >= 0.995 else 0}f}%"

@@ -167,9 +167,14 @@ def _holds_rows(cell: str, width: int, delimiter: str) -> bool:
 
 
 def _column_names(cells: Sequence[str]) -> tuple[str, ...]:
-    names: list[str] = []
-    for number, cell in enumerate(cells, 1):
-        shown = " ".join("".join(c if c.isprintable() else " " for c in cell).split())[:120]
-        name = shown or f"column {number}"
-        names.append(name if name not in names else f"{name} ({number})")
+    """A name for each column, no two the same: the second "id" is "id (2)", unless another column is called that."""
+    written = [" ".join("".join(c if c.isprintable() else " " for c in cell).split())[:120] for cell in cells]
+    plain = [text or f"column {number}" for number, text in enumerate(written, 1)]
+    names: dict[str, None] = {}
+    told = set(plain)
+    for number, wanted in enumerate(plain, 1):
+        name, count = wanted, number
+        while name in names or (name != wanted and name in told):
+            name, count = f"{wanted} ({count})", count + 1
+        names[name] = None
     return tuple(names)

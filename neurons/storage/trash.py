@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class Trash:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self.keep is not None:
-                os.utime(path)  # when it was deleted
+                moment = time.time_ns()  # when it was deleted; the clock that utime asks by itself stands still for milliseconds
+                os.utime(path, ns=(moment, moment))
             move(path, self.folder / name)
         except OSError as error:
             raise StoreError(f"{path} cannot be deleted: {error.strerror or error}; close programs that use it, and try again") from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from neurons.core.errors import ModelError
-from neurons.models.plausible import MOST_LAYERS, check_numbers, check_size
+from neurons.models.plausible import MOST_LAYERS, check_longest, check_numbers, check_size
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,14 @@ def test_far_more_weights_than_the_files_hold() -> None:
     check_size("x.gguf", model, 20_000_000)
     with pytest.raises(ModelError, match=r"x\.gguf describes a model of 100 million weights, but its files hold 1,000 bytes"):
         check_size("x.gguf", model, 1_000)
+
+
+@pytest.mark.parametrize("longest", [0, -1, True, "1024", None, float("nan")])
+def test_a_longest_text_that_is_no_number_is_named(longest: Any) -> None:
+    with pytest.raises(ModelError, match="it has to be a number above 0"):
+        check_longest(SimpleNamespace(model_max_length=longest))
+
+
+def test_what_tokenizers_say_of_no_limit_is_good() -> None:
+    for longest in (512, 1e30, float("inf")):
+        check_longest(SimpleNamespace(model_max_length=longest))

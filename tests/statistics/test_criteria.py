@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Any
 
 import pytest
 
+from neurons.core.errors import InvalidInput
 from neurons.prompts.values import VERDICTS, Expected
 from neurons.statistics.comparison import expected_criterion
 from neurons.statistics.criteria import Criterion, parse_criterion
@@ -102,3 +104,56 @@ def test_any_of_several_texts_and_its_json() -> None:
 def test_the_first_word_of_a_verdict_counts(answer: str, says: str) -> None:
     met = {word: expected_criterion(Expected(words, "verdict")).met(answer) for word, words in zip(("yes", "no"), VERDICTS, strict=True)}
     assert met == {"yes": says == "yes", "no": says == "no"}
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "texts"),
+    [
+        ("Lima", "contains", ("Lima",)),
+        (12, "contains", ("12",)),
+        ({"equals": "Lima"}, "equals", ("Lima",)),
+        ({"regex": "[Ll]ima"}, "regex", ("[Ll]ima",)),
+        ({"token": " Lima"}, "token", (" Lima",)),
+        ({"contains": ["Lima", "Cusco"]}, "contains", ("Lima", "Cusco")),
+    ],
+)
+def test_a_criterion_is_read_as_it_is_written(value: Any, kind: str, texts: tuple[str, ...]) -> None:
+    found = parse_criterion(value)
+    assert (found.kind, found.texts) == (kind, texts)
+    assert parse_criterion(found.to_json()) == found
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("", "wanted is empty"),
+        ({"equals": " "}, "wanted is empty"),
+        ({"contains": ["Lima", ""]}, "wanted is empty"),
+        ("x" * 2001, "use at most 2000"),
+        (True, "write a text"),
+        (None, "write a text"),
+        ({}, "write a text"),
+        ({"regex": "a", "equals": "b"}, "write a text"),
+        ({"like": "a"}, "write a text"),
+        ({"contains": []}, "write a text"),
+        ({"contains": ["Lima", 3]}, "write a text"),
+        ({"regex": "("}, "is not a regular expression"),
+        ({"regex": "a*"}, "matches the empty answer"),
+    ],
+)
+def test_what_is_no_criterion_names_its_field(value: Any, why: str) -> None:
+    with pytest.raises(InvalidInput, match=why) as told:
+        parse_criterion(value)
+    assert told.value.field == "wanted"
+
+
+def test_each_kind_finds_its_places() -> None:
+    answer = "Lima, not Limassol. LIMA!"
+    assert Criterion("lima").spans(answer) == [(0, 4), (20, 24)]
+    assert Criterion("Lima", "token").spans(answer) == [(0, 4), (10, 14)]
+    assert Criterion("[Ll]ima", "regex").spans(answer) == [(0, 4), (10, 14)]
+    assert Criterion("Lima", "equals").spans(answer) == []
+    assert Criterion("Lima", "equals").met("Lima.")
+    assert Criterion("Cusco", others=("Lima",)).find(answer) == 0
+    assert Criterion("Cusco").find(answer) is None
+    assert str(Criterion("a", "regex", ("b",))) == "/a/ or /b/"

@@ -89,3 +89,45 @@ def test_a_carriage_return_within_a_cell_ends_no_row(end: str) -> None:
     old = read_delimited('prompt,id\ra,1\r"b\nc",2\r')
     assert [row["prompt"] for _, row in old.rows] == ["a", "b\nc"]
     assert [row["prompt"] for _, row in read_delimited("prompt,id\r\r\na,1\r\r\n").rows] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("prompt,id,id", ("prompt", "id", "id (3)")),
+        ("prompt,id (3),id,id", ("prompt", "id (3)", "id", "id (4)")),
+        ("prompt,prompt (3),prompt", ("prompt", "prompt (3)", "prompt (4)")),
+        ("prompt,prompt,prompt (2)", ("prompt", "prompt (3)", "prompt (2)")),
+        ("prompt,,column 2", ("prompt", "column 2", "column 2 (3)")),
+        ("prompt, two\t words ,x", ("prompt", "two words", "x")),
+    ],
+)
+def test_no_two_columns_have_one_name(header: str, columns: tuple[str, ...]) -> None:
+    cells = [f"c{n}" for n in range(len(columns))]
+    found = read_delimited(f"{header}\n{','.join(cells)}\n", header=True)
+    assert found.columns == columns
+    assert found.rows == ((1, dict(zip(columns, cells, strict=True))),)  # no cell is lost
+
+
+def test_a_row_that_is_shorter_keeps_what_it_has() -> None:
+    found = read_delimited("prompt,id\na\nb,2\n")
+    assert found.rows == ((1, {"prompt": "a"}), (2, {"prompt": "b", "id": "2"}))
+    assert found.errors == ()
+
+
+def test_an_apostrophe_that_guards_a_formula_is_taken_away_and_told() -> None:
+    found = read_delimited("prompt,id\n'=1+1,'tis\n'-3,4\n")
+    assert [row["prompt"] for _, row in found.rows] == ["=1+1", "-3"]
+    assert found.rows[0][1]["id"] == "'tis"  # no formula
+    assert "2 cells begin with an apostrophe" in " ".join(found.notes)
+
+
+def test_a_quoted_cell_that_swallows_rows_is_told() -> None:
+    found = read_delimited('prompt,id\n"a,1\nb,2\nc",3\n')
+    assert "is a quote not closed?" in " ".join(found.notes)
+    assert read_delimited('prompt,id\n"a,1\nb,2\nc",3\n', quotes=False).notes == ()
+
+
+def test_a_file_of_blank_lines_has_no_rows() -> None:
+    with pytest.raises(InvalidFile, match="the file has no rows"):
+        read_delimited("\n \n\t\n", tabs=True)
