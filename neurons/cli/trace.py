@@ -34,7 +34,7 @@ from neurons.cli.stored import (
     store,
 )
 from neurons.core.errors import InvalidInput
-from neurons.core.percent import percent
+from neurons.core.percent import percent, percentile
 from neurons.core.progress import Progress
 from neurons.core.steers import parse_ranges
 from neurons.core.types import Polarity
@@ -154,7 +154,7 @@ def activations(
                 r["headline"] or "",
                 r["activation"],
                 r["normalised"],
-                r["percentile"],
+                percentile(r["percentile"]),
                 r["token"],
                 repr(r["text"]),
             )

@@ -40,6 +40,12 @@ def becomes(before: float, after: float) -> str:
     return f"{told[0]} stays {told[1]}"
 
 
+def percentile(value: float) -> str:
+    """A percentile (0 to 100) with two decimals, or as many as it takes: the strongest of 30,000 is at 99.997, never at 100."""
+    told = (f"{value:.{digits}f}" for digits in range(2, 9))
+    return next((text for text in told if value >= 100 or float(text) < 100), str(value))
+
+
 def column_share(share: float | None) -> float | None:
     """A share for a column of numbers that rounds to two decimals of a percent: what is not all never reads 100%, nor nothing 0%."""
     if share is None or math.isnan(share) or share in (0, 1):

@@ -29,6 +29,9 @@ _FREE = regex.compile(rf"(?V1)[{_UNSPACED}]")
 _HANGUL = regex.compile(r"\p{Hangul}")
 _NO_OTHER_NUMBER = r"(?<!\d/)(?<!(?:^|[\s=(:$*])-)"
 """Before digits: neither a fraction's stroke nor a minus sign."""
+_SIGNED = re.compile(r"[-+.]\.?[0-9]")
+"""A number that begins with its sign or its point: -4 is not in 3-4, .5 not in 2.5."""
+_THOUSANDS = re.compile(r"([-+$]?)([1-9][0-9]{0,2}(?:,[0-9]{3})+|[1-9][0-9]{3,})(%?|\.[0-9]+)")
 _YES, _NO = r"yes|(?<!not )true", r"no|false|not true"
 _TRAILING = ".!。！．।॥۔։።។။"
 """Full stops and exclamation marks, those of Indic, Urdu, Armenian, Ethiopic, Khmer and Burmese writing too."""
@@ -138,13 +141,26 @@ def without_full_stop(text: str) -> str:
     return text.strip().rstrip(_TRAILING).rstrip() or text.strip()
 
 
+def _word(word: str) -> str:
+    """Looks for one word; a number from a thousand on with commas between its thousands and without: 1,000 is 1000."""
+    found = _THOUSANDS.fullmatch(word)
+    if found is None:
+        return str(regex.escape(word))
+    digits = found[2].replace(",", "")
+    first = len(digits) % 3 or 3
+    groups = [digits[:first], *(digits[at : at + 3] for at in range(first, len(digits), 3))]
+    return f"{regex.escape(found[1])}{',?'.join(groups)}{regex.escape(found[3])}"
+
+
 def _words(text: str) -> Any:
     """Looks for a folded text as words of their own, as far as its script parts words."""
-    words = r"\s+".join(regex.escape(word) for word in text.split(" "))
+    words = r"\s+".join(map(_word, text.split(" ")))
     first, last = text[:1], text[-1:]
     before = rf"(?<!{_SPACED}_*)(?<!\d[.,])" if first.isalnum() and not _FREE.match(first) else ""
     if first.isdigit():
         before += _NO_OTHER_NUMBER
+    elif _SIGNED.match(text):
+        before = r"(?<!\w)"
     after = ""
     if last.isalnum() and not _FREE.match(last):
         after = r"(?!\d)" if _HANGUL.match(last) else rf"(?!_*{_SPACED})(?![.,/]\d)" if last.isdigit() else rf"(?!_*{_SPACED})"

@@ -37,7 +37,7 @@ COLUMNS: dict[str, Any] = {
         "Activation", format="%.2f", width=80, help="The peak over the tokens, in the model's own units"
     ),
     "percentile": st.column_config.NumberColumn(
-        "Percentile", format="%.2f", width=80, help="Share of this layer's activations on this side, in this trace, that are weaker"
+        "Percentile", format="%.5f", width=80, help="Share of this layer's activations on this side, in this trace, that are weaker"
     ),
     "tokens": st.column_config.NumberColumn("Tokens", width=60, help="At how many of the selected tokens it passes the threshold"),
     "text": st.column_config.TextColumn("Fires on", width=200, help="Those tokens, in order"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neurons.core.errors import InvalidInput
-from neurons.core.percent import becomes, column_share, percent
+from neurons.core.percent import becomes, column_share, percent, percentile
 from neurons.core.types import AttributionRow
 from neurons.tracing.sentence import TokenFacts, as_text, explain_token, facts_at, visible
 
@@ -96,3 +96,8 @@ def test_a_position_that_is_not_there() -> None:
 )
 def test_a_column_of_shares_reads_all_or_nothing_only_where_it_is(share: float | None, shown: float | None) -> None:
     assert column_share(share) == shown
+
+
+def test_no_percentile_reads_100_that_is_not() -> None:
+    values = (98.556, 99.98, 99.9967, 99.99997, 100.0, 0.0)
+    assert [percentile(value) for value in values] == ["98.56", "99.98", "99.997", "99.99997", "100.00", "0.00"]
