@@ -13,11 +13,13 @@ from pages.shared import browser_history, composing, palette
 
 # Streamlit lets what may be out of date fade over a second. Drawn by a processor, twenty elements and each frame anew, that takes a third
 # of a core from the model that is being waited for, and half of the page turns pale at every click. One small step does as well.
-# Above and below each page it leaves more room than is needed: one that fills the window would scroll. Each text runs in its own
-# direction, and captions and primary buttons, which are too pale as they come (3.6 and 2.3 to 1), reach 4.5 to 1.
+# Around each page it leaves more room than is needed: one that fills the window would scroll, and in a narrow window tables and labels
+# would be cut. Each text runs in its own direction, and captions and primary buttons, which are too pale as they come (3.6 and 2.3 to 1),
+# reach 4.5 to 1.
 STYLE = """<style>
 [data-stale="true"] { opacity: 0.7 !important; transition: opacity 0s linear 0.5s !important; }
 [data-testid="stMainBlockContainer"] { padding-top: 5rem; padding-bottom: 1rem; }
+@media (max-width: 1200px) { [data-testid="stMainBlockContainer"] { padding-left: 1.5rem; padding-right: 1.5rem; } }
 :is([data-testid="stMarkdownContainer"], [data-testid="stText"]) :is(p, li, div), [data-testid="stApp"] :is(input, textarea, pre, code) {
   unicode-bidi: plaintext;
 }

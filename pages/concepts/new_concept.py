@@ -52,10 +52,10 @@ def _words() -> None:
             "What the neurons should be about", key="concepts.search.text", placeholder="court and law",
             help="Free text. What is ranked is how strongly each neuron fires on texts about this, then how well its description fits.",
         )  # fmt: skip
-        count, side, clear = st.columns([1, 1, 1.4], vertical_alignment="bottom")
+        count, side = st.columns(2, vertical_alignment="bottom")
         top = count.number_input("Neurons", 1, 5_000, 50, key="concepts.search.top")
         polarity = side.selectbox("Side", list(_SIDES), key="concepts.search.side", help="+ is the positive side, - the negative")
-        only = clear.toggle("Described clearly", key="concepts.search.clear", help="Leaves out neurons whose description is 'unclear'")
+        only = st.toggle("Described clearly", key="concepts.search.clear", help="Leaves out neurons whose description is 'unclear'")
         last = max(1, loaded.ref.n_layers - 1) if loaded is not None else 1
         layers = st.slider("Layers", 0, last, (0, last), key=f"concepts.search.layers.{last}")
         sent = st.form_submit_button("Search", icon=":material/search:", type="primary", disabled=loaded is None)

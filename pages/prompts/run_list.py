@@ -92,7 +92,7 @@ def draw_results(run: str, *, key: str) -> None:
     counted = tally(frame)
     if counted is not None:
         st.markdown(f"**As expected:** {counted.sentence}")
-    left, middle, right = st.columns([3, 1.6, 1], vertical_alignment="bottom")
+    left, middle, right = st.columns([2.6, 1.4, 1.2], vertical_alignment="bottom")
     words = left.text_input("Search", key=f"{key}.words", placeholder="words in prompt or answers", icon=":material/search:")
     shown = matching(frame, words, [name for name in ("prompt", "answer", "steered_answer", "name") if name in frame])
     if paired and middle.toggle("Only rows that differ", key=f"{key}.differ"):

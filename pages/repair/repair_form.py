@@ -69,20 +69,18 @@ def draw(*, disabled: bool) -> Filled:
     paraphrases = _paraphrases(prompt)
     controls = _controls()
     options, budget, compare = _options()
-    check, search = st.columns(2)
-    checked = check.button(
+    row = st.container(horizontal=True, gap="small")
+    checked = row.button(
         "Show the unsteered answers",
         icon=":material/visibility:",
         key="repair.check",
-        width="stretch",
         disabled=disabled or not prompt.strip(),
     )
-    searched = search.button(
+    searched = row.button(
         "Search for a fix",
         icon=":material/build:",
         type="primary",
         key="repair.go",
-        width="stretch",
         disabled=disabled or not prompt.strip(),
     )
     if not checked and not searched:
@@ -111,21 +109,20 @@ def _paraphrases(prompt: str) -> list[str]:
         placeholder="Name the capital city of Turkey.\nWhich city is the capital of Turkey?",
         help="Half of them are held out: the search never sees them, and the result says how many of them are fixed.",
     )
-    propose, endpoint, fill = st.columns(3, vertical_alignment="bottom")
-    if propose.button(
+    row = st.container(horizontal=True, gap="small")  # whole labels, in two lines where the window is narrow
+    if row.button(
         "Suggest",
         icon=":material/auto_awesome:",
         key="repair.propose.go",
         help="Fills in wordings made from built-in templates.",
         disabled=not prompt.strip(),
-        width="stretch",
     ):
         st.session_state["repair.propose"] = True
         st.rerun()
     asked = "Have a language model suggest wordings, by an OpenAI-compatible address."
-    with endpoint.popover("Ask a model", icon=":material/cloud:", help=asked, disabled=not prompt.strip(), width="stretch"):
+    with row.popover("Ask a model", icon=":material/cloud:", help=asked, disabled=not prompt.strip()):
         _endpoint(prompt)
-    _fill(fill, "repair.paraphrases")
+    _fill(row, "repair.paraphrases")
     return lines
 
 
@@ -144,7 +141,7 @@ def _endpoint(prompt: str) -> None:
 
 def _fill(place: Any, key: str) -> None:
     """Put the prompts of a file or of a saved set into a text area."""
-    with place.popover("From a file", icon=":material/playlist_add:", help="Take prompts from a file or a saved set.", width="stretch"):
+    with place.popover("From a file", icon=":material/playlist_add:", help="Take prompts from a file or a saved set."):
         file = st.file_uploader("TXT, CSV or JSONL", type=PROMPT_FILES, key=f"{key}.file", max_upload_size=_MAX_MB)
         names = saved_sets().names()
         name = st.selectbox("Or a saved set", names, key=f"{key}.set", disabled=file is not None) if names else None

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser.test_steering_journey import run_steered
 from tests.support.browser import PATIENCE, Tab
-from tests.support.journey import Journey, press
+from tests.support.journey import Journey, looks, press, search, to_repair
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -25,7 +25,7 @@ def test_from_a_wrong_answer_to_its_causes_and_what_they_do_elsewhere(open_tab: 
     walk = Journey(tab, "student")
     page = tab.open("/")
     tab.ready()
-    ask(tab, RIDDLE)
+    walk.ask(RIDDLE)
     answer = page.locator(".ns-strip .ns-bubble.assistant").last
     walk.step("asked", lambda: expect(answer).to_contain_text(re.compile("sisters is.2")))
 
@@ -76,8 +76,39 @@ def test_from_a_wrong_answer_to_its_causes_and_what_they_do_elsewhere(open_tab: 
     walk.all_was_readable()
 
 
-def ask(tab: Tab, question: str) -> None:
-    """A question in a conversation of its own, sent by the keyboard."""
-    press(tab.page, tab.page.get_by_role("button", name="New", exact=True))
-    tab.settle()
-    tab.ask(question)
+@looks(1024, dark=True)
+def test_from_a_wrong_answer_to_a_fix_that_holds(open_tab: Callable[..., Tab], width: int, dark: bool) -> None:
+    tab = open_tab(viewport={"width": width, "height": 900}, dark=dark)
+    walk = Journey(tab, f"student-repair-{width}-{'dark' if dark else 'light'}")
+    page = tab.open("/")
+    tab.ready()
+    walk.shorten(8)
+    walk.ask("What is the capital of Turkey?")
+    answer = page.locator(".ns-strip .ns-bubble.assistant").last
+    walk.step("asked", lambda: expect(answer).to_contain_text("Istanbul", timeout=PATIENCE))
+    to_repair(tab, "Ankara")
+
+    def filled() -> None:
+        for label, value in (
+            ("Question that is answered wrong", "What is the capital of Turkey?"),
+            ("Wanted", "Ankara"),
+            ("Unwanted (optional)", "Istanbul"),
+        ):
+            expect(page.get_by_role("textbox", name=label, exact=True)).to_have_value(value, timeout=PATIENCE)
+        expect(page.get_by_role("textbox", name="Other wordings")).to_have_value(re.compile("(.+\n){9}.+"), timeout=PATIENCE)
+        expect(page.get_by_role("radio", name="Everyday prompts")).to_be_checked()
+
+    walk.step("filled", filled, away=True)
+    fixed = search(tab)
+
+    def held() -> None:
+        expect(fixed).to_be_visible(timeout=PATIENCE)
+        for label, whole in (("Held-out wordings fixed", 5), ("Controls unchanged", 20)):
+            expect(page.get_by_test_id("stMetric").filter(has_text=label)).to_contain_text(re.compile(rf"\d+ of {whole}"), timeout=PATIENCE)
+
+    walk.step("fixed", held, away=True)
+    press(page, page.get_by_role("button", name="Use this steer"))
+    card = page.get_by_text(re.compile("^repair: ")).locator("visible=true").first
+    expect(card).to_be_visible(timeout=PATIENCE)
+    walk.step("on cards", lambda: expect(card).to_be_visible(timeout=PATIENCE))
+    walk.all_was_readable()
