@@ -261,11 +261,11 @@ def main() -> None:
         each = (time.monotonic() - learning) / (done + 1)
         print(f"{concept.name} at {steers[concept.key].strength:g}, {each * (len(concepts) - done - 1):.0f} s to go", flush=True)
     vectors = residual_vectors(bench, directions)
-    own_sizes = residual_sizes(Bench(loaded, lexicon, concepts, TRIAL_PROMPTS), vectors)
+    trial = Bench(loaded, lexicon, concepts, TRIAL_PROMPTS)
     ways: dict[str, Callable[[], list[tuple[LexiconConcept, int, tuple[int, ...]]]]] = {
         "this way": lambda: bench.run(bench.rows(lambda c: (steers[c.key],))),
         "residual vector": lambda: residual_way(bench, vectors, dict.fromkeys(vectors, RESIDUAL)),
-        "residual vector, own length": lambda: residual_way(bench, vectors, own_sizes),
+        "residual vector, own length": lambda: residual_way(bench, vectors, residual_sizes(trial, vectors)),
         "old way": lambda: bench.run(bench.rows(lambda c: old_way(loaded, c, directions[c.key]))),
         "prompting": lambda: prompted_way(bench),
         "none": lambda: [(c, n, ids) for c in concepts for n, ids in enumerate(plain_ids(bench))],
