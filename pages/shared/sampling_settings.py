@@ -153,9 +153,10 @@ def _take_in(name: str) -> None:
     typed = st.session_state[f"sampling.{name}"]
     if name == "system":
         st.session_state[_SYSTEM] = typed.strip()
-        return
-    with suppress(InvalidInput):  # the form says what is wrong, beside the field
-        st.session_state[_SAMPLING] = replace(sampling(), **{name: typed}).check()
+    else:
+        with suppress(InvalidInput):  # the form says what is wrong, beside the field
+            st.session_state[_SAMPLING] = replace(sampling(), **{name: typed}).check()
+    st.session_state[_SHOWN] = (sampling(), system_prompt())  # nobody else changed it: a field falls back to its last good value
 
 
 def _penalties() -> None:

@@ -91,7 +91,7 @@ def test_a_text_of_several_tokens_is_contrasted_by_its_first(default_model: Load
     assert contrast_token(default_model, " Paris", beside=istanbul) == (single_token(default_model, " Paris"), "")
     token, note = contrast_token(default_model, "Paris", beside=istanbul)
     assert (token, note) == (single_token(default_model, " Paris"), "'Paris' is read as ' Paris'")
-    with pytest.raises(InvalidInput, match="very token that is explained"):
+    with pytest.raises(InvalidInput, match="which is the token that is explained"):
         contrast_token(default_model, " Ankara", beside=first)
     with pytest.raises(InvalidInput, match="empty"):
         contrast_token(default_model, "", beside=istanbul)

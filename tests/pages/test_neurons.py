@@ -308,7 +308,7 @@ def test_neighbours_are_links_and_the_cluster_comes_on_demand(ready: Atlas, bare
     app.button(key="neurons.cluster.begin").click().run()
     app = settle(app)
     assert not app.exception
-    assert "at least 5 a cluster" in texts(app)
+    assert "at least 5 in a cluster" in texts(app)
 
 
 def test_the_traces_in_which_it_fired_most(ready: Atlas, bare: LoadedModel) -> None:

@@ -11,17 +11,15 @@ from streamlit.testing.v1 import AppTest
 from neurons.concepts.concept_steers import FADE
 from neurons.concepts.direction import steer_from_examples
 from neurons.concepts.sets import Concept, SavedConcepts
-from neurons.concepts.strength import StrengthCurve, StrengthPoint
+from neurons.concepts.strength import known_best
 from neurons.core.errors import InvalidInput
-from neurons.core.home import subfolder
 from neurons.core.steers import Steer, TokenScope
 from neurons.core.types import NeuronSide
 from neurons.runs.steering import dump_steers
-from neurons.storage.files import write_json
 from neurons.tracing.sweeps import sweep
 from pages.prompts import run_list
 from pages.shared import job_progress, server_wide, steer_state
-from pages.steer import pair_run, sources, strength_finder
+from pages.steer import pair_run, sources
 from tests.support.app_pages import PATIENCE, loaded, saved, texts, until
 from traces.schema import TraceRecord
 
@@ -233,7 +231,6 @@ def test_a_saved_concept_becomes_a_card_and_words_without_an_atlas_say_what_is_m
 
 
 def test_a_concept_of_the_lexicon_is_previewed_made_and_its_strength_found(record: TraceRecord) -> None:
-    write_json(subfolder("steering") / f"asked-strength-{loaded().ref.weights_hash[:32]}.json", {"strength": 0.4})
     app = open_tab(record)
     app.text_input(key="steer.concept.words").set_value("Dogs").run()
     assert not app.exception
@@ -245,23 +242,25 @@ def test_a_concept_of_the_lexicon_is_previewed_made_and_its_strength_found(recor
     [steer] = cards(app)
     assert (steer.name, steer.mode, steer.fade) == ("Strengthen dogs", "add", FADE)
     # the tiny model's answers are noise: no concept shows, and the card says so before it is run
-    ((tried, score),) = app.session_state["steer.seen"].values()
-    assert tried == 0.4
-    assert score < 1
-    assert "Tried on three open questions at 0.4, this concept hardly showed" in texts(app)
-    points = tuple(StrengthPoint(value, 1.0, 1.0, 1.0, value, 1.2, 0.0, "a") for value in (0.2, 0.3))
-    found = StrengthCurve("dogs", points, replace(steer, strength=0.3))
-    task = strength_finder.Finding(what="finding", uid=app.session_state["steer.cards"][0].uid)
-    server_wide.server().start(task, lambda: found)
-    until(lambda: not task.running)
-    app.session_state["steer.find"] = task.id
+    best = known_best(loaded().ref, steer)
+    assert best is not None
+    assert best.strength == steer.strength
+    assert best.shown < 1
+    assert f"Tried on three open questions at {steer.strength:g}, this concept hardly showed" in texts(app)
+    # what was found is drawn without answering again, and comes back to a card that was pushed further
+    uid = app.session_state["steer.cards"][0].uid
+    app.session_state["steer.cards"] = (replace(app.session_state["steer.cards"][0], steer=replace(steer, strength=1.9)),)
     app.session_state["steer.more.find"] = True
     app.run()
+    assert f"Above {steer.strength:g}, the strength found for it" in texts(app)
+    app.button(key="steer.find.go").click().run()
+    until(lambda: not any(task.running for task in server_wide.server().tasks()))
+    app.run()
     assert not app.exception
-    assert "Above 0.3, the strength found for it" in texts(app.run())
     app.button(key="steer.find.use").click().run()
-    assert cards(app)[0].strength == 0.3
-    assert "Above 0.3" not in texts(app)
+    assert cards(app)[0].strength == steer.strength
+    assert "the strength found for it" not in texts(app)
+    assert app.session_state["steer.cards"][0].uid == uid
 
 
 def added_from_examples(app: AppTest) -> AppTest:

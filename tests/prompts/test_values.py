@@ -95,7 +95,7 @@ def test_what_is_expected_is_read_in_each_form(value: Any, texts: tuple[str, ...
     assert found.texts == texts
 
 
-@pytest.mark.parametrize("value", [None, "", "  ", True, [], {}, math.nan, math.inf, "x" * 100_000, "a\ud800", [None, ""]])
+@pytest.mark.parametrize("value", [None, "", "  ", [], {}, math.nan, math.inf, "x" * 100_000, "a\ud800", [None, ""]])
 def test_what_says_nothing_expects_nothing(value: Any) -> None:
     assert expected_of(value) is None
 
