@@ -3,9 +3,8 @@
     python bench/steering.py [--model default] [--device cpu] [--dtype bfloat16] [--concepts 40] [--output FILE]
 
 Concepts are drawn from the lexicon by a seed, those that a topic classifier cannot judge (grammar, speech acts, styles, languages) left
-out, and those that earlier defaults were found with. Rows: this way, each concept at its own strength, found on other prompts; a
-mean-difference vector added to the residual stream in the middle layer, once at one strength and once at each concept's own, found on the
-same other prompts; the old way (few neurons held at a share of their extremes); asking for it in the prompt; nothing.
+out, and four that an earlier default was found with. Rows: this way at strength 1, as learned; a mean-difference vector added to the
+residual stream in the middle layer; the old way (few neurons held at a share of their extremes); asking for it in the prompt; nothing.
 What the scores are stands in neurons/concepts/answer_scores.py. A concept shows where the median of its answers scores 1 or more.
 Suppress: a concept is asked for by its definition, never by name; how often its words stand in the answers, without and with the cap.
 """
@@ -26,12 +25,12 @@ import torch
 from neurons.atlas.quantiles import quantiles_for
 from neurons.checking.load import load_model
 from neurons.concepts.answer_scores import VISIBLE, AnswerScore, ConceptJudge, Following, fluency, own_texts
-from neurons.concepts.concept_steers import Direction, direction, suppress
+from neurons.concepts.concept_steers import Direction, direction, strengthen, suppress
 from neurons.concepts.embed import embedder
+from neurons.concepts.learned import learned_push
 from neurons.concepts.readings import ASK, neutral_texts
 from neurons.concepts.steers import STRENGTHS, default_size
-from neurons.concepts.strength import PROMPTS as TRIAL_PROMPTS
-from neurons.concepts.strength import find_strength
+from neurons.concepts.strength import AS_LEARNED
 from neurons.core.json_text import json_text
 from neurons.core.repetition import repetition
 from neurons.core.steers import Steer
@@ -53,11 +52,9 @@ PROMPTS = (
 )
 UNJUDGED = {"Grammar and form", "Speech acts", "Styles", "Languages"}
 TOKENS = 60
+_USED = 4
 RESIDUAL = 0.25
 """Length of the residual vector as a share of the stream's (of .15, .25, .4 and .55 the best on eight other concepts)."""
-RESIDUALS = (0.15, 0.2, 0.25, 0.32, 0.4)
-"""Lengths among which each concept's own is chosen."""
-_USED = 4
 
 
 def drawn(lexicon: Lexicon, count: int, seed: int) -> list[LexiconConcept]:
@@ -69,16 +66,16 @@ def drawn(lexicon: Lexicon, count: int, seed: int) -> list[LexiconConcept]:
 
 
 class Bench:
-    """The model, the concepts and what is known of them; the prompts that are answered."""
+    """The model, the concepts and what is known of them."""
 
-    def __init__(self, loaded: LoadedModel, lexicon: Lexicon, concepts: Sequence[LexiconConcept], prompts: Sequence[str] = PROMPTS) -> None:
+    def __init__(self, loaded: LoadedModel, lexicon: Lexicon, concepts: Sequence[LexiconConcept]) -> None:
         self.loaded, self.lexicon, self.concepts = loaded, lexicon, concepts
-        self.prompts = [encode_prompt(loaded, [Message("user", text)]) for text in prompts]
+        self.prompts = [encode_prompt(loaded, [Message("user", text)]) for text in PROMPTS]
         bare = [SteeredPrompt(prompt.ids) for prompt in self.prompts]
         plain = answers(loaded, bare, new_tokens=TOKENS)
         self.plain_logp = logprobs(loaded, bare, plain)
         self.plain_texts = [decode(loaded, ids) for ids in plain]
-        self.following = Following(prompts, self.plain_texts)
+        self.following = Following(PROMPTS, self.plain_texts)
         others = [text for concept in lexicon.concepts for text in concept.entry.held]
         self._others = list(zip([c.key for c in lexicon.concepts for _ in c.entry.held], embedder().encode(others), strict=True))
         self.judges = {concept.key: self._judge(concept) for concept in concepts}
@@ -161,41 +158,23 @@ def residual_vector(loaded: LoadedModel, texts: Sequence[str], layer: int) -> to
     return total / count
 
 
-def residual_way(
-    bench: Bench, vectors: dict[str, torch.Tensor], sizes: dict[str, float]
-) -> list[tuple[LexiconConcept, int, tuple[int, ...]]]:
-    """Vectors in the middle layer at every token, concept by concept, each as long as `sizes` says in shares of `vectors`."""
+def residual_way(bench: Bench, directions: dict[str, Direction]) -> list[tuple[LexiconConcept, int, tuple[int, ...]]]:
+    """A mean-difference vector in the middle layer at every token, concept by concept."""
+    loaded, layer = bench.loaded, bench.loaded.n_layers // 2
+    neutral = residual_vector(loaded, neutral_texts(), layer)
     given = []
     for concept in bench.concepts:
-        own = (vectors[concept.key] * sizes[concept.key]).to(bench.loaded.dtype)
+        vector = residual_vector(loaded, concept.entry.train, layer) - neutral
+        vector = (vector / vector.norm() * float(directions[concept.key].residual_L[layer]) * RESIDUAL).to(loaded.dtype)
 
-        def push(_module: Any, _args: Any, output: Any, vector: torch.Tensor = own) -> Any:
+        def push(_module: Any, _args: Any, output: Any, vector: torch.Tensor = vector) -> Any:
             return (output[0] + vector, *output[1:]) if isinstance(output, tuple) else output + vector
 
-        handle = decoder_layers(bench.loaded)[bench.loaded.n_layers // 2].register_forward_hook(push)
+        handle = decoder_layers(loaded)[layer].register_forward_hook(push)
         rows = [(concept, n, SteeredPrompt(prompt.ids)) for n, prompt in enumerate(bench.prompts)]
         given += bench.run(rows)
         handle.remove()
     return given
-
-
-def residual_vectors(bench: Bench, directions: dict[str, Direction]) -> dict[str, torch.Tensor]:
-    """For each concept its mean difference in the middle layer, (D,), as long as the stream is there."""
-    layer, found = bench.loaded.n_layers // 2, {}
-    neutral = residual_vector(bench.loaded, neutral_texts(), layer)
-    for concept in bench.concepts:
-        vector = residual_vector(bench.loaded, concept.entry.train, layer) - neutral
-        found[concept.key] = vector / vector.norm() * float(directions[concept.key].residual_L[layer])
-    return found
-
-
-def residual_sizes(trial: Bench, vectors: dict[str, torch.Tensor]) -> dict[str, float]:
-    """For each concept the length with the best total on the trial's prompts."""
-    totals: dict[str, dict[float, float]] = {concept.key: {} for concept in trial.concepts}
-    for size in RESIDUALS:
-        for key, scores in trial.scored(residual_way(trial, vectors, dict.fromkeys(vectors, size))).items():
-            totals[key][size] = float(np.mean([score.total for score in scores]))
-    return {key: max(one, key=lambda size: (one[size], -size)) for key, one in totals.items()}
 
 
 def prompted_way(bench: Bench) -> list[tuple[LexiconConcept, int, tuple[int, ...]]]:
@@ -248,24 +227,22 @@ def main() -> None:
     given = options.parse_args()
     loaded = load_model(given.model, device=given.device, dtype=given.dtype)
     lexicon = load_lexicon((SHIPPED,))
+    strength = AS_LEARNED
     concepts = drawn(lexicon, given.concepts, given.seed)
-    print(f"{loaded.ref.name}, {len(concepts)} concepts x {len(PROMPTS)} prompts", flush=True)
+    print(f"{loaded.ref.name}, strength {strength:g}, {len(concepts)} concepts x {len(PROMPTS)} prompts", flush=True)
     begun = time.monotonic()
     bench = Bench(loaded, lexicon, concepts)
     directions = {concept.key: direction(loaded, concept.entry.train) for concept in concepts}
     print(f"read in {time.monotonic() - begun:.0f} s", flush=True)
     learning = time.monotonic()
-    steers = {}
+    pushes = {}
     for done, concept in enumerate(concepts):
-        steers[concept.key] = find_strength(loaded, concept, lexicon=lexicon).steer
+        pushes[concept.key] = learned_push(loaded, concept)
         each = (time.monotonic() - learning) / (done + 1)
-        print(f"{concept.name} at {steers[concept.key].strength:g}, {each * (len(concepts) - done - 1):.0f} s to go", flush=True)
-    vectors = residual_vectors(bench, directions)
-    trial = Bench(loaded, lexicon, concepts, TRIAL_PROMPTS)
+        print(f"{concept.name} learned, {each * (len(concepts) - done - 1):.0f} s to go", flush=True)
     ways: dict[str, Callable[[], list[tuple[LexiconConcept, int, tuple[int, ...]]]]] = {
-        "this way": lambda: bench.run(bench.rows(lambda c: (steers[c.key],))),
-        "residual vector": lambda: residual_way(bench, vectors, dict.fromkeys(vectors, RESIDUAL)),
-        "residual vector, own length": lambda: residual_way(bench, vectors, residual_sizes(trial, vectors)),
+        "this way": lambda: bench.run(bench.rows(lambda c: (strengthen(loaded, pushes[c.key], strength=strength, name=c.name),))),
+        "residual vector": lambda: residual_way(bench, directions),
         "old way": lambda: bench.run(bench.rows(lambda c: old_way(loaded, c, directions[c.key]))),
         "prompting": lambda: prompted_way(bench),
         "none": lambda: [(c, n, ids) for c in concepts for n, ids in enumerate(plain_ids(bench))],
@@ -280,21 +257,14 @@ def main() -> None:
         print(json_text(row), flush=True)
     cap = suppressed(bench, directions)
     print("suppress", json_text(cap), flush=True)
-    total = {row["way"]: row["total"] for row in found}
-    for peers in (("residual vector", "old way"), ("residual vector, own length",)):
-        print(f"this way is {total['this way'] / max(*(total[peer] for peer in peers), 1e-9):.2f} x {' or '.join(peers)}")
-    print(f"prompting {total['prompting']}")
+    best = max(row["total"] for row in found if row["way"] in ("residual vector", "old way"))
+    print(
+        f"this way is {found[0]['total'] / max(best, 1e-9):.2f} x the better of residual vector and old way; prompting {found[3]['total']}"
+    )
     if given.output:
         given.output.write_text(
             json_text(
-                {
-                    "model": loaded.ref.name,
-                    "dtype": str(loaded.dtype),
-                    "strengths": {key: steer.strength for key, steer in steers.items()},
-                    "rows": found,
-                    "suppress": cap,
-                },
-                indent=1,
+                {"model": loaded.ref.name, "dtype": str(loaded.dtype), "strength": strength, "rows": found, "suppress": cap}, indent=1
             )
         )
 

@@ -14,7 +14,7 @@ from neurons.concepts.answer_scores import VISIBLE
 from neurons.concepts.learned import learned_push
 from neurons.concepts.search import Filters, SearchIndex, open_search
 from neurons.concepts.sets import SavedConcepts
-from neurons.concepts.strength import find_strength
+from neurons.concepts.strength import AS_LEARNED, find_strength
 from neurons.core.errors import InvalidInput
 from neurons.core.progress import Progress, no_progress
 from neurons.core.steers import MAX_STRENGTH, Steer, TokenScope
@@ -95,12 +95,12 @@ def find_concept(text: str, lexicon: Lexicon) -> LexiconConcept | None:
 def lexicon_steer(
     loaded: LoadedModel, concept: LexiconConcept, action: Action, *, strength: float | None = None, progress: Progress = no_progress
 ) -> ConceptSteer:
-    """A concept of the lexicon suppressed, or strengthened: at its own strength (`find_strength`) unless another is given."""
+    """A concept of the lexicon suppressed, or strengthened: as it was learned unless a strength is given."""
     name, seen = f"{action.capitalize()} {concept.name}"[:120], None
     if action == "suppress":
         steer = concept_steers.suppress(concept_steers.direction(loaded, concept.entry.train, progress=progress), name=name)
     elif strength is None:
-        curve = find_strength(loaded, concept, progress=progress)
+        curve = find_strength(loaded, concept, strengths=(AS_LEARNED,), progress=progress)
         steer, seen = curve.steer, curve.best.shown
     else:
         steer = concept_steers.strengthen(loaded, learned_push(loaded, concept, progress=progress), strength=strength, name=name)

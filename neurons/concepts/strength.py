@@ -1,4 +1,4 @@
-"""Which strength shows a concept while the text still reads: strengths against scores, found once for each concept and kept.
+"""Which strength shows a concept while the text still reads: strengths against scores of answers to three open prompts, kept.
 
 And whether it shows at all at that strength, so that a card can say so before it is run.
 """
@@ -40,6 +40,8 @@ PROMPTS = (
     "Describe a place that you would like to visit.",
 )
 STRENGTHS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.3)
+AS_LEARNED = 1.0
+"""The strength of a push unless another is asked for. The best of three prompts, concept by concept, does worse on others (docs/log.md)."""
 TOKENS = 60
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import streamlit as st
 
 from neurons.concepts.answer_scores import VISIBLE
-from neurons.concepts.strength import known_best
+from neurons.concepts.strength import AS_LEARNED, known_best
 from neurons.core.errors import InvalidSteer
 from neurons.core.steers import Steer
 from neurons.core.types import NeuronSide
@@ -164,7 +164,7 @@ def warning(steer: Steer, loaded: LoadedModel | None) -> str:
     if steer.mode != "add" or steer.fade is None or loaded is None or not steer.enabled:
         return ""
     best = known_best(loaded.ref, steer)
-    limit, found = (best.strength, "the strength found for it") if best is not None else (1.0, "the strength it was learned at")
+    limit, found = (best.strength, "the strength found for it") if best is not None else (AS_LEARNED, "the strength it was learned at")
     if steer.strength > limit:
         return f"Above {limit:g}, {found}, the text is likely to loop or to leave the question."
     if best is None or best.shown >= VISIBLE:

@@ -18,7 +18,7 @@ from neurons.concepts.concept_steers import FADE, SCOPE, between, direction, str
 from neurons.concepts.learned import GUIDE, MOST_GUIDED, NEURONS, Lesson, learn, learned_push
 from neurons.concepts.readings import ASK, Readings, neutral_readings, read_answers
 from neurons.concepts.steers import ConceptSteer, find_concept, lexicon_steer, steer_by_words
-from neurons.concepts.strength import find_strength, known_best
+from neurons.concepts.strength import AS_LEARNED, find_strength, known_best
 from neurons.core.errors import Cancelled, InvalidInput
 from neurons.core.repetition import repetition
 from neurons.core.steers import Steer, TokenScope
@@ -215,13 +215,13 @@ def test_a_strength_is_found_kept_and_can_be_stopped(loaded: LoadedModel, home: 
 
 
 @pytest.mark.slow
-def test_a_concept_by_name_comes_at_its_own_strength(loaded: LoadedModel, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_concept_by_name_comes_as_it_was_learned_and_is_tried(loaded: LoadedModel, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lexicon = load_lexicon((SHIPPED,))
-    monkeypatch.setattr(find_strength, "__kwdefaults__", {**find_strength.__kwdefaults__, "strengths": (0.5, 1.0), "tokens": 4})
+    monkeypatch.setattr(find_strength, "__kwdefaults__", {**find_strength.__kwdefaults__, "tokens": 4})
     made = steer_by_words(loaded, lexicon.concepts[0].name, "strengthen")
     best = known_best(loaded.ref, made.steer)
     assert best is not None
-    assert (made.origin, made.steer.mode, made.steer.strength, made.shown) == ("lexicon", "add", best.strength, best.shown)
+    assert (made.origin, made.steer.mode, made.steer.strength, made.shown) == ("lexicon", "add", AS_LEARNED, best.shown)
     assert steer_by_words(loaded, lexicon.concepts[0].name, "strengthen", strength=0.4).steer.strength == 0.4
     assert steer_by_words(loaded, lexicon.concepts[0].key, "suppress").steer.mode == "cap"
 
