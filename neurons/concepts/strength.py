@@ -89,8 +89,9 @@ class _Kept(BaseModel):
     """What is kept of a search."""
 
     tried: str
-    """A mark of the prompts, tokens, strengths and of what judged the answers."""
+    """A mark of the prompts, tokens and of what judged the answers."""
     points: tuple[StrengthPoint, ...] = Field(min_length=1)
+    """Weakest first."""
 
 
 def find_strength(
@@ -102,7 +103,7 @@ def find_strength(
     tokens: int = TOKENS,
     progress: Progress = no_progress,
 ) -> StrengthCurve:
-    """Answer three open prompts at every strength and score the answers, once; they are kept.
+    """Answer three open prompts at every strength and score the answers. What was tried before is kept and not answered again.
 
     Raises `InvalidInput` for no strengths or some that are not above 0, and where the model says nothing about the concept.
     """
@@ -111,17 +112,17 @@ def find_strength(
         raise InvalidInput("give one or more strengths above 0", field="strengths")
     push_LI = learned_push(loaded, concept, progress=progress)
     steer = strengthen(loaded, push_LI, strength=values[0], name=f"Strengthen {concept.name}"[:120])
-    tried, path = _mark([own_texts(concept), PROMPTS, tokens, values]), _curve_file(loaded.ref, steer)
+    tried, path = _mark([own_texts(concept), PROMPTS, tokens]), _curve_file(loaded.ref, steer)
     with FileLock(f"{path}.lock"):
         kept = _kept(path)
-        if kept is None or kept.tried != tried:
+        known = {point.strength: point for point in kept.points} if kept is not None and kept.tried == tried else {}
+        if missing := [value for value in values if value not in known]:
             judge = ConceptJudge.of(concept, lexicon or load_lexicon())
-            scored = score_answers(loaded, [replace(steer, strength=value) for value in values], judge, tokens=tokens, progress=progress)
-            points = tuple(_point(value, scores, texts[0]) for value, (scores, texts) in zip(values, scored, strict=True))
-            kept = _Kept(tried=tried, points=points)
-            write_json(path, kept.model_dump())
-    best = best_point(kept.points)
-    return StrengthCurve(concept.name, kept.points, replace(steer, strength=best.strength))
+            scored = score_answers(loaded, [replace(steer, strength=value) for value in missing], judge, tokens=tokens, progress=progress)
+            known |= {value: _point(value, scores, texts[0]) for value, (scores, texts) in zip(missing, scored, strict=True)}
+            write_json(path, _Kept(tried=tried, points=tuple(known[value] for value in sorted(known))).model_dump())
+    points = tuple(known[value] for value in values)
+    return StrengthCurve(concept.name, points, replace(steer, strength=best_point(points).strength))
 
 
 def known_best(ref: ModelRef, steer: Steer) -> StrengthPoint | None:

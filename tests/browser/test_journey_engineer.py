@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.test_steering_journey import run_steered
 from tests.support.browser import PATIENCE, Tab
-from tests.support.journey import LONGEST, Journey, looks, press, search, to_repair, type_into
+from tests.support.journey import LONGEST, Journey, looks, press, search, set_out, to_repair, type_into
 from tests.support.tally import LONG
 
 pytestmark = [
@@ -31,8 +31,8 @@ CONTROLS = ("What is the capital of Japan?", "What is the capital of France?")
 
 @looks(1440, dark=True)
 def test_from_a_file_of_prompts_to_a_report_of_the_fix(open_tab: Callable[..., Tab], width: int, dark: bool) -> None:
-    tab = open_tab(viewport={"width": width, "height": 900}, dark=dark)
-    walk = Journey(tab, f"engineer-{width}-{'dark' if dark else 'light'}")
+    walk = set_out(open_tab, "engineer", width, dark=dark)
+    tab = walk.tab
     page = tab.open("/")
     tab.ready()
     walk.shorten(8)

@@ -15,7 +15,7 @@ import xarray
 from playwright.sync_api import Locator, expect
 
 from tests.support.browser import PATIENCE, Tab
-from tests.support.journey import LONGEST, Journey, looks, press
+from tests.support.journey import LONGEST, Journey, looks, press, set_out
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 def test_from_a_neuron_by_its_meaning_to_two_traces_in_a_notebook(
     open_tab: Callable[..., Tab], tmp_path: Path, width: int, dark: bool
 ) -> None:
-    tab = open_tab(viewport={"width": width, "height": 900}, dark=dark)
-    walk = Journey(tab, f"researcher-{width}-{'dark' if dark else 'light'}")
+    walk = set_out(open_tab, "researcher", width, dark=dark)
+    tab = walk.tab
     tab.open("/neurons")
     find_a_neuron(walk)
     find_on_the_map(walk)

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser.test_steering_journey import run_steered
 from tests.support.browser import PATIENCE, Tab
-from tests.support.journey import Journey, looks, press, search, to_repair
+from tests.support.journey import Journey, looks, press, search, set_out, to_repair
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -78,8 +78,8 @@ def test_from_a_wrong_answer_to_its_causes_and_what_they_do_elsewhere(open_tab: 
 
 @looks(1024, dark=True)
 def test_from_a_wrong_answer_to_a_fix_that_holds(open_tab: Callable[..., Tab], width: int, dark: bool) -> None:
-    tab = open_tab(viewport={"width": width, "height": 900}, dark=dark)
-    walk = Journey(tab, f"student-repair-{width}-{'dark' if dark else 'light'}")
+    walk = set_out(open_tab, "student-repair", width, dark=dark)
+    tab = walk.tab
     page = tab.open("/")
     tab.ready()
     walk.shorten(8)

@@ -204,6 +204,8 @@ def test_a_strength_is_found_kept_and_can_be_stopped(loaded: LoadedModel, home: 
     monkeypatch.setattr(strength, "score_answers", lambda *_a, **_k: pytest.fail("answered again"))
     again = find_strength(loaded, lexicon.concepts[0], lexicon=lexicon, strengths=(2.0, 0.5), tokens=6)
     assert again == curve
+    alone = find_strength(loaded, lexicon.concepts[0], lexicon=lexicon, strengths=(0.5,), tokens=6)
+    assert alone.points == curve.points[:1], "one of those that were tried"
     # the push is known whatever its strength and name are now; another push is not
     assert known_best(loaded.ref, replace(curve.steer, strength=7.0, name="mine")) == curve.best
     assert known_best(loaded.ref, replace(curve.steer, values=tuple(-one for one in curve.steer.values or ()))) is None

@@ -34,6 +34,11 @@ def press(page: Page, place: Locator, key: str = "Enter") -> None:
     page.keyboard.press(key)
 
 
+def set_out(open_tab: Callable[..., Tab], person: str, width: int, *, dark: bool) -> Journey:
+    """A person's journey in a tab of that width and theme."""
+    return Journey(open_tab(viewport={"width": width, "height": 900}, dark=dark), f"{person}-{width}-{'dark' if dark else 'light'}")
+
+
 @dataclass
 class Journey:
     """One person's hour in one tab. After everything that was done: `step`."""
