@@ -15,10 +15,11 @@ from neurons.concepts.map2d import Map2D, place_all
 from neurons.concepts.map_labels import label_map, sides_by_name
 from neurons.concepts.search import SearchIndex
 from neurons.core.errors import NeuronscopeError
+from neurons.core.types import ModelRef
 from neurons.descriptions.edits import Edits
 from neurons.detectors.store import open_detectors
 from pages.atlas import map_canvas
-from pages.shared import atlas_index, neuron_facts, server_wide
+from pages.shared import atlas_index, examples, neuron_facts, server_wide
 from pages.shared.neuron_link import MEANING, link_column, links, open_neuron
 from pages.shared.tables import matching
 
@@ -41,7 +42,7 @@ def draw(atlas: Atlas) -> None:
         "with that name are. Scroll to zoom, drag to move, point to read, click to open; with the keyboard: arrows, + and -, 0 and Enter."
     )
     if lit is not None:
-        _list(found.frame, lit, text)
+        _list(found.frame, lit, text, atlas.ref)
     if opened is not None:
         _open(atlas, opened)
 
@@ -80,7 +81,7 @@ def _search(index: SearchIndex, frame: pd.DataFrame, text: str, mode: str) -> ND
     return np.flatnonzero(frame.index.isin(matching(frame, text, ["neuron", "headline"]).index))
 
 
-def _list(frame: pd.DataFrame, lit: NDArray[np.int64], text: str) -> None:
+def _list(frame: pd.DataFrame, lit: NDArray[np.int64], text: str, ref: ModelRef) -> None:
     if not len(lit):
         st.caption("Nothing is lit: no neuron side was found. Other words may find some.")
         return
@@ -90,6 +91,7 @@ def _list(frame: pd.DataFrame, lit: NDArray[np.int64], text: str) -> None:
         table = pd.DataFrame({"neuron": links(shown["neuron"]), "meaning": shown["headline"], "kind": shown["kind"]})
         columns = {"neuron": link_column(), "meaning": MEANING, "kind": st.column_config.TextColumn("Kind", width=110)}
         st.dataframe(table, column_config=columns, hide_index=True, key=f"atlas.map.table.{hash(text)}", height=300)
+        examples.on_rows(shown["neuron"], ref, key="atlas.map.examples")
 
 
 def _open(atlas: Atlas, name: str) -> None:

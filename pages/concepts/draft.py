@@ -58,7 +58,7 @@ def draw() -> None:
     ref = member_table.ref_of(draft.concept.weights_hash, loaded)
     frame = member_table.frame_of(draft.concept.sides, member_table.index_of(ref), draft.extra)
     head = st.container(border=True)
-    picked = member_table.draw(frame, key=f"{key}.table", height=560)
+    picked = member_table.draw(frame, ref, key=f"{key}.table", height=560)
     kept = tuple(draft.concept.sides[row] for row in picked) or draft.concept.sides
     with head:
         untrusted.draw([("Found, not saved yet. ", "selection"), (draft.said, "")], key=f"{key}.said", size="0.9rem")

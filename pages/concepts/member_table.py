@@ -16,7 +16,7 @@ from neurons.core.errors import NeuronscopeError, NotFound
 from neurons.core.quantile_table import STEER_LEVEL
 from neurons.core.types import ModelRef, NeuronSide
 from neurons.models.loaded import LoadedModel
-from pages.shared import atlas_index
+from pages.shared import atlas_index, examples
 from pages.shared.neuron_link import MEANING, link_column, meanings, neuron_address
 from pages.shared.tables import choose_rows
 
@@ -97,14 +97,17 @@ def _extremes(stamp: str, _atlas: Atlas) -> NDArray[np.float32]:
     return _atlas.quantile(STEER_LEVEL)
 
 
-def draw(frame: pd.DataFrame, *, key: str, height: int = 430) -> list[int]:
-    """The table; returns the ticked rows."""
+def draw(frame: pd.DataFrame, ref: ModelRef | None, *, key: str, height: int = 430) -> list[int]:
+    """The table, with where neurons of the model `ref` fire most over its rows; returns the ticked rows."""
     shown = {name: column for name, column in COLUMNS.items() if name in frame}
     added = {name: column for name, column in EXTRA.items() if name in frame}
     first: dict[str, Any] = {name: shown.pop(name) for name in ("link", "meaning") if name in shown}
     order: dict[str, Any] = {**first, **added, **shown}
     height = max(120, min(36 * (len(frame) + 1) + 2, height))
-    return choose_rows(frame, key=key, identity=list(frame["neuron"]), columns=order, many=True, height=height)
+    picked = choose_rows(frame, key=key, identity=list(frame["neuron"]), columns=order, many=True, height=height)
+    if ref is not None:
+        examples.on_rows(frame["neuron"], ref, key=f"{key}.examples")
+    return picked
 
 
 def same_model(weights_hash: str, loaded: LoadedModel | None) -> bool:

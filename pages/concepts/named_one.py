@@ -70,4 +70,4 @@ def _neurons(concept: LexiconConcept, made: Detectors | None) -> None:
     sides = tuple(side for side, _ in made.sides(made.keys.index(concept.key)))
     st.caption(f"The {len(sides)} neuron sides that tell it from other things, largest weight first.")
     frame = member_table.frame_of(sides, member_table.index_of(made.ref))
-    member_table.draw(frame, key=f"concepts.one.neurons.{concept.key}", height=420)
+    member_table.draw(frame, made.ref, key=f"concepts.one.neurons.{concept.key}", height=420)

@@ -13,7 +13,7 @@ from neurons.concepts.steers import STRENGTHS, Action, default_size, find_concep
 from neurons.core.errors import NeuronscopeError
 from neurons.core.json_text import strict_json
 from neurons.core.steers import MAX_STRENGTH
-from neurons.core.types import NeuronSide
+from neurons.core.types import ModelRef, NeuronSide
 from neurons.models.loaded import LoadedModel
 from pages.concepts import concept_list, member_table
 from pages.shared import address, server_wide, steer_state, untrusted
@@ -35,7 +35,7 @@ def draw(name: str) -> None:
     _steering(name, concept, loaded, frame)
     if index is None:
         st.caption("There are no descriptions for this concept's model on this machine: see the Atlas page.")
-    _members(name, concept, frame)
+    _members(name, concept, frame, ref)
 
 
 def _head(name: str, concept: Concept) -> None:
@@ -155,8 +155,8 @@ def _scaled(frame: pd.DataFrame) -> str:
     return f"Strength 1 is each neuron's own strongest activation, here {low:.2f} to {high:.2f} in size (column Strongest)."
 
 
-def _members(name: str, concept: Concept, frame: pd.DataFrame) -> None:
-    picked = member_table.draw(frame, key=f"concepts.members.{name}")
+def _members(name: str, concept: Concept, frame: pd.DataFrame, ref: ModelRef | None) -> None:
+    picked = member_table.draw(frame, ref, key=f"concepts.members.{name}")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if st.button("Open neuron", icon=":material/open_in_new:", key="concepts.open", disabled=len(picked) != 1, help="Tick one"):
             open_neuron(concept.sides[picked[0]])

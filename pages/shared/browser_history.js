@@ -4,21 +4,48 @@
 const TYPED = "neuronscope.typed";
 let last = null; // looked at with every change of the page, written only when it is another
 
+// When a page is left, Streamlit writes the next one's address a moment before it changes the path: on the entry of the page that is left,
+// where it takes that page's own parameters away. So what takes parameters away waits, and is dropped where another path comes first.
+const MOMENT = 250; // ms
+let waiting = null;
+
+function settle(keep) {
+  if (!waiting) return;
+  const { write, timer } = waiting;
+  waiting = null;
+  clearTimeout(timer);
+  if (keep) write();
+}
+
 function install() {
   if (window.neuronscopeInstalled) return;
   window.neuronscopeInstalled = true;
   const push = window.history.pushState.bind(window.history);
   const replace = window.history.replaceState.bind(window.history);
   window.history.pushState = (state, title, address) => {
+    const next = new URL(address ?? window.location.href, window.location.href);
+    settle(window.location.pathname === next.pathname);
     const now = new URL(window.location.href);
-    const next = new URL(address ?? now.href, now.href);
     const here = next.pathname.split("/").pop();
     if (late(here, next.searchParams)) return;
     const names = window.neuronscopeSteps[here] ?? [];
     const begun = names.some((name) => now.searchParams.has(name)); // an empty conversation is no place to go back to
     const step = now.pathname !== next.pathname || (begun && names.some((name) => now.searchParams.get(name) !== next.searchParams.get(name)));
-    (step ? push : replace)(state, title, address);
+    const write = () => (step ? push : replace)(state, title, address);
+    const taken = [...now.searchParams.keys()].some((name) => !next.searchParams.has(name));
+    if (now.pathname === next.pathname && taken) waiting = { write, timer: setTimeout(() => settle(true), MOMENT) };
+    else write();
   };
+  // Streamlit's own, between a press of Back and the drawing of the page that it leads to: no page takes its conversation away then.
+  window.history.replaceState = (state, title, address) => {
+    const next = new URL(address ?? window.location.href, window.location.href);
+    const here = next.pathname.split("/").pop();
+    const own = window.neuronscopeNames[here] ?? [];
+    const named = (given) => own.some((name) => given.has(name));
+    if (late(here, next.searchParams) || (named(new URL(window.location.href).searchParams) && !named(next.searchParams))) return;
+    replace(state, title, address);
+  };
+  window.addEventListener("popstate", () => settle(false), true);
   document.addEventListener("input", fill);
   new MutationObserver(fill).observe(document.body, { childList: true, subtree: true });
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages.serving.base_path import base_path
 from pages.serving.lost import LOST
@@ -32,6 +33,17 @@ def watch() -> None:
     """Make the browser keep to `STEPS`. Drawn before anything that writes to the address."""
     with st.container(key="history"):
         _mount(key="history.steps", data={"steps": _by_path(STEPS), "names": _by_path(_NAMES)})
+
+
+def say_where_back_led() -> None:
+    """Where Back or Forward led to this page: tell the browser once more for which address it is drawn.
+
+    Meanwhile the browser may have taken in what the page that was left wrote to its own address. It lay on this page's, and the next press
+    or a reload showed another trace.
+    """
+    run = get_script_run_ctx()
+    if run is not None and run.is_history_navigation:
+        st.query_params.from_dict(st.query_params.to_dict())
 
 
 def _by_path(names: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ from neurons.core.json_text import json_text
 from neurons.core.types import Sampling
 from neurons.runs.steering import parse_steers, steer_to_json
 from neurons.storage.files import write_atomic
-from pages.shared import sampling_settings, steer_state
+from pages.shared import browser_history, sampling_settings, steer_state
 from pages.shared.address import DESK, PAGE, PARAMETER
 
 FORMAT = "neuronscope-desk"
@@ -68,6 +68,7 @@ _GIVEN = ("given",)
 
 def bring(page: str) -> None:
     """Before a page is drawn: put back what was kept of it, on a person's way to it."""
+    browser_history.say_where_back_led()
     if _VALUES not in st.session_state:
         st.session_state[_VALUES] = {}
         _from_link(st.query_params.get(PARAMETER, ""))

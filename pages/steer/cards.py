@@ -12,7 +12,7 @@ from neurons.core.errors import InvalidInput
 from neurons.core.steers import MAX_STRENGTH, Mode, TokenKind, TokenScope
 from neurons.core.types import NeuronSide, Polarity
 from neurons.models.loaded import LoadedModel
-from pages.shared import server_wide, steer_state, untrusted
+from pages.shared import examples, server_wide, steer_state, untrusted
 from pages.shared.descriptions import headlines_for
 from pages.shared.neuron_link import MEANING, link_column, links, meanings
 from pages.shared.steer_state import Card
@@ -281,6 +281,8 @@ def _neuron_table(card: Card, loaded: LoadedModel | None, disabled: bool) -> Non
         )
         columns = {"link": link_column(), "meaning": MEANING}
         chosen = choose_rows(frame, key=_key(card, "table"), identity=card.picked, columns=columns, many=True, height=220)
+        if loaded is not None:
+            examples.on_rows(names, loaded.ref, key=_key(card, "examples"))
         left = tuple(side for place, side in enumerate(card.picked) if place not in set(chosen))
         st.button(
             f"Remove {len(chosen)} selected",

@@ -18,7 +18,7 @@ from neurons.runs.steering import parse_steers
 from neurons.statistics.paired import Difference
 from neurons.tours.answers import prompt_set
 from neurons.tours.tours import TOURS, Action, Show, Step, fact
-from pages.shared import address, filled, live_answer, progress_row, server_wide, steer_state, untrusted
+from pages.shared import address, examples, filled, live_answer, progress_row, server_wide, steer_state, untrusted
 from pages.shared.descriptions import headlines_for
 from pages.shared.live_answer import Answering
 from pages.shared.neuron_link import MEANING, link_column, links, meanings
@@ -74,14 +74,17 @@ def _table(show: Show, rows: list[Mapping[str, Any]], key: str) -> None:
     st.caption(show.label)
     frame = pd.DataFrame([{heading: row.get(name) for name, heading in show.columns} for row in rows])
     columns: dict[str, Any] = {}
+    model = server_wide.model()
+    names = frame.get("Neuron", pd.Series(dtype=str)).astype(str)
     if "Neuron" in frame:
-        names = frame["Neuron"].astype(str)
-        known = headlines_for(model.ref) if (model := server_wide.model()) is not None else {}
+        known = headlines_for(model.ref) if model is not None else {}
         frame["Neuron"] = links(names)
         if any(name in known for name in names):
             frame.insert(1, "What it means", meanings(names, [known.get(name, "") for name in names]))
         columns = {"Neuron": link_column(), "What it means": MEANING}
     st.dataframe(frame, hide_index=True, key=key, height="auto" if len(frame) <= 12 else 440, column_config=columns)
+    if columns and model is not None:
+        examples.on_rows(names, model.ref, key=f"{key}.examples")
 
 
 def _repair(content: Mapping[str, Any], key: str) -> None:

@@ -21,7 +21,7 @@ from neurons.core.percent import column_share
 from neurons.core.tasks import Task
 from neurons.core.types import AttributionRow
 from neurons.tracing.sentence import visible
-from pages.shared import figures, in_view, palette, progress_row, server_wide, untrusted
+from pages.shared import examples, figures, in_view, palette, progress_row, server_wide, untrusted
 from pages.shared.descriptions import headlines_for
 from pages.shared.kept import STORE
 from pages.shared.neuron_link import MEANING, link_column, meanings, neuron_address
@@ -226,6 +226,7 @@ def _drivers(context: TraceContext, task: Walking) -> None:
     st.dataframe(
         frame,
         hide_index=True,
+        column_order=("driver", "meaning", "at", "drives", "driven", "drive", "share"),
         key="trace.paths.table",
         height=min(290, 38 + 35 * len(frame)),
         column_config={
@@ -248,6 +249,7 @@ def _drivers(context: TraceContext, task: Walking) -> None:
             ),
         },
     )
+    examples.on_rows(frame["name"], context.record.model, key="trace.paths.examples")
 
 
 def edges_table(context: TraceContext, graph: Graph) -> pd.DataFrame:
@@ -260,6 +262,7 @@ def edges_table(context: TraceContext, graph: Graph) -> pd.DataFrame:
         name, driven = (f"{node.layer}:{node.index}{node.polarity}" for node in (source, target))
         rows.append(
             {
+                "name": name,
                 "driver": neuron_address(name),
                 "meaning": meanings([name], [known.get(name, "")])[0],
                 "at": f"{visible(context.word(source.token))} ({source.token})",

@@ -43,6 +43,17 @@ def app(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
+def fresh_app(browser: Browser, tmp_path: Path) -> Iterator[App]:
+    """An app of the test's own, which nobody has used: no conversation, no result, no model loaded yet."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "models").symlink_to(Path(os.environ["NEURONSCOPE_HOME"]) / "models", target_is_directory=True)
+    running = start_app(home, tmp_path / "app.log")
+    yield running
+    stop_app(running)
+
+
+@pytest.fixture
 def open_tab(browser: Browser, app: App, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Tab]]:
     """Makes tabs, each a browser session of its own. At the end, none of them may have complained."""
     tabs = request.node.stash.setdefault(_TABS, [])

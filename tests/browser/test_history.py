@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 
 from tests.browser.test_steering_journey import run_steered, tick
 from tests.support.browser import PATIENCE, Tab
+from traces.store import EXAMPLES
 
 pytestmark = pytest.mark.browser
 
@@ -50,6 +52,46 @@ def test_back_leads_to_the_trace_before_with_its_token_and_clicks_are_no_steps(o
     page.go_forward()
     tab.settle()
     assert asked(tab, "trace") == second
+
+
+@pytest.mark.parametrize("lag", [60, 200])
+def test_back_at_once_over_a_slow_line_keeps_the_two_traces_of_compare(open_tab: Callable[..., Tab], lag: int) -> None:
+    """What the page that was left wrote to its address lay on Compare's, or on its entry: five of sixty times, and with a reload two other
+    traces were compared."""
+    tab = open_tab()
+    slow_down(tab, lag)
+    first, second = sorted(path.parent.name for path in EXAMPLES.glob("*/trace.json"))[:2]
+    page = tab.open("/traces")
+    page.get_by_role("textbox", name="Search").fill("capital")  # something is kept: every page names it in its address
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("kept="))
+    kept = asked(tab, "kept")
+    tab.open(f"/compare?a={first}&b={second}&kept={kept}")
+    expect(page.locator(".ns-bubble.assistant")).to_have_count(2, timeout=PATIENCE)
+    tab.settle()
+    for number in range(10):
+        page.get_by_role("navigation", name="App pages").get_by_role("link", name="Traces", exact=True).press("Enter")
+        page.wait_for_url(re.compile("/traces"))
+        page.wait_for_timeout(5 * number)
+        page.go_back()
+        page.wait_for_timeout(4 * lag + 400)
+        tab.settle()
+        assert urlsplit(page.url).path == "/compare"
+        assert (asked(tab, "a"), asked(tab, "b")) == (first, second)
+
+
+def slow_down(tab: Tab, lag: int) -> None:
+    """Every message between browser and server takes `lag` milliseconds each way."""
+
+    def later(send: Callable[[str | bytes], None], message: str | bytes) -> None:
+        asyncio.get_running_loop().call_later(lag / 1000, lambda: send(message))
+
+    def between(line: WebSocketRoute) -> None:
+        server = line.connect_to_server()
+        line.on_message(lambda message: later(server.send, message))
+        server.on_message(lambda message: later(line.send, message))
+
+    tab.page.route_web_socket(re.compile("_stcore/stream"), between)
 
 
 def test_back_pressed_while_a_page_is_still_being_drawn_leaves_conversation_and_cards_as_they_were(open_tab: Callable[..., Tab]) -> None:

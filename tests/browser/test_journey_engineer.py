@@ -11,13 +11,8 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.test_steering_journey import run_steered
 from tests.support.browser import PATIENCE, Tab
 from tests.support.journey import LONGEST, Journey, looks, press, search, set_out, to_repair, type_into
-from tests.support.tally import LONG
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not LONG, reason="the longest hour: NEURONSCOPE_TORTURE=1 walks it, in four looks"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 CSV = "prompt,expected\nWhat is the capital of Turkey?,Ankara\nWhat is the capital of Japan?,Tokyo\nWhat is the capital of France?,Paris\n"
 WORDINGS = (

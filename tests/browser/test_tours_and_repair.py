@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.browser import PATIENCE, Tab
+from tests.support.browser import PATIENCE, App, Tab
 
 pytestmark = pytest.mark.browser
 
@@ -29,7 +30,8 @@ def test_a_tour_from_the_list_to_the_cards(tab: Tab) -> None:
     expect(page.get_by_text(re.compile("Multiplies|Suppresses|Holds")).first).to_be_visible(timeout=PATIENCE)
 
 
-def test_the_repair_page_offers_an_example(tab: Tab) -> None:
+def test_the_repair_page_offers_an_example_to_who_has_no_result_yet(fresh_app: App, open_tab: Callable[..., Tab]) -> None:
+    tab = open_tab(on=fresh_app)
     page = tab.open("/repair")
     page.get_by_role("button", name=re.compile("Try it: the capital of Turkey")).click()
     tab.settle()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.browser.test_steering_journey import ask, tick
-from tests.support.browser import PATIENCE, SIZE, Tab, start_app, stop_app
+from tests.support.browser import PATIENCE, Tab
 
 pytestmark = pytest.mark.browser
 
@@ -69,20 +67,3 @@ def test_models_page_names_the_shared_model(tab: Tab) -> None:
     tick(tab, 0)
     expect(page.get_by_text(re.compile("this switches it for all of them"))).to_be_visible(timeout=PATIENCE)
     tab.shoot("models")
-
-
-@pytest.mark.parametrize("path", ["traces"])
-def test_any_page_is_a_first_address(path: str, browser: Browser, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "models").symlink_to(Path(os.environ["NEURONSCOPE_HOME"]) / "models", target_is_directory=True)
-    fresh = start_app(home, tmp_path / "app.log")
-    context = browser.new_context(viewport=SIZE)
-    try:
-        page = context.new_page()
-        page.goto(f"{fresh.url}/{path}")
-        expect(page.get_by_role("link", name="Traces", exact=True)).to_be_visible(timeout=PATIENCE)
-        expect(page.get_by_test_id("stDataFrame")).to_be_visible(timeout=PATIENCE)
-    finally:
-        context.close()
-        stop_app(fresh)
