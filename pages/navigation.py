@@ -29,6 +29,9 @@ STYLE = """<style>
 :is([data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primaryFormSubmit"]):not(:disabled) {
   color: var(--ns-on-primary) !important;
 }
+[data-testid="stMultiSelectTagsContainer"] [data-tag], [data-testid="stMultiSelectTagsContainer"] [data-tag] * {
+  color: var(--ns-on-primary) !important;
+}
 :root { --ns-caption: CAPTION; --ns-on-primary: ON_PRIMARY; }
 </style>"""
 

@@ -119,6 +119,24 @@ def test_a_row_of_neurons_shows_where_it_fires_most(tab: Tab) -> None:
     expect(tip).to_have_count(0)
 
 
+@pytest.mark.parametrize("path", ["/concepts?show=named&named=dogs", "/atlas?tab=map"])
+def test_rows_of_neurons_on_other_pages_show_it_too(tab: Tab, path: str) -> None:
+    tab.open("/")
+    tab.ready()  # without its model no token has a text
+    page = tab.open(path)
+    if "map" in path:
+        page.get_by_role("textbox", name="Search").fill("dogs and cats")
+        page.keyboard.press("Enter")
+        page.get_by_text(re.compile("Lit: .* as a list")).click()
+    tab.settle()
+    table = page.get_by_test_id("stDataFrame").last
+    table.scroll_into_view_if_needed()
+    box = table.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 200, box["y"] + 36 + 17)
+    expect(page.locator(".ns-row-tip:popover-open .place b").first).to_be_visible(timeout=PATIENCE)
+
+
 def test_attribution_of_a_clicked_token(tab: Tab) -> None:
     page = _asked(tab)
     page.get_by_role("tab", name="Neurons").click()
