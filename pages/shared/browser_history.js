@@ -5,7 +5,7 @@ const TYPED = "neuronscope.typed";
 let last = null; // looked at with every change of the page, written only when it is another
 
 // When a page is left, Streamlit writes the next one's address a moment before it changes the path: on the entry of the page that is left,
-// where it takes that page's own parameters away. So what takes parameters away waits, and is dropped where another path comes first.
+// where it takes away what that page shows. So what takes away and names nothing to show waits, and is dropped where another path comes.
 const MOMENT = 250; // ms
 let waiting = null;
 
@@ -33,7 +33,8 @@ function install() {
     const step = now.pathname !== next.pathname || (begun && names.some((name) => now.searchParams.get(name) !== next.searchParams.get(name)));
     const write = () => (step ? push : replace)(state, title, address);
     const taken = [...now.searchParams.keys()].some((name) => !next.searchParams.has(name));
-    if (now.pathname === next.pathname && taken) waiting = { write, timer: setTimeout(() => settle(true), MOMENT) };
+    const shows = (window.neuronscopeNames[here] ?? []).some((name) => next.searchParams.has(name));
+    if (now.pathname === next.pathname && taken && !shows) waiting = { write, timer: setTimeout(() => settle(true), MOMENT) };
     else write();
   };
   // Streamlit's own, between a press of Back and the drawing of the page that it leads to: no page takes its conversation away then.
