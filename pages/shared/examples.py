@@ -10,7 +10,7 @@ import streamlit as st
 from neurons.atlas.store import Atlas, open_atlas
 from neurons.core.errors import NeuronscopeError
 from neurons.core.types import ModelRef, NeuronSide
-from neurons.models.chat import decode
+from neurons.models.chat import token_pieces, token_text
 from neurons.models.loaded import LoadedModel
 from pages.shared import atlas_index, palette, server_wide
 from pages.shared.kept import kept
@@ -65,9 +65,9 @@ def _strongest(names: tuple[str, ...], weights: str, stamp: str, _loaded: Loaded
         side = NeuronSide.parse(name)
         places = []
         for one in _atlas.exemplars(side.layer, side.index, side.polarity, context=_CONTEXT, most=_LINES):
-            parts = (one.ids[: one.peak], one.ids[one.peak : one.peak + 1], one.ids[one.peak + 1 :])
-            before, word, after = (decode(_loaded, ids) for ids in parts)
-            places.append((before, word, after))
+            pieces = token_pieces(_loaded, one.ids)
+            peak = pieces[one.peak] or token_text(_loaded, one.ids[one.peak])  # "" after a character's first token
+            places.append(("".join(pieces[: one.peak]), peak, "".join(pieces[one.peak + 1 :])))
         if places:
             found[name] = tuple(places)
     return found

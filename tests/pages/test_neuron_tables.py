@@ -7,8 +7,8 @@ from urllib.parse import unquote
 import pytest
 
 from neurons.core.steers import Steer
-from neurons.core.types import NeuronSide
-from neurons.models.chat import decode
+from neurons.core.types import NeuronSide, Polarity
+from neurons.models.chat import token_pieces, token_text
 from pages.shared import examples, steer_state
 from pages.shared.neuron_link import MEANING, meanings
 from tests.support.app_pages import given, loaded, open_page, saved, select
@@ -51,7 +51,25 @@ def test_the_first_rows_are_told_where_they_fire_most() -> None:
     for name, shown in places.items():
         side = NeuronSide.parse(name)
         best = installed().exemplars(side.layer, side.index, side.polarity, context=(8, 4))[:2]
-        assert [place[1] for place in shown] == [decode(loaded(), one.ids[one.peak : one.peak + 1]) for one in best]
+        assert [place[1] for place in shown] == [
+            token_pieces(loaded(), one.ids)[one.peak] or token_text(loaded(), one.ids[one.peak]) for one in best
+        ]
+
+
+def test_a_peak_is_seen_whatever_token_it_is() -> None:
+    ref, atlas = loaded().ref, installed()
+    names = tuple(f"{layer}:{index}{sign}" for layer in range(ref.n_layers) for index in range(ref.n_neurons) for sign in "+-")
+    places = [place for found in examples.strongest(names, ref).values() for place in found]
+    special = set(loaded().tokenizer.all_special_tokens)
+    assert places
+    assert all(word for _, word, _ in places)
+    peaks = {one.ids[one.peak] for name in names for one in atlas.exemplars(*_place(name), most=3)}
+    assert {word for _, word, _ in places} & special == {token_text(loaded(), peak) for peak in peaks} & special
+
+
+def _place(name: str) -> tuple[int, int, Polarity]:
+    side = NeuronSide.parse(name)
+    return side.layer, side.index, side.polarity
 
 
 def test_a_large_card_s_neurons_link_too() -> None:
