@@ -33,17 +33,15 @@ function install() {
     const step = now.pathname !== next.pathname || (begun && names.some((name) => now.searchParams.get(name) !== next.searchParams.get(name)));
     const write = () => (step ? push : replace)(state, title, address);
     const taken = [...now.searchParams.keys()].some((name) => !next.searchParams.has(name));
-    const shows = (window.neuronscopeNames[here] ?? []).some((name) => next.searchParams.has(name));
-    if (now.pathname === next.pathname && taken && !shows) waiting = { write, timer: setTimeout(() => settle(true), MOMENT) };
+    if (now.pathname === next.pathname && taken && !shows(here, next.searchParams)) waiting = { write, timer: setTimeout(() => settle(true), MOMENT) };
     else write();
   };
   // Streamlit's own, between a press of Back and the drawing of the page that it leads to: no page takes its conversation away then.
   window.history.replaceState = (state, title, address) => {
     const next = new URL(address ?? window.location.href, window.location.href);
     const here = next.pathname.split("/").pop();
-    const own = window.neuronscopeNames[here] ?? [];
-    const named = (given) => own.some((name) => given.has(name));
-    if (late(here, next.searchParams) || (named(new URL(window.location.href).searchParams) && !named(next.searchParams))) return;
+    const emptied = shows(here, new URL(window.location.href).searchParams) && !shows(here, next.searchParams);
+    if (emptied || late(here, next.searchParams)) return;
     replace(state, title, address);
   };
   window.addEventListener("popstate", () => settle(false), true);
@@ -51,11 +49,14 @@ function install() {
   new MutationObserver(fill).observe(document.body, { childList: true, subtree: true });
 }
 
+// Whether an address's parameters name something that the page shows.
+const shows = (here, given) => (window.neuronscopeNames[here] ?? []).some((name) => given.has(name));
+
 // What a page writes to the address after Back has left it would land on the other page's address and take its conversation away.
 function late(here, given) {
   const own = window.neuronscopeNames[here] ?? [];
   const others = Object.values(window.neuronscopeNames).flat();
-  return !own.some((name) => given.has(name)) && others.some((name) => !own.includes(name) && given.has(name));
+  return !shows(here, given) && others.some((name) => !own.includes(name) && given.has(name));
 }
 
 function fill() {

@@ -33,22 +33,21 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture(scope="session")
 def app(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """The app, started once for all tests that do not need one of their own."""
-    folder = tmp_path_factory.mktemp("browser")
-    home = folder / "home"
-    home.mkdir()
-    (home / "models").symlink_to(Path(os.environ["NEURONSCOPE_HOME"]) / "models", target_is_directory=True)
-    running = start_app(home, folder / "app.log")
-    yield running
-    stop_app(running)
+    yield from _started(tmp_path_factory.mktemp("browser"))
 
 
 @pytest.fixture
 def fresh_app(browser: Browser, tmp_path: Path) -> Iterator[App]:
     """An app of the test's own, which nobody has used: no conversation, no result, no model loaded yet."""
-    home = tmp_path / "home"
+    yield from _started(tmp_path)
+
+
+def _started(folder: Path) -> Iterator[App]:
+    """The app with an empty home in `folder` that shares the machine's models, until its fixture ends."""
+    home = folder / "home"
     home.mkdir()
     (home / "models").symlink_to(Path(os.environ["NEURONSCOPE_HOME"]) / "models", target_is_directory=True)
-    running = start_app(home, tmp_path / "app.log")
+    running = start_app(home, folder / "app.log")
     yield running
     stop_app(running)
 

@@ -58,18 +58,14 @@ def test_the_first_rows_are_told_where_they_fire_most() -> None:
 
 def test_a_peak_is_seen_whatever_token_it_is() -> None:
     ref, atlas = loaded().ref, installed()
-    names = tuple(f"{layer}:{index}{sign}" for layer in range(ref.n_layers) for index in range(ref.n_neurons) for sign in "+-")
-    places = [place for found in examples.strongest(names, ref).values() for place in found]
+    signs: tuple[Polarity, ...] = ("+", "-")
+    sides = [NeuronSide(layer, index, sign) for layer in range(ref.n_layers) for index in range(ref.n_neurons) for sign in signs]
+    places = [place for found in examples.strongest(tuple(map(str, sides)), ref).values() for place in found]
     special = set(loaded().tokenizer.all_special_tokens)
     assert places
     assert all(word for _, word, _ in places)
-    peaks = {one.ids[one.peak] for name in names for one in atlas.exemplars(*_place(name), most=3)}
+    peaks = {one.ids[one.peak] for side in sides for one in atlas.exemplars(side.layer, side.index, side.polarity, most=3)}
     assert {word for _, word, _ in places} & special == {token_text(loaded(), peak) for peak in peaks} & special
-
-
-def _place(name: str) -> tuple[int, int, Polarity]:
-    side = NeuronSide.parse(name)
-    return side.layer, side.index, side.polarity
 
 
 def test_a_large_card_s_neurons_link_too() -> None:
